@@ -1,0 +1,1 @@
+"""Words shared by both planes: the objects that users write, their conditions, their schema."""

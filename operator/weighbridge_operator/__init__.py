@@ -1,0 +1,1 @@
+"""The control plane: objects and load in, Envoy configuration out."""

@@ -1,0 +1,1 @@
+"""Where facts come from: files, exposition text, every Envoy's statistics, names."""

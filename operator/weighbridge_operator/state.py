@@ -1,0 +1,77 @@
+"""Values that travel between the rooms of the control plane. Plain frozen data: equality is meaning.
+
+Absent is not zero: a signal that a node did not report is None and stays None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from weighbridge_api.modelnode import ModelNode
+from weighbridge_api.routepolicy import RoutePolicy
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Ref:
+    """Names one object. `kind` is ModelNode or RoutePolicy."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """An object that is invalid now. `held` says whether its last valid form is still served."""
+
+    ref: Ref
+    message: str
+    held: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredState:
+    """What users asked for, complete and valid, however it was read. Objects are sorted by namespace and name."""
+
+    nodes: tuple[ModelNode, ...] = ()
+    policies: tuple[RoutePolicy, ...] = ()
+    #: (namespace, secret name) -> entry -> value. Never printed, never hashed into a name that is shown.
+    secrets: Mapping[tuple[str, str], Mapping[str, bytes]] = field(default_factory=dict, repr=False)
+    rejections: tuple[Rejection, ...] = ()
+    #: host name -> IP literal; a name that could not be resolved is absent.
+    addresses: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSample:
+    """One node's numbers at one instant. Shares are 0..1; counters only ever rise, unless the node restarted."""
+
+    node: str  # "namespace/name"
+    at: float  # seconds, the monotonic clock of the process; the instant of the numbers themselves
+    source: str = "scrape"
+    waiting: float | None = None  # requests queued in the engine
+    running: float | None = None  # requests being worked on
+    kv: float | None = None  # share of KV cache in use
+    cpu: float | None = None
+    memory: float | None = None
+    gpu: float | None = None
+    gpu_memory: float | None = None
+    latency: float | None = None  # seconds, mean time to first token since the previous sample
+    generated_tokens: float | None = None  # counter
+    prompt_tokens: float | None = None  # counter
+    room_tokens: float | None = None  # KV capacity that the engine publishes, in tokens
+    error: str | None = None  # why numbers are missing, in words
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRound:
+    """All that one round of asking brought: every node's sample and, from the same instant, every Envoy's counts."""
+
+    at: float  # seconds, the moment at which the round began
+    samples: Mapping[str, LoadSample]  # by node, "namespace/name"; a node that could not be asked has a sample with error
+    #: (pool name, node) -> requests in flight, summed over ALL Envoys; None when one live Envoy could not be read.
+    inflight: Mapping[tuple[str, str], int] | None = None

@@ -1,0 +1,1 @@
+"""From the gateway model to Envoy, and the conversation with Envoy."""
