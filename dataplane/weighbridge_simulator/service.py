@@ -1,0 +1,91 @@
+"""Words of the service model: what a node can do, one job, and what can be seen of an engine. Times are in seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf, isfinite
+from typing import Literal
+
+EventKind = Literal["first", "end", "refused"]
+Place = Literal["new", "waiting", "reading", "decoding", "ended", "cancelled", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """What a node can do. `a` and `b` in seconds, `prefill_rate` in prompt tokens a second, `chunk` in tokens."""
+
+    a: float = 0.012
+    b: float = 0.00025
+    prefill_rate: float = 10_000.0
+    chunk: int = 512
+    sequences: int = 64
+    kv_tokens: int = 40_000
+
+    def __post_init__(self) -> None:
+        for name in ("a", "b", "prefill_rate", "chunk", "sequences", "kv_tokens"):
+            require_positive(name, getattr(self, name))
+
+    @classmethod
+    def unit(cls, size: float = 1.0) -> EngineSpec:
+        """A node `size` times the unit in compute, sequences and KV. The unit saturates at 5.9 chats a second."""
+        require_positive("size", size)
+        return cls(
+            b=0.00025 / size,
+            prefill_rate=10_000.0 * size,
+            sequences=max(1, round(64 * size)),
+            kv_tokens=max(1, round(40_000 * size)),
+        )
+
+
+class Job:
+    """One request: `n` sequences of `answer` tokens that share a prompt.
+
+    `external` marks load that no gateway sent; `tag` is the caller's.
+    """
+
+    __slots__ = ("answer", "end", "external", "first", "kv", "n", "place", "prompt", "started", "submitted", "tag")
+
+    def __init__(self, prompt: int, answer: int, n: int = 1, external: bool = False, tag: object = None) -> None:
+        if prompt < 1 or answer < 0 or n < 1:
+            raise ValueError(f"a job needs prompt >= 1, answer >= 0 and n >= 1, not {prompt}, {answer}, {n}")
+        self.prompt = prompt
+        self.answer = answer
+        self.n = n
+        self.external = external
+        self.tag = tag
+        self.kv = prompt + n * answer
+        self.place: Place = "new"
+        self.submitted = inf
+        self.first = inf
+        self.end = inf
+        self.started = 0.0  # the engine's step count at which decoding began
+
+
+Event = tuple[Job, EventKind, float]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSample:
+    """An engine at one instant.
+
+    `running` and `waiting` count sequences, as engines do; `kv` is the reserved share; all after `kv_used` only rise.
+    """
+
+    running: int
+    waiting: int
+    kv: float
+    kv_used: int
+    generated_tokens: float
+    prompt_tokens: int
+    busy_seconds: float
+    ttft_sum: float
+    ttft_count: int
+    ended: int
+    cancelled: int
+
+
+def require_positive(name: str, value: float) -> float:
+    """The value itself. ValueError if it is not a finite number above 0."""
+    if not (isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be a number above 0, not {value!r}")
+    return value
