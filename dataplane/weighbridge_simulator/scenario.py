@@ -1,0 +1,106 @@
+"""What is simulated, as plain data: a fleet, its traffic, what happens to it, and how truthful its numbers are.
+
+Times are seconds from the start, rates requests a second. Load is arrivals over what the fleet can serve.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from weighbridge_simulator.service import EngineSpec
+
+LieKind = Literal["silent", "frozen", "idle"]
+
+
+@dataclass(frozen=True, slots=True)
+class FleetNode:
+    """One node: what it can do, how slow it is, and what its operator says of its room."""
+
+    engine: EngineSpec
+    slow: float = 1.0
+    capacity: float | None = None
+    published: bool = True  # whether its metrics tell its KV tokens
+    memory: float = 0.3  # share in use when idle
+    joins: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Poisson arrivals of chats; lengths in tokens are lognormal. A burst multiplies the rate at each period's end."""
+
+    rate: float
+    prompt: float = 300.0
+    prompt_sigma: float = 1.0
+    answer: float = 150.0
+    answer_sigma: float = 0.9
+    burst: float = 1.0
+    burst_period: float = 100.0
+    burst_length: float = 10.0
+
+    def factor(self, at: float) -> float:
+        """The rate's multiplier at that moment."""
+        return self.burst if at % self.burst_period > self.burst_period - self.burst_length else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """Requests that reach a node from elsewhere."""
+
+    node: int
+    start: float
+    end: float
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Slowdown:
+    """A node works `factor` times slower, and other programs use `cpu` of its processor."""
+
+    node: int
+    start: float
+    end: float
+    factor: float
+    cpu: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lie:
+    """Untrue numbers: none at all, those of `start` for ever with new times, or those of an idle node."""
+
+    kind: LieKind
+    nodes: tuple[int, ...]
+    start: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One run. `seen`: how many gateways' counts reach the controller; None says all, "none" that they are unknown."""
+
+    fleet: tuple[FleetNode, ...]
+    traffic: Traffic
+    duration: float = 400.0
+    warm: float = 60.0  # requests before it are not counted
+    gateways: int = 2
+    workers: int = 2
+    tick: float = 2.0
+    age: float = 3.0  # of the numbers that reach the controller
+    timeout: float = 60.0  # without a first token
+    others: tuple[Others, ...] = ()
+    slowdowns: tuple[Slowdown, ...] = ()
+    lies: tuple[Lie, ...] = ()
+    seen: int | Literal["none"] | None = None
+
+
+#: Chats a second that saturate the unit node, with the default traffic.
+UNIT_RATE = 5.93
+ROOMS = (4, 4, 2, 2, 1, 1)
+
+
+def fleet(rooms: tuple[float, ...], slow: tuple[float, ...] | None = None, given: bool = True) -> tuple[FleetNode, ...]:
+    """Nodes of these sizes in compute and KV."""
+    slows = slow or (1.0,) * len(rooms)
+    return tuple(
+        FleetNode(EngineSpec.unit(size), slow=x, capacity=size if given else None, published=given)
+        for size, x in zip(rooms, slows, strict=True)
+    )
