@@ -1,0 +1,181 @@
+"""ModelNode: one model server, where it listens, what it serves, and where its load can be read."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from weighbridge_api.base import API_VERSION, ModelType, Resource, SecretRef, Shape
+from weighbridge_api.faults import fault
+from weighbridge_api.values import (
+    BasePath,
+    DnsName,
+    Duration,
+    Host,
+    ModelName,
+    ObjectName,
+    SecretEntry,
+    ServedName,
+    UrlPath,
+    Version,
+    Within,
+    cel,
+)
+
+Engine = Literal["vllm", "sglang", "openai"]
+Tier = Literal["high", "standard"]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Address(Shape):
+    """Where the node listens."""
+
+    host: Host
+    """IP address or DNS name; a name is also sent as Host and SNI."""
+    port: Port
+    path: BasePath = "/v1"
+    """The node's base path: what callers ask for under /v1 is asked for under this."""
+
+
+class Tls(Shape):
+    """TLS towards the node; empty trusts the system's authorities and asks for the host's own name."""
+
+    ca_secret_ref: SecretRef | None = None
+    """Secret whose entry ca.crt holds the authorities to trust instead of the system's."""
+    server_name: DnsName | None = None
+    """Name to ask for (SNI) and to find in the certificate; default: the host."""
+
+
+class SecretEntryRef(Shape):
+    """One entry of a secret of the same namespace."""
+
+    name: ObjectName
+    key: SecretEntry
+
+
+class Credentials(Shape):
+    """What the gateway sends to the node to be let in; callers' own keys never reach it."""
+
+    secret_ref: SecretEntryRef
+
+
+def _check_types(types: tuple[ModelType, ...]) -> tuple[ModelType, ...]:
+    if len(set(types)) != len(types):
+        raise fault("names a type twice", "remove one")
+    return tuple(sorted(types))
+
+
+Types = Annotated[
+    tuple[ModelType, ...],
+    Field(strict=False, max_length=5, json_schema_extra={"x-kubernetes-list-type": "set"}),
+    AfterValidator(_check_types),
+]
+
+
+class Model(Shape):
+    """A model that the node serves."""
+
+    name: ModelName
+    """What callers say."""
+    types: Annotated[Types, Field(min_length=1)] = ("text",)
+    """The kinds of request it answers."""
+    version: Version | None = None
+    """Versions of a model live side by side; callers ask for one as name@version."""
+    served_as: ServedName | None = None
+    """What this node calls it; default: its name."""
+
+
+def _check_models(models: tuple[Model, ...]) -> tuple[Model, ...]:
+    seen: set[tuple[str, str | None]] = set()
+    for model in models:
+        if (model.name, model.version) in seen:
+            spelled = model.name if model.version is None else f"{model.name}, version {model.version},"
+            raise fault(f"{spelled} is listed twice", "remove one, or give them different versions")
+        seen.add((model.name, model.version))
+    return models
+
+
+_MODELS_RULE = cel(
+    "self.all(a, self.exists_one(b, a.name == b.name && (has(a.version) ? a.version : '') == "
+    "(has(b.version) ? b.version : '')))",
+    "a model is listed twice with the same version",
+)
+Models = Annotated[
+    tuple[Model, ...],
+    Field(strict=False, min_length=1, max_length=64, json_schema_extra=_MODELS_RULE),
+    AfterValidator(_check_models),
+]
+
+
+class Scrape(Shape):
+    """One endpoint of the node's host that prints metrics in Prometheus' format."""
+
+    port: Port
+    path: UrlPath = "/metrics"
+
+
+def _check_scrape(scrape: tuple[Scrape, ...]) -> tuple[Scrape, ...]:
+    if len(set(scrape)) != len(scrape):
+        raise fault("names an endpoint twice", "remove one")
+    return scrape
+
+
+class Metrics(Shape):
+    """Where the node's load is read."""
+
+    scrape: Annotated[
+        tuple[Scrape, ...],
+        Field(
+            strict=False,
+            min_length=1,
+            max_length=8,
+            json_schema_extra=cel(
+                "self.all(a, self.exists_one(b, a.port == b.port && a.path == b.path))", "an endpoint is named twice"
+            ),
+        ),
+        AfterValidator(_check_scrape),
+    ]
+    """The engine's own endpoint, and node_exporter and DCGM beside it."""
+
+
+class Health(Shape):
+    """How the gateway asks whether the node is well."""
+
+    path: UrlPath | None = None
+    """Default: the engine's own."""
+    interval: Annotated[Duration, Within("1s", "5m")] = 5.0
+
+
+class ModelNodeSpec(Shape):
+    """What the node is."""
+
+    engine: Engine
+    """What runs there; openai is any server that speaks OpenAI's API and publishes no load."""
+    address: Address
+    tls: Tls | None = None
+    credentials: Credentials | None = None
+    tier: Tier = "standard"
+    """The spec of the machine."""
+    models: Models
+    capacity: Annotated[float, Field(gt=0, le=1e12)] | None = None
+    """Room, in any unit that the nodes of a pool share; default: what the engine publishes."""
+    concurrency: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Requests that a server without load metrics works on at once."""
+    metrics: Metrics | None = None
+    """Default: the engine's own endpoint, at the port and path it is known for."""
+    health: Health | None = None
+    """Default: the engine's own."""
+
+
+class ModelNode(Resource):
+    """One model server: where it listens, what it serves, and where its load is read."""
+
+    api_version: Literal["weighbridge.dev/v1alpha1"] = API_VERSION
+    kind: Literal["ModelNode"] = "ModelNode"
+    spec: ModelNodeSpec
+
+    @property
+    def id(self) -> str:
+        """`namespace/name`: the node's identity everywhere."""
+        return f"{self.metadata.namespace}/{self.metadata.name}"
