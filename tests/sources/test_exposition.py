@@ -177,7 +177,7 @@ def show(families: dict[str, list[tuple[dict[str, str], float, int | None]]], *,
 
 
 def comparable(samples: Any) -> list[tuple[Any, ...]]:
-    """NaN made equal to itself, and times to the millisecond: the reference splits them into seconds and nanoseconds."""
+    """NaN made equal to itself, times to the millisecond: the reference splits them into seconds and nanoseconds."""
     return [
         (
             dict(s.labels),

@@ -1,0 +1,199 @@
+"""From exposition text to one node's LoadSample, by the tables of engines.py.
+
+One rule holds for all signals: a family that is missing, NaN, negative or infinite gives None and never 0, for a broken
+server that looks idle attracts everything; and half a sum is no sum. KV use is the mean over ranks, which share the
+requests among themselves, so that use times room is what is in use; and the maximum over models, which do not: room in
+one is no room in the other. Counters become shares and means over the window since the last reading; a counter
+that fell, or another number of series, is a restart and begins the window anew.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from weighbridge_operator.sources.engines import (
+    ENGINES,
+    MACHINE,
+    BusySince,
+    Labelled,
+    MeanSince,
+    Printed,
+    Table,
+    Taken,
+    Used,
+    Way,
+    families,
+)
+from weighbridge_operator.sources.exposition import Page, Sample, read
+from weighbridge_operator.state import LoadSample
+
+#: Seconds; counters older than this no longer begin a window: what happened since says little about now.
+WINDOW_MAXIMUM = 60.0
+#: A share a little above 1 is rounding; one far above is not a share.
+SHARE_MAXIMUM = 1.05
+SHARES = frozenset({"kv", "cpu", "memory", "gpu", "gpu_memory"})
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Counters as last read, and when (seconds, monotonic)."""
+
+    at: float
+    values: tuple[float, ...]
+
+
+#: By signal.
+Counters = Mapping[str, Window]
+
+
+def extract(
+    node: str, engine: str, texts: Sequence[str | bytes], previous: Counters, at: float
+) -> tuple[LoadSample, Counters]:
+    """Reads one node's pages, in the order of its endpoints, taken at `at` (seconds, monotonic).
+
+    The first page that has a family speaks for it. Answers the sample, and the counters to hand in next time; the
+    sample has an error when none of what the engine is known to print could be read.
+    """
+    own = ENGINES.get(engine)
+    tables = (own, *MACHINE) if own else MACHINE
+    wanted = families(tables)
+    pages = [read(text, wanted) for text in texts]
+    values: dict[str, Any] = {}
+    counters = dict(previous)
+    for table in tables:
+        for signal, ways in table.signals:
+            values[signal] = _read_signal(signal, ways, _Series(pages, table), counters, at)
+    heard = own is None or any(
+        values[signal] is not None or (signal in counters and counters[signal].at == at) for signal, _ in own.signals
+    )
+    error = None if heard else f"none of the metrics that {engine} prints could be read"
+    return LoadSample(node=node, at=at, error=error, **values), counters
+
+
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """The pages as one table reads them: copies counted once, breakdowns left out."""
+
+    pages: Sequence[Page]
+    table: Table
+
+    def find(self, family: str) -> list[Sample]:
+        samples = next((page.families[family] for page in self.pages if family in page.families), ())
+        if self.table.breakdown:
+            samples = tuple(sample for sample in samples if not sample.labels.get(self.table.breakdown))
+        if not self.table.copies:
+            return list(samples)
+        originals: dict[frozenset[tuple[str, str]], Sample] = {}
+        for sample in samples:
+            key = frozenset(pair for pair in sample.labels.items() if pair[0] not in self.table.copies)
+            known = originals.get(key)
+            # A NaN among copies must not hide behind a number: no comparison with it is true.
+            if known is None or not sample.value <= known.value:
+                originals[key] = sample
+        return list(originals.values())
+
+
+def _read_signal(
+    signal: str, ways: tuple[Way, ...], series: _Series, counters: dict[str, Window], at: float
+) -> float | None:
+    """The signal by the first way that gives a number; moves the signal's window in `counters`."""
+    for way in ways:
+        if isinstance(way, MeanSince | BusySince):
+            value = _read_window(signal, way, series, counters, at)
+        else:
+            value = _read_now(way, series)
+        if value is not None and signal in SHARES:
+            value = min(value, 1.0) if value <= SHARE_MAXIMUM else None
+        if value is not None and value < math.inf:
+            return value
+    return None
+
+
+def _read_now(way: Printed | Labelled | Used | Taken, series: _Series) -> float | None:
+    match way:
+        case Printed():
+            return _read_printed(way, series)
+        case Labelled(family, labels):
+            return _add([_multiply(sample, labels) for sample in series.find(family)])
+        case Used(used, free):
+            return _share(used, free, series)
+        case Taken(left, whole):
+            least, most = _read_printed(left, series), _read_printed(whole, series)
+            return None if least is None or not most or least > most else 1 - least / most
+        case _:
+            assert_never(way)
+
+
+def _share(used: Printed, free: Printed, series: _Series) -> float | None:
+    taken, left = _read_printed(used, series), _read_printed(free, series)
+    return None if taken is None or left is None or taken + left <= 0 else taken / (taken + left)
+
+
+def _read_printed(way: Printed, series: _Series) -> float | None:
+    samples = [sample for sample in series.find(way.family) if not sample.value >= way.blank]
+    match way.fold:
+        case "sum":
+            total = _add([sample.value for sample in samples])
+        case "fullest":
+            models: dict[str, list[float | None]] = {}
+            for sample in samples:
+                models.setdefault(sample.labels.get("model_name", ""), []).append(sample.value)
+            sums = [(_add(values), len(values)) for values in models.values()]
+            means = [total / count for total, count in sums if total is not None]
+            total = max(means) if means and len(means) == len(models) else None
+        case _:
+            assert_never(way.fold)
+    return None if total is None else total / way.divisor
+
+
+def _multiply(sample: Sample, labels: tuple[str, ...]) -> float | None:
+    """The product of label values; None where one is missing or no number, as the text None."""
+    try:
+        return math.prod(float(sample.labels[label]) for label in labels)
+    except (KeyError, ValueError):
+        return None
+
+
+def _add(values: Sequence[float | None]) -> float | None:
+    """The sum; None of nothing, and where one of them is unknown or impossible."""
+    total = 0.0
+    for value in values:
+        if value is None or not 0 <= value < math.inf:
+            return None
+        total += value
+    return total if values else None
+
+
+def _read_window(
+    signal: str, way: MeanSince | BusySince, series: _Series, counters: dict[str, Window], at: float
+) -> float | None:
+    """What was counted since the last reading; None at the first and after a restart, which begin a window anew."""
+    now = _count(way, series)
+    if now is None:
+        return None
+    before = counters.get(signal)
+    counters[signal] = Window(at, now)
+    if before is None or not 0 < at - before.at <= WINDOW_MAXIMUM or before.values[-1] != now[-1]:
+        return None
+    part, whole = now[0] - before.values[0], now[1] - before.values[1]
+    return part / whole if part >= 0 and whole > 0 else None
+
+
+def _count(way: MeanSince | BusySince, series: _Series) -> tuple[float, float, float] | None:
+    """The counters of the part and of the whole, and the number of series that they are made of."""
+    match way:
+        case MeanSince(histogram):
+            counted = series.find(f"{histogram}_count")
+            part = _add([sample.value for sample in series.find(f"{histogram}_sum")])
+            whole = _add([sample.value for sample in counted])
+        case BusySince(family):
+            counted = series.find(family)
+            # Stolen time counts as busy: the node cannot use it. Waiting for a disk does not.
+            part = _add([sample.value for sample in counted if sample.labels.get("mode") not in {"idle", "iowait"}])
+            whole = _add([sample.value for sample in counted])
+        case _:
+            assert_never(way)
+    return None if part is None or whole is None else (part, whole, float(len(counted)))
