@@ -56,6 +56,11 @@ class Engine:
         return self._frozen
 
     @property
+    def since(self) -> float:
+        """When anything last changed."""
+        return self._since
+
+    @property
     def step_seconds(self) -> float:
         """Length of a step as things are; 0 when idle or frozen."""
         return self._step

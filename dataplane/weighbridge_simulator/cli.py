@@ -1,0 +1,126 @@
+"""`weighbridge simulate`: simulated model nodes until a signal comes, or the parent is gone."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from weighbridge_simulator.flags import KEYS, FlagError, build_spec, read_pairs, read_value
+from weighbridge_simulator.fleet import Fleet, PortTakenError
+from weighbridge_simulator.node import NodeSpec
+
+_LOOK = 0.5  # seconds between two looks for the parent
+
+
+def main(argv: list[str]) -> int:
+    """Run the command. 0 after a signal, 2 if it could not start."""
+    options = _parser().parse_args(argv)
+    try:
+        specs = _read_specs(options)
+        return _run(_serve(specs, options))
+    except (FlagError, PortTakenError, ValueError) as error:
+        print(f"weighbridge simulate: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="weighbridge simulate",
+        description="Simulated model nodes. One node from the flags, or several with --node, which take the flags as "
+        'defaults. Change a running node with POST /sim/control, for example {"slow": 5}, {"flood": 4}, '
+        '{"freeze": true}, {"node": "b", "down": true} or {"clear": true}; see it with GET /sim/state.',
+    )
+    keys = ", ".join(KEYS)
+    parser.add_argument("--node", action="append", default=[], metavar="KEY=VALUE,...", help=f"a node; keys: {keys}")
+    for name, key in KEYS.items():
+        flag = "--" + name.replace("_", "-")
+        if name in ("zero", "machine"):
+            parser.add_argument(flag, dest=name, action="append_const", const="true", help=key.meaning)
+        else:
+            parser.add_argument(flag, dest=name, action="append", metavar="VALUE", help=key.meaning)
+    parser.add_argument("--print-json", action="store_true", help="announce the ports on stdout as one line of JSON")
+    parser.add_argument("--parent-pid", type=int, metavar="PID", help="end when this process is gone")
+    parser.add_argument("--end-with-stdin", action="store_true", help="end when standard input does")
+    return parser
+
+
+def _read_specs(options: argparse.Namespace) -> list[NodeSpec]:
+    common = [(name, read_value(name, text)) for name in KEYS for text in getattr(options, name) or ()]
+    if not options.node:
+        return [build_spec(common)]
+    specs = []
+    for text in options.node:
+        pairs = read_pairs(text)
+        own = {name for name, _ in pairs}
+        specs.append(build_spec([pair for pair in common if pair[0] not in own] + pairs))
+    return specs
+
+
+async def _serve(specs: Sequence[NodeSpec], options: argparse.Namespace) -> int:
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    async with Fleet(specs) as fleet:
+        announcement = fleet.announce()
+        if options.print_json:
+            print(json.dumps(announcement), flush=True)
+        else:
+            for node in announcement["nodes"]:
+                print(
+                    f"{node['name']}: http://{node['host']}:{node['port']} serves {', '.join(node['models'])}",
+                    flush=True,
+                )
+        watch = loop.create_task(_watch_parent(options.parent_pid, ended.set)) if options.parent_pid else None
+        if options.end_with_stdin:
+            await loop.connect_read_pipe(lambda: _Input(ended.set), sys.stdin)
+        await ended.wait()
+        if watch is not None:
+            watch.cancel()
+    return 0
+
+
+class _Input(asyncio.Protocol):
+    """Tells when standard input ends."""
+
+    def __init__(self, ended: Callable[[], None]) -> None:
+        self._ended = ended
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._ended()
+
+
+async def _watch_parent(pid: int, ended: Callable[[], None]) -> None:
+    """Look until the process is gone. A child whose parent dies gets another parent at once, zombie or not."""
+    ours = os.getppid() == pid
+    while (os.getppid() == pid) if ours else _lives(pid):
+        await asyncio.sleep(_LOOK)
+    ended()
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _run(work: Coroutine[Any, Any, int]) -> int:
+    try:
+        import uvloop  # noqa: PLC0415  the loop of choice where it is installed
+    except ImportError:
+        return asyncio.run(work)
+    return uvloop.run(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
