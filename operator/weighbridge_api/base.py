@@ -107,3 +107,4 @@ class SecretRef(Shape):
     """A whole secret of the same namespace."""
 
     name: ObjectName
+    """Name of the secret."""

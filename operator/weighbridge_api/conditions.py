@@ -28,11 +28,15 @@ class Condition(Shape):
     """Accepted: valid. ResolvedRefs: what it refers to exists. Programmed: every connected Envoy runs it. MetricsFresh:
     its load is known and young. Ready: all of these."""
     status: ConditionStatus
+    """Unknown where it cannot be told."""
     reason: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")]
+    """One word for machines."""
     message: Annotated[str, Field(max_length=32768)] = ""
+    """One sentence for people."""
     observed_generation: Annotated[int, Field(ge=0)] = 0
     """The generation of the object that this speaks of."""
     last_transition_time: Annotated[str, Field(max_length=64, json_schema_extra={"format": "date-time"})] | None = None
+    """When the status last changed."""
 
 
 Conditions = Annotated[
@@ -70,6 +74,7 @@ class ModelNodeStatus(Shape):
     """What the gateway knows of the node."""
 
     conditions: Conditions = ()
+    """What is true of it."""
     endpoints: Annotated[
         tuple[EndpointStatus, ...],
         Field(
@@ -78,10 +83,11 @@ class ModelNodeStatus(Shape):
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
         ),
     ] = ()
-    """The worst first."""
+    """How each is weighed, the worst first."""
 
 
 class RoutePolicyStatus(Shape):
     """What the gateway knows of the policy."""
 
     conditions: Conditions = ()
+    """What is true of it."""

@@ -34,12 +34,13 @@ class Address(Shape):
     host: Host
     """IP address or DNS name; a name is also sent as Host and SNI."""
     port: Port
+    """TCP port."""
     path: BasePath = "/v1"
     """The node's base path: what callers ask for under /v1 is asked for under this."""
 
 
 class Tls(Shape):
-    """TLS towards the node; empty trusts the system's authorities and asks for the host's own name."""
+    """TLS towards the node."""
 
     ca_secret_ref: SecretRef | None = None
     """Secret whose entry ca.crt holds the authorities to trust instead of the system's."""
@@ -51,13 +52,16 @@ class SecretEntryRef(Shape):
     """One entry of a secret of the same namespace."""
 
     name: ObjectName
+    """Name of the secret."""
     key: SecretEntry
+    """Name of the entry."""
 
 
 class Credentials(Shape):
     """What the gateway sends to the node to be let in; callers' own keys never reach it."""
 
     secret_ref: SecretEntryRef
+    """The secret's entry that holds the key."""
 
 
 def _check_types(types: tuple[ModelType, ...]) -> tuple[ModelType, ...]:
@@ -112,7 +116,9 @@ class Scrape(Shape):
     """One endpoint of the node's host that prints metrics in Prometheus' format."""
 
     port: Port
+    """TCP port."""
     path: UrlPath = "/metrics"
+    """Path of the metrics."""
 
 
 def _check_scrape(scrape: tuple[Scrape, ...]) -> tuple[Scrape, ...]:
@@ -145,6 +151,7 @@ class Health(Shape):
     path: UrlPath | None = None
     """Default: the engine's own."""
     interval: Annotated[Duration, Within("1s", "5m")] = 5.0
+    """How often it asks."""
 
 
 class ModelNodeSpec(Shape):
@@ -153,11 +160,15 @@ class ModelNodeSpec(Shape):
     engine: Engine
     """What runs there; openai is any server that speaks OpenAI's API and publishes no load."""
     address: Address
+    """Where it listens."""
     tls: Tls | None = None
+    """TLS towards the node; default: none. Empty trusts the system's authorities."""
     credentials: Credentials | None = None
+    """What the gateway sends to be let in; default: nothing."""
     tier: Tier = "standard"
     """The spec of the machine."""
     models: Models
+    """What it serves."""
     capacity: Annotated[float, Field(gt=0, le=1e12)] | None = None
     """Room, in any unit that the nodes of a pool share; default: what the engine publishes."""
     concurrency: Annotated[int, Field(ge=1, le=1_000_000)] | None = None

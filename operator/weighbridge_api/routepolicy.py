@@ -95,7 +95,7 @@ class Balance(Shape):
     profile: Profile | None = None
     """Default: llm where the engine publishes its load, else classic."""
     weights: Annotated[
-        Mapping[Signal, Annotated[float, Field(ge=0, le=100)]],
+        Mapping[Signal, Annotated[float, Field(ge=0, le=100, description="The signal's weight in the score.")]],
         Field(max_length=8, json_schema_extra=_WEIGHTS_RULE),
         AfterValidator(_check_weights),
     ] = Field(default_factory=dict)
@@ -108,6 +108,7 @@ class VersionShare(Shape):
     """A version of the model and the share of requests it gets."""
 
     version: Version
+    """One that a node lists for the model."""
     share: Annotated[int, Field(ge=0, le=100)]
     """Percent of the requests that ask for no version."""
 
@@ -166,6 +167,7 @@ class Fallback(Shape):
     """A model that serves when no node of the pool can."""
 
     model: ModelName
+    """Name of the model."""
 
 
 def _check_fallback(fallback: tuple[Fallback, ...]) -> tuple[Fallback, ...]:
@@ -178,9 +180,11 @@ class RoutePolicySpec(Shape):
     """What the policy asks for."""
 
     match: Match = Match()
+    """Which requests it speaks for; default: all."""
     nodes: NodeSelector | None = None
     """Default: every node of the namespace that serves the model."""
     balance: Balance = Balance()
+    """How load becomes score and weight."""
     default_model: ModelName | None = None
     """For a request of the matched types that names no model."""
     versions: Annotated[
@@ -195,7 +199,9 @@ class RoutePolicySpec(Shape):
     ] = ()
     """Shares of the model's versions, for requests that ask for none; a canary is a small share."""
     retry: Retry = Retry()
+    """Another try on another node, before the first byte has gone to the client."""
     timeouts: Timeouts = Timeouts()
+    """How long a request may take."""
     fallback: Annotated[
         tuple[Fallback, ...],
         Field(

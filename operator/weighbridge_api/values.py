@@ -52,7 +52,9 @@ class Matching:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         shape = handler(schema) | {"pattern": f"^({self.pattern})$"}
-        return shape | cel(f"!self.contains('{self.without}')", self.message) if self.without else shape
+        return (
+            shape | cel(f"!self.contains('{self.without}')", f"must not hold {self.without}") if self.without else shape
+        )
 
 
 @dataclass(frozen=True, slots=True)
