@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any
 
 from weighbridge_simulator.flags import KEYS, FlagError, build_spec, read_pairs, read_value
@@ -73,16 +74,11 @@ async def _serve(specs: Sequence[NodeSpec], options: argparse.Namespace) -> int:
             print(json.dumps(announcement), flush=True)
         else:
             for node in announcement["nodes"]:
-                print(
-                    f"{node['name']}: http://{node['host']}:{node['port']} serves {', '.join(node['models'])}",
-                    flush=True,
-                )
-        watch = loop.create_task(_watch_parent(options.parent_pid, ended.set)) if options.parent_pid else None
+                where = f"http://{node['host']}:{node['port']}"
+                print(f"{node['name']}: {where} serves {', '.join(node['models'])}", flush=True)
         if options.end_with_stdin:
             await loop.connect_read_pipe(lambda: _Input(ended.set), sys.stdin)
-        await ended.wait()
-        if watch is not None:
-            watch.cancel()
+        await _wait(ended, options.parent_pid)
     return 0
 
 
@@ -96,12 +92,14 @@ class _Input(asyncio.Protocol):
         self._ended()
 
 
-async def _watch_parent(pid: int, ended: Callable[[], None]) -> None:
-    """Look until the process is gone. A child whose parent dies gets another parent at once, zombie or not."""
-    ours = os.getppid() == pid
-    while (os.getppid() == pid) if ours else _lives(pid):
-        await asyncio.sleep(_LOOK)
-    ended()
+async def _wait(ended: asyncio.Event, parent: int | None) -> None:
+    """Wait for the end, or until the parent is gone. A child whose parent dies gets another one at once."""
+    ours = os.getppid() == parent
+    while not ended.is_set():
+        if parent is not None and not (os.getppid() == parent if ours else _lives(parent)):
+            return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(ended.wait(), None if parent is None else _LOOK)
 
 
 def _lives(pid: int) -> bool:

@@ -25,7 +25,7 @@ from weighbridge_simulator.exposition import (
     print_requests,
 )
 
-CORES = 16
+CORES = 4
 MEMORY = 64 << 30
 GPU_MEMORY = 80 << 30
 _WINDOW = 0.5  # seconds over which the GPU's use is averaged, at least
