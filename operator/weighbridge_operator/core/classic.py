@@ -1,19 +1,102 @@
-"""Classic: placeholder."""
+"""The classic profile: a score of CPU, memory and queue steers weights without herding.
+
+A score used raw sends everything to whichever node looked idle a moment ago. Here only that part of a node's score
+counts which our own requests do not explain: what lies above the pool's line, points = a + b * (requests in flight per
+room). The line's height is the pool's median now, its slope b comes from the last minutes of the nodes that nothing
+weighs on. Beside b x points of ours, r points of others leave the node u = b x / (b x + r) of its share: a fixed point
+both for load that is simply there and for a machine that is weaker than declared, so that giving less does not look
+like having more. Memory counts from the node's own idle level, since most of it is never given back.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Final
 
-from weighbridge_operator.core.memory import NodeMemory
+from weighbridge_operator.core.memory import Line, NodeMemory, Step
+from weighbridge_operator.core.others import DECAY, FAST, FLOOR, HOLD, blend
 from weighbridge_operator.core.score import Score
 
+MINUTES: Final = 180.0  # seconds, time constant of the line
+NOTICEABLE: Final = 6.0  # points of 100
+PRIOR_SLOPE: Final = 0.5  # of the slope through the origin, believed before the data tell
+PRIOR_SPREAD: Final = 0.1  # relative spread of requests at which data and prior weigh the same
+IDLE_DRIFT: Final = 3600.0  # seconds, time constant at which a node's idle level follows its memory upwards
+LASTING: Final = 180.0  # seconds that others must take half an octave before it is taken for less room
+RETURNING: Final = 20.0  # seconds of the opposite
+LOWEST: Final = -4  # half octaves
+RESTED: Final = ("memory", "gpuMemory")
 
-def shares(
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What the pool's scores say of each node: the part of its share that is left, and the line they were held to."""
+
+    nodes: Mapping[str, NodeMemory]
+    shares: Mapping[str, float]
+    line: Line
+
+
+def settle(
     nodes: Mapping[str, NodeMemory],
     scores: Mapping[str, Score | None],
     rooms: Mapping[str, float],
+    line: Line,
+    *,
     elapsed: float,
     now: float,
-) -> tuple[Mapping[str, NodeMemory], dict[str, float]]:
-    """Nothing yet."""
-    return nodes, dict.fromkeys(nodes, 1.0)
+) -> Left:
+    """Take in the scores of a tick. `rooms` are as believed now, with what was trimmed."""
+    heard = {n: _hear(m, scores[n], elapsed, now) for n, m in nodes.items()}
+    known = sorted(n for n, m in heard.items() if m.points is not None and scores[n] is not None)
+    loads = {n: m.inflight / rooms[n] for n, m in heard.items()}
+    slope = line.slope(PRIOR_SLOPE, PRIOR_SPREAD)
+    heights = {n: (heard[n].points or 0.0) - slope * loads[n] for n in known}
+    base = median(heights.values()) if heights else 0.0
+    result, shares = {}, {}
+    for n, m in heard.items():
+        if n in heights and len(known) > 1:
+            excess = heights[n] - base
+        else:
+            excess = m.excess * (math.exp(-elapsed / DECAY) if now - m.scored_at > HOLD else 1.0)
+        own = slope * loads[n]
+        shares[n] = max(FLOOR, own / (own + excess)) if excess > NOTICEABLE else 1.0
+        result[n] = _lasting(replace(m, excess=excess), shares[n], own, now)
+    clean = [
+        n for n in known if result[n].u.value == 0 and result[n].trim.value == 0 and abs(result[n].excess) < NOTICEABLE
+    ]
+    for n in clean:
+        line = line.take(loads[n], heard[n].points or 0.0, blend(elapsed, MINUTES) / len(clean))
+    return Left(result, shares, line)
+
+
+def _hear(memory: NodeMemory, score: Score | None, elapsed: float, now: float) -> NodeMemory:
+    if score is None:
+        return memory
+    part = blend(elapsed, FAST)
+    rested, points = dict(memory.rested), 0.0
+    for each in score.parts:
+        if each.signal in RESTED and each.share > 0:
+            low = rested.get(each.signal, each.share)
+            low = each.share if each.share < low else low + (each.share - low) * blend(elapsed, IDLE_DRIFT)
+            rested[each.signal] = low
+            points += each.points * (1 - low / each.share)
+        elif each.signal not in RESTED:
+            points += each.points
+    before = memory.points
+    average = points if before is None else before + part * (points - before)
+    return replace(memory, points=average, rested=tuple(sorted(rested.items())), scored_at=now)
+
+
+def _lasting(memory: NodeMemory, share: float, own: float, now: float) -> NodeMemory:
+    """What others take for minutes is a weaker machine: half an octave moves from them to its room, no push needed."""
+    if memory.u.value < 0 and memory.trim.value > LOWEST:
+        trim = memory.trim.settle(memory.trim.value - 1, now, LASTING, LASTING)
+        if trim.value < memory.trim.value:
+            return replace(memory, trim=trim, u=Step(memory.u.value + 1))
+        return replace(memory, trim=trim)
+    spare = memory.trim.value < 0 and share == 1 and memory.excess < -max(NOTICEABLE / 2, own * (1 - math.sqrt(0.5)))
+    return replace(memory, trim=memory.trim.settle(memory.trim.value + spare, now, LASTING, RETURNING))

@@ -37,6 +37,41 @@ def nearest(x: float) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Line:
+    """How a pool's scores rise with requests in flight per room: moments of the last minutes."""
+
+    weight: float = 0.0  # 0..1, how much of the window is filled
+    load: float = 0.0
+    points: float = 0.0
+    spread: float = 0.0  # variance of load
+    common: float = 0.0  # covariance of load and points
+
+    def take(self, load: float, points: float, part: float) -> Line:
+        """The line after one more point that makes up `part` of the window."""
+        share = part / (self.weight + part) if self.weight + part > 0 else 1.0
+        share = max(share, part)
+        dx, dy = load - self.load, points - self.points
+        return Line(
+            weight=self.weight + part * (1 - self.weight),
+            load=self.load + share * dx,
+            points=self.points + share * dy,
+            spread=(1 - share) * (self.spread + share * dx * dx),
+            common=(1 - share) * (self.common + share * dx * dy),
+        )
+
+    def slope(self, prior: float, spread: float) -> float:
+        """Points per request and room, between flat and through the origin.
+
+        `prior` is the believed part of the slope through the origin, as good as data of this relative `spread` of load.
+        """
+        if self.load <= 0 or self.points <= 0:
+            return 0.0
+        steepest = self.points / self.load
+        trust = (spread * self.load) ** 2
+        return min(steepest, max(0.0, (self.common + trust * prior * steepest) / (self.spread + trust)))
+
+
+@dataclass(frozen=True, slots=True)
 class NodeMemory:
     """One node's averages, grid positions and last weight."""
 
@@ -47,9 +82,11 @@ class NodeMemory:
     others: float = 0.0  # requests of others on it, averaged
     others_heard: float = 0.0
     speed: float | None = None  # generated tokens per second and running request, averaged
-    rested: float | None = None  # classic: its memory use when idle
+    rested: tuple[tuple[str, float], ...] = ()  # classic: its memory use when idle, by signal
+    points: float | None = None  # classic: its score above idle memory, averaged
+    scored_at: float = 0.0
     excess: float = 0.0  # classic: points of score that our own requests do not explain, averaged
-    fill: float | None = None  # score, averaged over a minute: the evidence for less room than believed
+    fill: float | None = None  # llm: score, averaged: the evidence for less room than believed
     tokens: float | None = None  # the room it last published
     raw: float | None = None  # the room that its grid position came from
     room: int | None = None  # quarter octaves from the pool's median
@@ -71,9 +108,10 @@ class PoolMemory:
     taken_back: tuple[float, ...] = ()  # recent pushes that took back a young change
     guard_until: float | None = None
     profile: str = "llm"
+    line: Line = field(default_factory=Line)
 
 
-_NODE_TIMES: Final = ("heard", "seen", "counted", "others_heard", "turned_at")
+_NODE_TIMES: Final = ("heard", "seen", "counted", "others_heard", "scored_at", "turned_at")
 _STEPS: Final = ("u", "s", "trim")
 
 
@@ -96,6 +134,7 @@ def restore(data: object, now: float, elapsed: float = 0.0) -> PoolMemory | None
             taken_back=tuple(_number(t) + shift for t in data["taken_back"]),
             guard_until=_moved(data["guard_until"], shift),
             profile=str(data["profile"]),
+            line=Line(**{f.name: _number(data["line"][f.name]) for f in fields(Line)}),
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
@@ -111,7 +150,8 @@ def _plain(value: Any) -> Any:
 
 def _node(data: Mapping[str, Any], shift: float) -> NodeMemory:
     known = {f.name for f in fields(NodeMemory)}
-    values: dict[str, Any] = {k: _scalar(v) for k, v in data.items() if k in known and k not in _STEPS}
+    values: dict[str, Any] = {k: _scalar(v) for k, v in data.items() if k in known and k not in (*_STEPS, "rested")}
+    values["rested"] = tuple((str(signal), _number(level)) for signal, level in data["rested"])
     steps: dict[str, Any] = {k: _step(data[k], shift) for k in _STEPS}
     moved: dict[str, Any] = {k: _moved(values.get(k), shift) for k in _NODE_TIMES}
     return NodeMemory(**{**values, **steps, **moved})

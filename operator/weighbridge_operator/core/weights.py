@@ -17,7 +17,7 @@ from typing import Final
 from weighbridge_operator.core import classic, ir, others, room, trim
 from weighbridge_operator.core.explain import explain
 from weighbridge_operator.core.load import LoadView
-from weighbridge_operator.core.memory import NodeMemory, PoolMemory, Step
+from weighbridge_operator.core.memory import Line, NodeMemory, PoolMemory, Step
 from weighbridge_operator.core.others import Suspicion
 from weighbridge_operator.core.room import Room
 from weighbridge_operator.core.score import Score, score
@@ -60,9 +60,10 @@ def weigh(pool: ir.Pool, memory: PoolMemory | None, view: LoadView, now: float) 
     tick = _Tick(pool, endpoints, view, now, profile, scores, suspicions)
     nodes = _observe(tick, before)
     rooms = room.rooms(endpoints, _tokens(nodes), {n: (m.raw, m.room) for n, m in nodes.items()})
-    nodes = {n: replace(m, raw=rooms[n].raw, room=rooms[n].step) for n, m in nodes.items()}
-    nodes = _settle(tick, nodes, rooms, before)
-    after = _publish(replace(before, at=max(now, before.at), nodes=nodes), before, _weights(nodes, rooms), now)
+    nodes = {n: _place(m, rooms[n]) for n, m in nodes.items()}
+    nodes, line = _settle(tick, nodes, rooms, before)
+    moved = replace(before, at=max(now, before.at), nodes=dict(sorted(nodes.items())), line=line)
+    after = _publish(moved, before, _weights(nodes, rooms), now)
     return after, _verdict(tick, before, after, rooms)
 
 
@@ -78,23 +79,31 @@ def _observe(tick: _Tick, before: PoolMemory) -> dict[str, NodeMemory]:
     return nodes
 
 
+def _place(memory: NodeMemory, place: Room) -> NodeMemory:
+    """The node with its room; what was trimmed from another raw room is forgotten."""
+    kept = memory.trim if memory.raw in (None, place.raw) else Step()
+    return replace(memory, raw=place.raw, room=place.step, trim=kept)
+
+
 def _settle(
     tick: _Tick, nodes: Mapping[str, NodeMemory], rooms: Mapping[str, Room], before: PoolMemory
-) -> dict[str, NodeMemory]:
+) -> tuple[dict[str, NodeMemory], Line]:
     """Move every node's factors on their grids."""
     if not nodes:
-        return {}
-    now, elapsed = tick.now, max(0.0, tick.now - before.at)
-    values = {n: rooms[n].value for n in nodes}
-    nodes = trim.observe(nodes, tick.scores, values, elapsed, now)
-    values = {n: values[n] * 2 ** (nodes[n].trim.value / 2) for n in nodes}
-    if tick.profile == "classic":
-        nodes, left = classic.shares(nodes, tick.scores, values, elapsed, now)
+        return {}, before.line
+    now, elapsed, line = tick.now, max(0.0, tick.now - before.at), before.line
+    if tick.profile == "llm":
+        in_force = len({r.value for r in rooms.values()}) > 1
+        nodes = trim.settle(nodes, tick.scores, in_force, elapsed, now)
+    values = {n: rooms[n].value * 2 ** (m.trim.value / 2) for n, m in nodes.items()}
+    if tick.profile == "llm":
+        left: Mapping[str, float] = others.shares(nodes, values)
     else:
-        left = others.shares(nodes, values)
+        said = classic.settle(nodes, tick.scores, values, line, elapsed=elapsed, now=now)
+        nodes, left, line = said.nodes, said.shares, said.line
     speed = others.speeds(nodes)
     guarded = before.guard_until is not None and now < before.guard_until
-    return {
+    moved = {
         n: replace(
             m,
             u=Step() if guarded else m.u.settle(2 * math.log2(left[n]), now, DOWN, UP),
@@ -102,6 +111,7 @@ def _settle(
         )
         for n, m in nodes.items()
     }
+    return moved, line
 
 
 def _weights(nodes: Mapping[str, NodeMemory], rooms: Mapping[str, Room]) -> dict[str, int]:
