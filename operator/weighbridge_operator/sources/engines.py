@@ -1,4 +1,4 @@
-"""What each engine and exporter prints about load, as data: each signal, and the families to read it from, newest first.
+"""What each engine and exporter prints about load, as data: each signal and its families, newest first.
 
 A new engine is a new table here; signals.py reads by it. Where series are copies of one number (tensor-parallel ranks,
 the processes of one server) they count once; where they share the work (data-parallel ranks, models) they are added up.
