@@ -1,0 +1,279 @@
+"""One ADS stream as a protocol without I/O: requests and snapshots in, responses out. Knows no clock but the caller's.
+
+State of the world, not delta: each response says all that the Envoy must know, so there is no second bookkeeping of
+what was removed, which delta needs and Envoy treats unevenly (it ignores removals of assignments). Its price, that a
+response is refused as a whole, is paid by sending assignments, routes and secrets apart (in at most `spread` responses
+for one change, because each acknowledgement repeats every name).
+
+Level, not edge: after every event the difference between what is wanted and what the Envoy holds decides what is sent,
+so whatever arrives in between is coalesced. Make before break:
+1 clusters: the new ones and those that a route which the Envoy holds still refers to
+2 assignments and secrets; an assignment goes again behind each change of its cluster, which waits for it
+3 listeners, then routes, when every cluster they lead to is accepted, has its assignment and is warm, or was refused
+4 clusters without the old ones, when the routes are accepted.
+Warmth is not visible in the protocol. `waits_for_warmth` names the clusters; the caller looks and says `warmed`, and
+after `patience` seconds the stream goes on anyway.
+
+Refusals are remembered for each Envoy, over its reconnects, and never shared: an Envoy of another version may accept
+what this one refused, and one broken Envoy must not keep a change from the others.
+Silent until the first snapshot: an answer without objects deletes the data plane.
+https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from weighbridge_operator.xds.exchange import Content, Exchange, Refusal, Request, Response
+from weighbridge_operator.xds.kinds import CLUSTER, COMPLETE, ENDPOINT, KINDS, LISTENER, ROUTE, SECRET
+from weighbridge_operator.xds.snapshot import Resource, Snapshot, combine_versions
+
+PATIENCE = 2.0  # seconds
+SPREAD = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What is known of one Envoy from its earlier streams."""
+
+    held: Mapping[str, Mapping[str, Resource]] = field(default_factory=dict)
+    warm: frozenset[str] = frozenset()
+    refused: Mapping[str, Mapping[Content, Refusal]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceState:
+    """Where one resource stands with one Envoy; None where it was never wanted, or is not held, or was not refused."""
+
+    name: str
+    wanted: str | None
+    accepted: str | None
+    refusal: Refusal | None
+
+
+@dataclass(frozen=True, slots=True)
+class KindState:
+    """Where one type stands with one Envoy. `wanted` and `accepted` are versions of the whole set."""
+
+    kind: str
+    wanted: str
+    accepted: str
+    refusals: tuple[tuple[str, Refusal], ...]  # resource name, why
+
+    @property
+    def current(self) -> bool:
+        return self.wanted == self.accepted
+
+
+class Conversation:
+    """One stream with one Envoy. Every event answers the responses to send, in order."""
+
+    def __init__(self, memory: Memory | None = None, *, patience: float = PATIENCE, spread: int = SPREAD) -> None:
+        self._memory = memory
+        remembered = memory or Memory()
+        self._exchanges = {
+            kind: Exchange(kind, remembered.held.get(kind, {}), remembered.refused.get(kind, {})) for kind in KINDS
+        }
+        self._warm = set(remembered.warm)
+        self._cooling: dict[str, float] = {}  # cluster -> since when it is accepted, with its assignment, but not warm
+        self._target: Snapshot | None = None
+        self._patience, self._spread = patience, spread
+        self._nonce = 0
+        self._begun = False
+
+    def receive(self, request: Request, now: float) -> tuple[Response, ...]:
+        """Takes a request; one of an unknown type is ignored."""
+        if request.kind not in self._exchanges:
+            return ()
+        if not self._begun:
+            self._begin(resumed=request.version != "")
+        self._exchanges[request.kind].hear(request, now)
+        return self._advance(now)
+
+    def offer(self, snapshot: Snapshot, now: float) -> tuple[Response, ...]:
+        """Makes this snapshot the one to reach."""
+        self._target = snapshot
+        for kind, exchange in self._exchanges.items():
+            exchange.keep_refusals_of(snapshot.of(kind))
+        return self._advance(now)
+
+    def warmed(self, clusters: Collection[str], now: float) -> tuple[Response, ...]:
+        """These clusters, named by `waits_for_warmth` before the caller looked, are warm now."""
+        self._warm |= self._cooling.keys() & set(clusters)
+        return self._advance(now)
+
+    def tick(self, now: float) -> tuple[Response, ...]:
+        """Time has passed; due at `deadline`."""
+        return self._advance(now)
+
+    @property
+    def waits_for_warmth(self) -> frozenset[str]:
+        return frozenset(self._cooling)
+
+    @property
+    def deadline(self) -> float | None:
+        """When patience with the oldest cold cluster ends, or None."""
+        return min(self._cooling.values()) + self._patience if self._cooling else None
+
+    @property
+    def settled(self) -> bool:
+        """Whether no response waits for a verdict and no cluster for warmth."""
+        return not self._cooling and not any(exchange.outstanding for exchange in self._exchanges.values())
+
+    @property
+    def refusal_count(self) -> int:
+        """How many contents this Envoy refuses now."""
+        return sum(len(exchange.refused) for exchange in self._exchanges.values())
+
+    @property
+    def memory(self) -> Memory:
+        """What the next stream of this Envoy should know."""
+        return Memory(
+            {kind: dict(exchange.held) for kind, exchange in self._exchanges.items()},
+            frozenset(self._warm),
+            {kind: dict(exchange.refused) for kind, exchange in self._exchanges.items()},
+        )
+
+    def states(self) -> tuple[KindState, ...]:
+        """Each type, in the order of making; empty before the first snapshot."""
+        if self._target is None:
+            return ()
+        return tuple(
+            KindState(
+                kind,
+                self._target.versions[kind],
+                combine_versions(resource for _, resource in sorted(exchange.held.items())),
+                tuple(sorted((name, refusal) for (name, _), refusal in exchange.refused.items())),
+            )
+            for kind, exchange in self._exchanges.items()
+        )
+
+    def resource_states(self, kind: str) -> Iterator[ResourceState]:
+        """Each resource of one type that is wanted or held, by name."""
+        exchange = self._exchanges[kind]
+        wanted = self._target.of(kind) if self._target is not None else {}
+        for name in sorted({*wanted, *exchange.held}):
+            version = wanted[name].version if name in wanted else None
+            held = exchange.held.get(name)
+            refusal = exchange.refused.get((name, version)) if version is not None else None
+            yield ResourceState(name, version, held.version if held is not None else None, refusal)
+
+    def _begin(self, *, resumed: bool) -> None:
+        self._begun = True
+        for kind, exchange in self._exchanges.items():
+            if not resumed:
+                exchange.forget()
+            elif kind in COMPLETE:
+                exchange.past_known = self._memory is not None
+        if not resumed:
+            self._warm.clear()
+
+    def _advance(self, now: float) -> tuple[Response, ...]:
+        target = self._target
+        if target is None:
+            return ()
+        responses = [*self._send_set(CLUSTER, self._choose_clusters(target))]
+        for kind in (ENDPOINT, SECRET):
+            responses += self._send_each(kind, target.of(kind))
+        self._feel_warmth(target, now)
+        if all(self._leads_somewhere(target, listener) for listener in target.listeners.values()):
+            responses += self._send_set(LISTENER, self._exchanges[LISTENER].choose_set(target.listeners))
+        responses += self._send_routes(target)
+        return tuple(responses)
+
+    def _choose_clusters(self, target: Snapshot) -> dict[str, Resource] | None:
+        exchange, routes = self._exchanges[CLUSTER], self._exchanges[ROUTE]
+        chosen = exchange.choose_set(target.clusters)
+        if chosen is None:
+            return None
+        for referrer in (*routes.held.values(), *routes.flying(), *self._exchanges[LISTENER].held.values()):
+            for kind, name in referrer.needs:
+                if kind == CLUSTER and name not in chosen and name in exchange.held and exchange.wants(name):
+                    chosen[name] = exchange.held[name]
+        return dict(sorted(chosen.items()))
+
+    def _send_set(self, kind: str, chosen: Mapping[str, Resource] | None) -> Iterator[Response]:
+        exchange = self._exchanges[kind]
+        if chosen is None or not exchange.subscribed or exchange.outstanding or chosen == exchange.sent:
+            return
+        before = exchange.sent or {}
+        for name, resource in chosen.items():
+            if before.get(name) != resource:
+                self._owe(resource)
+        if kind == CLUSTER:
+            for name in exchange.held.keys() - chosen.keys():
+                self._drop_cluster(name)
+        yield exchange.send(self._next_nonce(), tuple(chosen.values()))
+
+    def _owe(self, resource: Resource) -> None:
+        # The changed resource subscribes anew and waits; its own request may be joined with an acknowledgement.
+        for kind, name in resource.needs:
+            if kind not in COMPLETE and name in self._exchanges[kind].names:
+                self._exchanges[kind].due.add(name)
+
+    def _drop_cluster(self, name: str) -> None:
+        self._warm.discard(name)
+        self._cooling.pop(name, None)
+        for kind, needed in self._exchanges[CLUSTER].held[name].needs:
+            if kind == ENDPOINT:
+                self._exchanges[ENDPOINT].held.pop(needed, None)
+
+    def _send_each(self, kind: str, target: Mapping[str, Resource]) -> Iterator[Response]:
+        exchange = self._exchanges[kind]
+        ready = []
+        for name in sorted(exchange.names):
+            resource = exchange.choose(target, name)
+            if resource is None or exchange.is_flying(name):
+                continue
+            if name in exchange.due or exchange.held.get(name) != resource:
+                ready.append(resource)
+        size = -(-len(ready) // self._spread)
+        for group in exchange.group(ready, max(1, size)):
+            yield exchange.send(self._next_nonce(), group)
+
+    def _send_routes(self, target: Snapshot) -> Iterator[Response]:
+        exchange = self._exchanges[ROUTE]
+        servable = {
+            name: route if self._leads_somewhere(target, route) else exchange.held[name]
+            for name, route in target.routes.items()
+            if name in exchange.held or self._leads_somewhere(target, route)
+        }
+        yield from self._send_each(ROUTE, servable)
+
+    def _leads_somewhere(self, target: Snapshot, referrer: Resource) -> bool:
+        for kind, name in referrer.needs:
+            if kind == CLUSTER and not self._can_serve(target, name):
+                return False
+            if kind == ROUTE and not self._leads_somewhere(target, target.routes[name]):
+                return False
+        return True
+
+    def _can_serve(self, target: Snapshot, name: str) -> bool:
+        cluster = target.clusters.get(name)
+        if cluster is None or name in self._warm:
+            return True  # not ours to make (the bootstrap's), or made
+        exchange = self._exchanges[CLUSTER]
+        return exchange.is_refused(cluster) and name not in exchange.held and exchange.past_known
+
+    def _feel_warmth(self, target: Snapshot, now: float) -> None:
+        clusters = self._exchanges[CLUSTER]
+        for name in clusters.held.keys() & (clusters.sent or {}).keys() - self._warm - self._cooling.keys():
+            if self._is_fed(target, clusters.held[name]):
+                self._cooling[name] = now
+        for name in [name for name, since in self._cooling.items() if now >= since + self._patience]:
+            self._warm.add(name)
+        for name in self._cooling.keys() & self._warm:
+            del self._cooling[name]
+
+    def _is_fed(self, target: Snapshot, cluster: Resource) -> bool:
+        for kind, name in cluster.needs:
+            if kind in (ENDPOINT, SECRET) and name not in self._exchanges[kind].held:
+                wanted = target.get(kind, name)
+                if wanted is None or not self._exchanges[kind].is_refused(wanted):
+                    return False
+        return True
+
+    def _next_nonce(self) -> str:
+        self._nonce += 1
+        return str(self._nonce)

@@ -1,0 +1,215 @@
+"""Runs one conversation on one stream. All events pass one bounded queue, so a conversation has one writer.
+
+A slow Envoy fills its own queue: its requests wait in the transport, and newer snapshots replace older ones where they
+are made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol, assert_never
+from urllib.parse import urlsplit
+
+from envoy.config.core.v3.base_pb2 import Node
+from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
+from google.protobuf.any_pb2 import Any as PackedAny
+
+from weighbridge_operator.latest import Latest
+from weighbridge_operator.xds.ads import Conversation, Memory
+from weighbridge_operator.xds.envoys import EnvoyState
+from weighbridge_operator.xds.exchange import Request, Response
+from weighbridge_operator.xds.snapshot import Snapshot
+
+#: Asks the Envoy whose admin interface is at this URL whether no cluster is warming. It bounds its own time and answers
+#: False when it can't know.
+Warmth = Callable[[str], Awaitable[bool]]
+
+QUEUE = 64  # events
+FIRST_LOOK = 0.005  # seconds between looks at an Envoy's warmth; doubled each time
+LAST_LOOK = 0.1
+
+
+class Stream(Protocol):
+    """What is used of a grpc.aio context."""
+
+    async def read(self) -> object: ...
+
+    async def write(self, message: DiscoveryResponse) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class EnvoyNode:
+    """Who an Envoy says it is."""
+
+    id: str
+    cluster: str
+    build: str
+    stats: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Warmed:
+    clusters: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The Envoy closed the stream, or we stop."""
+
+
+Event = Request | Snapshot | Warmed | Ended
+
+
+class Session:
+    """One stream's conversation, its helpers and what is known of its Envoy."""
+
+    def __init__(
+        self,
+        node: EnvoyNode,
+        memory: Memory | None,
+        *,
+        clock: Callable[[], float],
+        warmth: Warmth | None,
+        tell: Callable[[], None],
+    ) -> None:
+        self.node = node
+        self.conversation = Conversation(memory)
+        self._clock, self._warmth, self._tell = clock, warmth, tell
+        self.state = EnvoyState(node.id, node.stats, node.build, clock())
+        self._events: asyncio.Queue[Event] = asyncio.Queue(QUEUE)
+        self._ended = False
+        self._look: asyncio.Task[None] | None = None
+        self._looked_for: frozenset[str] = frozenset()
+
+    async def run(self, first: Request, stream: Stream, snapshots: Latest[Snapshot]) -> None:
+        """Serves until the Envoy goes or `end` is called."""
+        helpers = [asyncio.create_task(self._read(stream)), asyncio.create_task(self._follow(snapshots))]
+        try:
+            await self._send(stream, self.conversation.receive(first, self._clock()))
+            while not self._ended:
+                await self._send(stream, self._apply(await self._next_event()))
+                self._watch_warmth()
+                self._update_state()
+        finally:
+            helpers += [self._look] if self._look is not None else []
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+
+    def end(self) -> None:
+        """Ends the stream at the next event."""
+        self._ended = True
+        if not self._events.full():
+            self._events.put_nowait(Ended())
+
+    def _apply(self, event: Event | None) -> tuple[Response, ...]:
+        now = self._clock()
+        match event:
+            case None:
+                return self.conversation.tick(now)
+            case Request():
+                return self.conversation.receive(event, now)
+            case Snapshot():
+                return self.conversation.offer(event, now)
+            case Warmed():
+                return self.conversation.warmed(event.clusters, now)
+            case Ended():
+                self._ended = True
+                return ()
+            case _:
+                assert_never(event)
+
+    async def _next_event(self) -> Event | None:
+        deadline = self.conversation.deadline
+        try:
+            async with asyncio.timeout(None if deadline is None else max(0.0, deadline - self._clock())):
+                return await self._events.get()
+        except TimeoutError:
+            return None
+
+    async def _send(self, stream: Stream, responses: Iterable[Response]) -> None:
+        for response in responses:
+            await stream.write(pack_response(response))
+
+    async def _read(self, stream: Stream) -> None:
+        while isinstance(message := await stream.read(), DiscoveryRequest):
+            await self._events.put(read_request(message))
+        await self._events.put(Ended())
+
+    async def _follow(self, snapshots: Latest[Snapshot]) -> None:
+        version = 0
+        while True:
+            snapshot, version = await snapshots.wait_newer(version)
+            await self._events.put(snapshot)
+
+    def _watch_warmth(self) -> None:
+        waited_for = self.conversation.waits_for_warmth
+        if self._look is not None and (self._look.done() or not waited_for & self._looked_for):
+            self._look.cancel()
+            self._look = None
+        if waited_for and self._look is None and self._warmth is not None and self.node.stats is not None:
+            self._looked_for = waited_for
+            self._look = asyncio.create_task(self._look_for(waited_for, self._warmth, self.node.stats))
+
+    async def _look_for(self, clusters: frozenset[str], warmth: Warmth, stats: str) -> None:
+        pause = FIRST_LOOK
+        while not await warmth(stats):
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LAST_LOOK)
+        await self._events.put(Warmed(clusters))
+
+    def _update_state(self) -> None:
+        refusals = self.conversation.refusal_count
+        if self.conversation.settled or refusals != sum(len(kind.refusals) for kind in self.state.kinds):
+            state = EnvoyState(
+                self.state.id, self.state.stats, self.state.build, self.state.since, self.conversation.states()
+            )
+            if state != self.state:
+                self.state = state
+                self._tell()
+
+
+def read_request(message: DiscoveryRequest) -> Request:
+    """What the wire says, in our words."""
+    return Request(
+        message.type_url,
+        message.version_info,
+        message.response_nonce,
+        tuple(message.resource_names),
+        message.error_detail.message if message.HasField("error_detail") else None,
+    )
+
+
+def read_node(node: Node) -> EnvoyNode:
+    """Who the Envoy is, and where its statistics are: metadata `weighbridge: {stats: "http://host:port"}`."""
+    version = node.user_agent_build_version.version
+    stats = None
+    if "weighbridge" in node.metadata.fields:
+        stats = node.metadata.fields["weighbridge"].struct_value.fields["stats"].string_value
+    return EnvoyNode(
+        id=node.id,
+        cluster=node.cluster,
+        build=f"{version.major_number}.{version.minor_number}.{version.patch}",
+        stats=stats if stats and _is_origin(stats) else None,
+    )
+
+
+def _is_origin(url: str) -> bool:
+    # We will ask there, so it may name a host and a port and nothing else.
+    try:
+        parts = urlsplit(url)
+        return parts.scheme == "http" and parts.port is not None and f"http://{parts.netloc}" == url and "@" not in url
+    except ValueError:
+        return False
+
+
+def pack_response(response: Response) -> DiscoveryResponse:
+    """One response as it goes over the wire."""
+    return DiscoveryResponse(
+        version_info=response.version,
+        type_url=response.kind,
+        nonce=response.nonce,
+        resources=[PackedAny(type_url=resource.type_url, value=resource.body) for resource in response.resources],
+    )
