@@ -24,6 +24,7 @@ from weighbridge_simulator.workload import Sizes
 
 _FLOOD_MAXIMUM = 10_000  # sequences that wait; more of others' load would only cost memory
 _CACHE_MAXIMUM = 256
+_GRAIN = 0.0005  # seconds; uvloop rounds to whole milliseconds, and waking early would mean to wake twice
 _PUMP_LEAST = 0.004  # seconds between two looks at the streams
 _PUMP_STANDING = 0.05  # the same while the engine stands still
 
@@ -51,6 +52,7 @@ class Generation:
         self._today = today
         self._random = random
         self._timer: asyncio.TimerHandle | None = None
+        self._woken = inf  # the moment that the timer waits for
         self._pump_timer: asyncio.TimerHandle | None = None
         self._flood_timer: asyncio.TimerHandle | None = None
         self._streams: dict[Job, Serving] = {}
@@ -113,13 +115,13 @@ class Generation:
         due = self._node.engine.next_event()
         if due == inf:
             return
-        loop = asyncio.get_running_loop()
-        when = loop.time() + max(0.0, due - self._clock())
         if self._timer is not None:
-            if self._timer.when() <= when:
+            if self._woken <= due:
                 return
             self._timer.cancel()
-        self._timer = loop.call_at(when, self._wake)
+        self._woken = due
+        pause = max(0.0, due - self._clock()) + _GRAIN
+        self._timer = asyncio.get_running_loop().call_later(pause, self._wake)
 
     def _wake(self) -> None:
         self._timer = None
