@@ -1,0 +1,172 @@
+"""Objects from YAML files, the standalone form of what a cluster stores.
+
+A file system is no database: files are half written, swapped, broken in one place. So nothing that was good is given
+up for something that cannot be read. An object goes when its file no longer has it or is gone; it stays in its last
+good form when it is invalid now, when its file cannot be parsed, or when its directory has vanished. `settle` decides
+that from what was read and what was held, without I/O; a fresh start holds nothing and so has only what is valid now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from weighbridge_api.base import Resource
+from weighbridge_api.modelnode import ModelNode
+from weighbridge_api.routepolicy import RoutePolicy
+from weighbridge_api.secret import Secret
+from weighbridge_operator.sources.documents import read_documents
+from weighbridge_operator.sources.listing import FileText, Fingerprint, read_files, take_fingerprint
+from weighbridge_operator.sources.objects import Problem, Reading, read_objects
+from weighbridge_operator.state import DesiredState, Ref, Rejection
+
+_POLL = 0.25
+_QUIET = 0.1
+_LONGEST = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An object in its last good form and the file that it came from."""
+
+    object: Resource
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What the files ask for. `objects` includes those held in their last good form."""
+
+    objects: Mapping[Ref, Held] = field(default_factory=dict, repr=False)
+    rejections: tuple[Rejection, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def desired(self) -> DesiredState:
+        """The state that the rest of the pipeline knows; addresses are for the caller to resolve."""
+        found = [self.objects[ref].object for ref in sorted(self.objects)]
+        return DesiredState(
+            nodes=tuple(item for item in found if isinstance(item, ModelNode)),
+            policies=tuple(item for item in found if isinstance(item, RoutePolicy)),
+            secrets={
+                (item.metadata.namespace, item.metadata.name): item.entries()
+                for item in found
+                if isinstance(item, Secret)
+            },
+            rejections=self.rejections,
+        )
+
+
+def load(paths: Sequence[Path], held: Mapping[Ref, Held] | None = None) -> Loaded:
+    """Reads files and directories. `held` is the `objects` of the previous load; none of it at a fresh start."""
+    return settle(read_files(paths), held or {})
+
+
+async def watch(
+    paths: Sequence[Path],
+    poll: float = _POLL,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> AsyncIterator[Loaded]:
+    """What the files ask for, at once and after every change that means something. Seconds; ends by cancellation."""
+    seen = await asyncio.to_thread(take_fingerprint, paths)
+    loaded = await asyncio.to_thread(load, paths)
+    yield loaded
+    while True:
+        await sleep(poll)
+        if await asyncio.to_thread(take_fingerprint, paths) == seen:
+            continue
+        seen = await _wait_quiet(paths, sleep)
+        newer = await asyncio.to_thread(load, paths, loaded.objects)
+        if newer != loaded:
+            loaded = newer
+            yield loaded
+
+
+async def _wait_quiet(paths: Sequence[Path], sleep: Callable[[float], Awaitable[None]]) -> Fingerprint:
+    """The fingerprint once it has stood still, or after the longest wait. It is older than what is read next."""
+    last = await asyncio.to_thread(take_fingerprint, paths)
+    for _ in range(round(_LONGEST / _QUIET)):
+        await sleep(_QUIET)
+        now = await asyncio.to_thread(take_fingerprint, paths)
+        if now == last:
+            break
+        last = now
+    return last
+
+
+def settle(files: Iterable[FileText], held: Mapping[Ref, Held]) -> Loaded:
+    """Decides what serves, from what was read and what was held before."""
+    problems: list[Problem] = []
+    places: dict[Ref, list[tuple[str, Reading]]] = defaultdict(list)
+    unread: dict[str, Problem] = {}
+    for file in files:
+        trouble = _state_trouble(file)
+        if trouble is not None:
+            problems.append(trouble)
+            # What a directory held is not known to be gone with it; what a file held is.
+            unread |= {file.name + os.sep: trouble} | ({} if file.gone else {file.name: trouble})
+        for reading in read_objects(file.name, read_documents(file.data or b""), private=file.private):
+            problems.extend(reading.problems)
+            if reading.ref is not None:
+                places[reading.ref].append((file.name, reading))
+            elif reading.problems:
+                unread.setdefault(file.name, reading.problems[0])
+    objects: dict[Ref, Held] = {}
+    rejections: list[Rejection] = []
+    for ref, found in places.items():
+        doubles = _name_doubles(ref, found) if len(found) > 1 else ()
+        problems.extend(doubles)
+        file_name, reading = found[0]
+        if reading.object is not None and not doubles:
+            objects[ref] = Held(reading.object, file_name)
+            continue
+        if ref in held:
+            objects[ref] = Held(held[ref].object, file_name)
+        rejections.append(Rejection(ref, _sum_up(doubles or reading.problems), held=ref in held))
+    for ref, reason in _find_lost(held, places, unread):
+        objects[ref] = held[ref]
+        rejections.append(Rejection(ref, str(reason), held=True))
+    return Loaded(
+        objects={ref: objects[ref] for ref in sorted(objects)},
+        rejections=tuple(sorted((each for each in rejections if each.ref.kind != "Secret"), key=lambda each: each.ref)),
+        problems=tuple(sorted(set(problems), key=lambda each: (each.file, each.line, each.column, str(each)))),
+    )
+
+
+def _state_trouble(file: FileText) -> Problem | None:
+    if file.trouble is None:
+        return None
+    message, remedy = file.trouble
+    return Problem(file.name, 0, 0, None, "", message, remedy)
+
+
+def _find_lost(
+    held: Mapping[Ref, Held], places: Mapping[Ref, object], unread: Mapping[str, Problem]
+) -> Iterator[tuple[Ref, Problem]]:
+    """Objects that may still be there: their file, or its directory, could not be read as a whole."""
+    for ref in held.keys() - places.keys():
+        file = held[ref].file
+        reason = unread.get(file) or unread.get(str(Path(file).parent) + os.sep)
+        if reason is not None:
+            yield ref, reason
+
+
+def _name_doubles(ref: Ref, twice: Sequence[tuple[str, Reading]]) -> tuple[Problem, ...]:
+    """One problem for each place, naming another place."""
+    places = [(file, reading.line) for file, reading in twice]
+    name = f"{ref.kind} {ref.name}" if ref.namespace == "default" else f"{ref.kind} {ref.namespace}/{ref.name}"
+    problems = []
+    for index, (file, line) in enumerate(places):
+        other_file, other_line = places[0] if index else places[1]
+        message = f"is also in {other_file}:{other_line}"
+        problems.append(Problem(file, line, 1, name, "", message, "remove one, or give it another name"))
+    return tuple(problems)
+
+
+def _sum_up(problems: Sequence[Problem]) -> str:
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return f"{problems[0]}{more}"
