@@ -9,77 +9,18 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
 from random import Random
-from typing import Protocol
 
 from weighbridge_simulator.engine import Engine
 from weighbridge_simulator.gateway import Gateway, Policy
+from weighbridge_simulator.observation import Controller, Observation, Report
+from weighbridge_simulator.outcome import Outcome
 from weighbridge_simulator.scenario import Lie, Others, Scenario, Slowdown, Traffic
 from weighbridge_simulator.service import Job
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """One node's numbers as its metrics give them."""
-
-    at: float
-    waiting: float
-    running: float
-    kv: float
-    cpu: float
-    memory: float
-    generated_tokens: float
-    prompt_tokens: float
-    room_tokens: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """What the controller gets: a report or None per node, None in whole for one that is no member yet."""
-
-    at: float
-    members: tuple[int, ...]
-    reports: tuple[Report | None, ...]
-    inflight: tuple[int, ...] | None
-
-
-class Controller(Protocol):
-    """Whatever decides weights."""
-
-    def tick(self, now: float, seen: Observation) -> Sequence[int] | None:
-        """A weight per node of the fleet, or None to leave them."""
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What came out. Times to first token by arrival; those lost count as the timeout."""
-
-    waits: list[tuple[float, float]] = field(default_factory=list)  # (arrival, seconds to first token)
-    lost: int = 0
-    shares: list[float] = field(default_factory=list)
-    pushes: list[tuple[float, tuple[int, ...]]] = field(default_factory=list)
-    changes: int = 0
-    taken_back: int = 0  # changes that were reversed within 60 s
-    picks: list[tuple[float, int]] = field(default_factory=list)  # (arrival, node)
-
-    def ttft(self, quantile: float = 0.99, start: float = 0.0, end: float = math.inf) -> float:
-        """Seconds to first token of requests that arrived between start and end."""
-        chosen = sorted(wait for at, wait in self.waits if start <= at < end)
-        return chosen[min(len(chosen) - 1, int(quantile * len(chosen)))] if chosen else math.nan
-
-    def share(self, node: int, start: float = 0.0, end: float = math.inf) -> float:
-        """The node's part of the requests that arrived between start and end."""
-        chosen = [picked for at, picked in self.picks if start <= at < end]
-        return chosen.count(node) / len(chosen) if chosen else math.nan
-
-    @property
-    def answered(self) -> float:
-        """Part of the requests that got a first token in time."""
-        return 1 - self.lost / max(1, len(self.waits))
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from weighbridge_simulator.des import Observation, Report
+from weighbridge_simulator.observation import Observation, Report
 
 ScoreOf = Callable[[Report], float]
 
@@ -29,7 +29,7 @@ class LowestScore:
 
     score: ScoreOf
 
-    def tick(self, now: float, seen: Observation) -> Sequence[int] | None:
+    def tick(self, _now: float, seen: Observation) -> Sequence[int] | None:
         """1000 for the lowest, 1 for the rest."""
         scores = _scores(self.score, seen)
         best = min(seen.members, key=lambda i: (scores[i], i))
@@ -42,7 +42,7 @@ class HundredMinusScore:
 
     score: ScoreOf
 
-    def tick(self, now: float, seen: Observation) -> Sequence[int] | None:
+    def tick(self, _now: float, seen: Observation) -> Sequence[int] | None:
         """1..100 for each node."""
         return [max(1, round(100 - x)) for x in _scores(self.score, seen)]
 

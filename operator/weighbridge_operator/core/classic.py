@@ -17,17 +17,21 @@ from statistics import median
 from typing import Final
 
 from weighbridge_operator.core.memory import Line, NodeMemory, Step
-from weighbridge_operator.core.others import DECAY, FAST, FLOOR, HOLD, blend
+from weighbridge_operator.core.others import DECAY, FAST, HOLD, blend
 from weighbridge_operator.core.score import Score
 
 MINUTES: Final = 180.0  # seconds, time constant of the line
-NOTICEABLE: Final = 6.0  # points of 100
+NOTICEABLE: Final = 6.0  # points of 100, to begin with
+STILL: Final = 3.0  # points of 100, while it lasts: giving less makes what is left look smaller
+FLOOR: Final = 0.5  # a score is weaker evidence than counted requests
 PRIOR_SLOPE: Final = 0.5  # of the slope through the origin, believed before the data tell
 PRIOR_SPREAD: Final = 0.1  # relative spread of requests at which data and prior weigh the same
 IDLE_DRIFT: Final = 3600.0  # seconds, time constant at which a node's idle level follows its memory upwards
 LASTING: Final = 180.0  # seconds that others must take half an octave before it is taken for less room
-RETURNING: Final = 20.0  # seconds of the opposite
-LOWEST: Final = -4  # half octaves
+RETURNING: Final = 60.0  # seconds of the opposite
+LESS: Final = 0.75  # of its share, or less, is left while that lasts
+SPARE: Final = 0.15  # of its own points, that it lies below the line: half of what half an octave of room would do
+LOWEST: Final = -2  # half octaves
 RESTED: Final = ("memory", "gpuMemory")
 
 
@@ -55,7 +59,7 @@ def settle(
     loads = {n: m.inflight / rooms[n] for n, m in heard.items()}
     slope = line.slope(PRIOR_SLOPE, PRIOR_SPREAD)
     heights = {n: (heard[n].points or 0.0) - slope * loads[n] for n in known}
-    base = median(heights.values()) if heights else 0.0
+    base = _base(sorted(heights.values()))
     result, shares = {}, {}
     for n, m in heard.items():
         if n in heights and len(known) > 1:
@@ -63,7 +67,8 @@ def settle(
         else:
             excess = m.excess * (math.exp(-elapsed / DECAY) if now - m.scored_at > HOLD else 1.0)
         own = slope * loads[n]
-        shares[n] = max(FLOOR, own / (own + excess)) if excess > NOTICEABLE else 1.0
+        least = STILL if m.u.value < 0 else NOTICEABLE
+        shares[n] = max(FLOOR, own / (own + excess)) if excess > least else 1.0
         result[n] = _lasting(replace(m, excess=excess), shares[n], own, now)
     clean = [
         n for n in known if result[n].u.value == 0 and result[n].trim.value == 0 and abs(result[n].excess) < NOTICEABLE
@@ -71,6 +76,13 @@ def settle(
     for n in clean:
         line = line.take(loads[n], heard[n].points or 0.0, blend(elapsed, MINUTES) / len(clean))
     return Left(result, shares, line)
+
+
+def _base(heights: list[float]) -> float:
+    """What the pool's unburdened nodes show: the lower quartile, where a single liar cannot be it; else the median."""
+    if not heights:
+        return 0.0
+    return heights[(len(heights) - 1) // 4] if len(heights) >= 5 else median(heights)
 
 
 def _hear(memory: NodeMemory, score: Score | None, elapsed: float, now: float) -> NodeMemory:
@@ -93,10 +105,11 @@ def _hear(memory: NodeMemory, score: Score | None, elapsed: float, now: float) -
 
 def _lasting(memory: NodeMemory, share: float, own: float, now: float) -> NodeMemory:
     """What others take for minutes is a weaker machine: half an octave moves from them to its room, no push needed."""
-    if memory.u.value < 0 and memory.trim.value > LOWEST:
-        trim = memory.trim.settle(memory.trim.value - 1, now, LASTING, LASTING)
-        if trim.value < memory.trim.value:
-            return replace(memory, trim=trim, u=Step(memory.u.value + 1))
-        return replace(memory, trim=trim)
-    spare = memory.trim.value < 0 and share == 1 and memory.excess < -max(NOTICEABLE / 2, own * (1 - math.sqrt(0.5)))
-    return replace(memory, trim=memory.trim.settle(memory.trim.value + spare, now, LASTING, RETURNING))
+    trim, x = memory.trim, memory.trim.value
+    if memory.u.value < 0 and share <= LESS and x > LOWEST:
+        x -= 1
+    elif x < 0 and share == 1 and memory.excess < -own * SPARE:
+        x += 1
+    settled = trim.settle(x, now, LASTING, RETURNING)
+    moved = settled.value < trim.value
+    return replace(memory, trim=settled, u=Step(memory.u.value + 1) if moved else memory.u)

@@ -16,7 +16,7 @@ from typing import Final
 
 from weighbridge_operator.core import classic, ir, others, room, trim
 from weighbridge_operator.core.explain import explain
-from weighbridge_operator.core.load import LoadView
+from weighbridge_operator.core.load import MAXIMUM_AGE, LoadView
 from weighbridge_operator.core.memory import Line, NodeMemory, PoolMemory, Step
 from weighbridge_operator.core.others import Suspicion
 from weighbridge_operator.core.room import Room
@@ -42,6 +42,7 @@ class _Tick:
     now: float
     profile: ir.Profile
     scores: Mapping[str, Score | None]
+    counts: Mapping[str, int | None]  # our requests in flight, from the instant of the node's newest numbers
     suspicions: Mapping[str, Suspicion]
 
 
@@ -51,13 +52,12 @@ def weigh(pool: ir.Pool, memory: PoolMemory | None, view: LoadView, now: float) 
     profile: ir.Profile = "classic" if pool.balance.custom else pool.balance.profile
     before = memory if memory is not None and memory.profile == profile else PoolMemory(now, profile=profile)
     suspicions = {n: others.suspect(view.load(n), view, pool.name, n) for n in endpoints}
+    counts = {n: _count(view, pool.name, n, now) for n in endpoints}
     scores = {
-        n: None
-        if suspicions[n] != "none"
-        else score(view.load(n), pool.balance, e.concurrency, now, view.inflight(pool.name, n, now))
+        n: None if suspicions[n] != "none" else score(view.load(n), pool.balance, e.concurrency, now, counts[n])
         for n, e in endpoints.items()
     }
-    tick = _Tick(pool, endpoints, view, now, profile, scores, suspicions)
+    tick = _Tick(pool, endpoints, view, now, profile, scores, counts, suspicions)
     nodes = _observe(tick, before)
     rooms = room.rooms(endpoints, _tokens(nodes), {n: (m.raw, m.room) for n, m in nodes.items()})
     nodes = {n: _place(m, rooms[n]) for n, m in nodes.items()}
@@ -65,6 +65,12 @@ def weigh(pool: ir.Pool, memory: PoolMemory | None, view: LoadView, now: float) 
     moved = replace(before, at=max(now, before.at), nodes=dict(sorted(nodes.items())), line=line)
     after = _publish(moved, before, _weights(nodes, rooms), now)
     return after, _verdict(tick, before, after, rooms)
+
+
+def _count(view: LoadView, pool: str, node: str, now: float) -> int | None:
+    last = view.load(node).last
+    at = last.at if last is not None else view.at
+    return None if at is None or now - at > MAXIMUM_AGE else view.inflight(pool, node, at)
 
 
 def _observe(tick: _Tick, before: PoolMemory) -> dict[str, NodeMemory]:
@@ -99,7 +105,9 @@ def _settle(
     if tick.profile == "llm":
         left: Mapping[str, float] = others.shares(nodes, values)
     else:
-        said = classic.settle(nodes, tick.scores, values, line, elapsed=elapsed, now=now)
+        # A score means something only beside our own requests: uncounted, what was known is held and fades.
+        counted = {n: s if tick.counts[n] is not None else None for n, s in tick.scores.items()}
+        said = classic.settle(nodes, counted, values, line, elapsed=elapsed, now=now)
         nodes, left, line = said.nodes, said.shares, said.line
     speed = others.speeds(nodes)
     guarded = before.guard_until is not None and now < before.guard_until

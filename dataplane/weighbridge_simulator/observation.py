@@ -1,0 +1,39 @@
+"""What a simulated controller sees, and what it is: nodes' numbers in, weights out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One node's numbers as its metrics give them."""
+
+    at: float
+    waiting: float
+    running: float
+    kv: float
+    cpu: float
+    memory: float
+    generated_tokens: float
+    prompt_tokens: float
+    room_tokens: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What the controller gets: a report or None per node, None in whole for one that is no member yet."""
+
+    at: float
+    members: tuple[int, ...]
+    reports: tuple[Report | None, ...]
+    inflight: tuple[int, ...] | None
+
+
+class Controller(Protocol):
+    """Whatever decides weights."""
+
+    def tick(self, now: float, seen: Observation, /) -> Sequence[int] | None:
+        """A weight per node of the fleet, or None to leave them."""
