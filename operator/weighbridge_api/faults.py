@@ -8,7 +8,7 @@ nothing at all of an object that holds secret values.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,12 +25,9 @@ class Fault:
     remedy: str
 
     def __str__(self) -> str:
-        return "; ".join(part for part in (join_words(spell(self.path), self.message), self.remedy) if part)
-
-
-def join_words(field: str, message: str) -> str:
-    """`spec.tier: must be ...`, or the message alone where it concerns the whole object."""
-    return f"{field}: {message}" if field else message
+        """`spec.port must be 65535 or less, not 80000; change the number`."""
+        words = " ".join(part for part in (spell(self.path), self.message) if part)
+        return f"{words}; {self.remedy}" if self.remedy else words
 
 
 def fault(message: str, remedy: str = "") -> PydanticCustomError:
@@ -54,8 +51,11 @@ def spell(path: Path) -> str:
 
 def read_faults(error: ValidationError, model: type[BaseModel], *, quote: bool = True) -> tuple[Fault, ...]:
     """Every fault that pydantic found, in the order of the fields. `quote=False` for objects with secret values."""
-    found = (_translate(item, model, quote=quote) for item in error.errors(include_url=False))
-    return tuple(dict.fromkeys(found))
+    items = [item for item in error.errors(include_url=False) if not _is_echo(item)]
+    found = [_translate(item, model, quote=quote) for item in items]
+    meant = {_rename(fault) for item, fault in zip(items, found, strict=True) if item["type"] == "extra_forbidden"}
+    kept = (f for item, f in zip(items, found, strict=True) if item["type"] != "missing" or f.path not in meant)
+    return tuple(dict.fromkeys(kept))
 
 
 def suggest(word: str, known: Iterable[str]) -> str | None:
@@ -70,6 +70,18 @@ def list_words(words: Iterable[str]) -> str:
     """`a, b or c`."""
     items = list(words)
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} or {items[-1]}"
+
+
+def _is_echo(item: ErrorDetails) -> bool:
+    """A list counts as too short where its only entry is invalid; the entry's own fault says it all."""
+    value = item["input"]
+    return item["type"] == "too_short" and isinstance(value, Sized) and len(value) >= item["ctx"]["min_length"]
+
+
+def _rename(fault: Fault) -> Path:
+    """The path of the field that an unknown one was probably meant to be: it is not missing as well."""
+    meant = fault.remedy.removeprefix("did you mean ").removesuffix("?")
+    return (*fault.path[:-1], meant)
 
 
 def _translate(item: ErrorDetails, model: type[BaseModel], *, quote: bool) -> Fault:

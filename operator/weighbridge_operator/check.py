@@ -1,7 +1,7 @@
 """`weighbridge check -f DIR`: says what is wrong with the files before anything starts.
 
-One line for each problem: file, line and column, object, field, what is wrong, what to change. What only the whole set can
-tell (a secret that is missing, a model that nobody serves) comes from `find`, which the command line passes in.
+One line for each problem: file, line and column, object, field, what is wrong, what to change. What only the whole set
+can tell (a secret that is missing, a model that nobody serves) comes from `find`, which the command line passes in.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import yaml
 
-from weighbridge_api.faults import Path, spell
+from weighbridge_api.faults import Path
 from weighbridge_operator.sources.mistakes import explain, find_binary
 
 MOST_BYTES = 1 << 20
@@ -173,7 +173,7 @@ class _Builder:
     def _count(self, nodes: int, path: Path, mark: Mark) -> None:
         self.nodes += nodes
         if self.nodes > _MOST_NODES:
-            self._flaw(mark, (), f"{spell(path)} makes it larger than {_MOST_NODES} values", "make it smaller")
+            self._flaw(mark, path, f"makes the object larger than {_MOST_NODES} values", "make it smaller")
             raise _TooLargeError
 
     def _repeat(self, anchor: str, path: Path, mark: Mark) -> object:

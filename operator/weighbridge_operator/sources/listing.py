@@ -93,20 +93,18 @@ def _describe(name: str) -> tuple[object, ...]:
 
 def _read_file(name: str) -> FileText:
     try:
-        # Without O_NONBLOCK a pipe that is named like a file would stop us for ever.
-        descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(name, "rb", opener=_open_at_once) as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if not stat.S_ISREG(mode):
+                return FileText(name, None, trouble=("is not a regular file", "give it another name"))
+            return FileText(name, file.read(MOST_BYTES + 1), private=not mode & 0o077)
     except OSError as error:
-        return FileText(name, None, trouble=(_say(error), "make it readable, or remove it"))
-    with os.fdopen(descriptor, "rb") as file:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
-            what = "is a directory" if stat.S_ISDIR(mode) else "is not a regular file"
-            return FileText(name, None, trouble=(what, "give it another name"))
-        try:
-            data = file.read(MOST_BYTES + 1)
-        except OSError as error:
-            return FileText(name, None, trouble=(_say(error), "make it readable"))
-        return FileText(name, data, private=not mode & 0o077)
+        return FileText(name, None, trouble=(_say(error), "make it a file that can be read, or remove it"))
+
+
+def _open_at_once(name: str, flags: int) -> int:
+    # A pipe that is named like a file would stop us until somebody writes to it.
+    return os.open(name, flags | os.O_NONBLOCK)
 
 
 def _say(error: OSError) -> str:

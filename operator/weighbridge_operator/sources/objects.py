@@ -72,7 +72,7 @@ def _read_object(file: str, document: Document, *, private: bool) -> Reading:
         return Reading(None, None, start, tuple(_state(file, name, flaw) for flaw in flaws))
     model = _KINDS[str(value["kind"])][1]
     found, faults = _validate(model, document)
-    flaws = (*document.flaws, *(_place(document, each) for each in faults))
+    flaws = (*document.flaws, *(_place(document, each) for each in faults if not _is_known(each, document.flaws)))
     if model is Secret and not private:
         flaws = (*flaws, Flaw(document.start, (), "is in a file that others can read", f"chmod 600 {file}"))
     problems = tuple(_state(file, name, flaw) for flaw in flaws)
@@ -111,7 +111,7 @@ def _check_kind(value: dict[str, object]) -> Fault | None:
     """Why the document is none of the kinds that are read."""
     kind, version = value.get("kind"), value.get("apiVersion")
     if kind is None:
-        return Fault(("kind",), "is missing", f"known kinds are {_KNOWN}")
+        return Fault(("kind",), "is missing", "add kind: ModelNode, or RoutePolicy")
     if not isinstance(kind, str) or kind not in _KINDS:
         close = suggest(kind, _KINDS) if isinstance(kind, str) else None
         remedy = f"did you mean {close}?" if close else f"known kinds are {_KNOWN}"
@@ -133,6 +133,11 @@ def _validate(model: type[Resource], document: Document) -> tuple[Resource | Non
         faults = read_faults(error, model, quote=model.quotable)
         return None, (*missing, *(fault for fault in faults if fault.path not in empty))
     return found, missing
+
+
+def _is_known(fault: Fault, flaws: Iterable[Flaw]) -> bool:
+    """A place that could not be read as it was meant is wrong once, not twice."""
+    return any(flaw.path[: len(fault.path)] == fault.path[: len(flaw.path)] for flaw in flaws)
 
 
 def _place(document: Document, fault: Fault) -> Flaw:
