@@ -62,9 +62,9 @@ class _Run:
 
     def run(self) -> Outcome:
         s = self.scenario
-        self._arrivals(s.traffic, "ours", self._arrive)
+        self._stream("ours", s.traffic, 0.0, math.inf, self._arrive)
         for number, source in enumerate(s.others):
-            self._at(source.start, self._others_begin(source, number))
+            self._others(source, number)
         for slowdown in s.slowdowns:
             self._at(slowdown.start, self._slow(slowdown, True))
             self._at(slowdown.end, self._slow(slowdown, False))
@@ -115,10 +115,10 @@ class _Run:
             job.tag.open = False
             self.gateways[job.tag.gateway].active[job.tag.node] -= 1
 
-    def _arrivals(
-        self, traffic: Traffic, name: str, arrive: Callable[[float, Job], None], end: float = math.inf
+    def _stream(
+        self, name: str, traffic: Traffic, start: float, end: float, arrive: Callable[[float, Job], None]
     ) -> None:
-        """Poisson arrivals from a stream of their own, thinned outside bursts."""
+        """Poisson arrivals with random numbers of their own, thinned outside bursts."""
         times, sizes = Random(f"{self.seed} {name} times"), Random(f"{self.seed} {name} sizes")
         peak = traffic.rate * max(1.0, traffic.burst)
 
@@ -127,13 +127,9 @@ class _Run:
                 return
             self._at(now + times.expovariate(peak), come)
             if peak == traffic.rate or times.random() * peak < traffic.rate * traffic.factor(now):
-                arrive(now, _job(sizes, traffic, external=name != "ours"))
+                arrive(now, _job(sizes, traffic))
 
-        start = self.agenda_start(name)
         self._at(start + times.expovariate(peak), come)
-
-    def agenda_start(self, name: str) -> float:
-        return 0.0 if name == "ours" else self.scenario.others[int(name.split()[1])].start
 
     def _arrive(self, now: float, job: Job) -> None:
         which = int(self.picking.random() * len(self.gateways))
@@ -153,14 +149,11 @@ class _Run:
         engine.submit(job, now)
         self.due[node] = engine.next_event()
 
-    def _others_begin(self, source: Others, number: int) -> Callable[[float], None]:
-        def begin(_: float) -> None:
-            traffic = Traffic(rate=source.rate)
-            self._arrivals(
-                traffic, f"others {number}", lambda now, job: self._submit(source.node, job, now), source.end
-            )
+    def _others(self, source: Others, number: int) -> None:
+        def arrive(now: float, job: Job) -> None:
+            self._submit(source.node, job, now)
 
-        return begin
+        self._stream(f"others {number}", Traffic(rate=source.rate), source.start, source.end, arrive)
 
     def _slow(self, slowdown: Slowdown, begins: bool) -> Callable[[float], None]:
         def change(now: float) -> None:
@@ -275,7 +268,8 @@ def _placed(job: Job) -> _Placed:
     return job.tag
 
 
-def _job(sizes: Random, traffic: Traffic, external: bool) -> Job:
+def _job(sizes: Random, traffic: Traffic) -> Job:
     prompt = sizes.lognormvariate(math.log(traffic.prompt), traffic.prompt_sigma)
     answer = sizes.lognormvariate(math.log(traffic.answer), traffic.answer_sigma)
-    return Job(min(8000, max(8, int(prompt))), min(2000, max(4, int(answer))), external=external)
+    sequences = traffic.sequences if sizes.random() < traffic.several else 1
+    return Job(min(8000, max(8, int(prompt))), min(2000, max(1, int(answer))), sequences)

@@ -34,6 +34,8 @@ class Traffic:
     prompt_sigma: float = 1.0
     answer: float = 150.0
     answer_sigma: float = 0.9
+    several: float = 0.0  # share of the requests that ask for `sequences` answers at once (n > 1)
+    sequences: int = 4
     burst: float = 1.0
     burst_period: float = 100.0
     burst_length: float = 10.0

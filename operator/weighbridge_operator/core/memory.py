@@ -81,7 +81,10 @@ class NodeMemory:
     counted: float | None = None  # instant of the newest count that was taken in
     others: float = 0.0  # requests of others on it, averaged
     others_heard: float = 0.0
+    inside: float = 0.0  # requests inside, as the node counts them, averaged over a minute
+    sent: float = 0.0  # ours of them, averaged alike
     speed: float | None = None  # generated tokens per second and running request, averaged
+    measured: float = 0.0  # seconds that speed was averaged over
     rested: tuple[tuple[str, float], ...] = ()  # classic: its memory use when idle, by signal
     points: float | None = None  # classic: its score above idle memory, averaged
     scored_at: float = 0.0

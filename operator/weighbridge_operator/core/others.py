@@ -21,11 +21,14 @@ Suspicion = Literal["none", "reports idle", "frozen"]
 TICK: Final = 2.0  # seconds between rounds, usually
 FAST: Final = 6.0  # seconds, time constant of what is in flight and what others hold
 SLOW: Final = 30.0  # seconds, time constant of speed
+MINUTE: Final = 60.0  # seconds, time constant of how many sequences a request of ours is
 HOLD: Final = 10.0  # seconds that a value is held without news
 DECAY: Final = 15.0  # seconds, time constant of its decay after that
 BUSY: Final = 4  # requests of ours from which silence is a contradiction
 SPEED_WINDOW: Final = 6  # readings
+SETTLED: Final = 20.0  # seconds of averaging before a speed counts
 NOTICEABLE: Final = 2.0  # requests of others
+NOISE: Final = 3.0  # standard deviations, roughly, of what requests of several sequences look like
 FLOOR: Final = 0.25  # a report takes at most this much of a node's fair part
 SLOWEST, FASTEST = 1 / 8, 2.0
 
@@ -73,7 +76,7 @@ def observe(
         memory = replace(memory, others=memory.others * math.exp(-elapsed / DECAY))
     if heard:
         return replace(memory, heard=now)
-    return replace(memory, speed=None) if now - memory.heard > HOLD else memory
+    return replace(memory, speed=None, measured=0.0) if now - memory.heard > HOLD else memory
 
 
 def count(memory: NodeMemory, view: LoadView, pool: str, node: str) -> NodeMemory:
@@ -92,18 +95,30 @@ def count(memory: NodeMemory, view: LoadView, pool: str, node: str) -> NodeMemor
 def shares(nodes: Mapping[str, NodeMemory], rooms: Mapping[str, float]) -> dict[str, float]:
     """What others leave of each node's fair part, 1/4..1."""
     held = sum(m.inflight + m.others for m in _in_order(nodes)) / math.fsum(rooms.values())
-    common = min(m.others / rooms[n] for n, m in nodes.items())
+    extra = multiplicity(nodes) - 1
+    foreign = {n: max(0.0, m.others - extra * m.inflight) for n, m in nodes.items()}
+    common = min(foreign[n] / rooms[n] for n in nodes)
     result = {}
     for node, m in nodes.items():
-        beyond = m.others - rooms[node] * common
-        left = 1 - beyond / (held * rooms[node]) if beyond > NOTICEABLE and held > 0 else 1.0
+        beyond = foreign[node] - rooms[node] * common
+        least = NOTICEABLE + NOISE * extra * math.sqrt(m.inflight)
+        left = 1 - beyond / (held * rooms[node]) if beyond > least and held > 0 else 1.0
         result[node] = max(FLOOR, left)
     return result
 
 
+def multiplicity(nodes: Mapping[str, NodeMemory]) -> float:
+    """How many sequences a request of ours is, as engines count them; 1 unless every node shows more.
+
+    Envoy counts requests, engines the answers asked for (n > 1, lists of prompts): the difference is no one else's.
+    """
+    ratios = [m.inside / m.sent for m in nodes.values() if m.sent >= 1]
+    return max(1.0, min(ratios)) if len(ratios) > 1 else 1.0
+
+
 def speeds(nodes: Mapping[str, NodeMemory]) -> dict[str, float]:
     """Each node's speed as a factor of the pool's median, 1/8..2; 1 where it is not known."""
-    known = {n: m.speed for n, m in nodes.items() if m.speed}
+    known = {n: m.speed for n, m in nodes.items() if m.speed and m.measured >= SETTLED}
     if len(known) < max(2, len(nodes) // 2):
         return dict.fromkeys(nodes, 1.0)
     middle = median(known.values())
@@ -120,9 +135,18 @@ def _take(memory: NodeMemory, sample: LoadSample, window: tuple[LoadSample, ...]
     inside, others, speed = requests(sample), memory.others, memory.speed
     if inside is not None and own is not None:
         others += blend(elapsed, FAST) * (max(0.0, inside - own) - others)
+        part = blend(elapsed, MINUTE)
+        memory = replace(
+            memory,
+            inside=memory.inside + part * (inside - memory.inside),
+            sent=memory.sent + part * (own - memory.sent),
+        )
     rate = _rate(window)
     if rate is not None:
         speed = rate if speed is None else speed + blend(elapsed, SLOW) * (rate - speed)
+        memory = replace(
+            memory, measured=min(SETTLED, memory.measured + (TICK if elapsed is None else max(0.0, elapsed)))
+        )
     return replace(memory, seen=sample.at, others=others, speed=speed)
 
 
