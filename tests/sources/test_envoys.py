@@ -133,9 +133,9 @@ async def node() -> AsyncIterator[Node]:
         await this.released.wait()
         return web.Response(status=this.status)
 
-    runner = web.ServerRunner(web.Server(answer))
+    runner = web.ServerRunner(web.Server(answer), shutdown_timeout=0.1)
     await runner.setup()
-    await web.SockSite(runner, bound, shutdown_timeout=0.1).start()
+    await web.SockSite(runner, bound).start()
     try:
         yield this
     finally:

@@ -125,7 +125,7 @@ class Addresses:
     def _publish(
         self, literals: Mapping[str, str], names: Sequence[str], answers: Mapping[str, Answer], last: bool
     ) -> None:
-        """Publishes what is known, if that is news; a name without an answer is at fault when this was its last chance."""
+        """Publishes what is known, if that is news; who has no answer at the last chance is at fault."""
         known = self._resolved.get() or Resolved()
         addresses, findings = dict(literals), {}
         for name in names:
