@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from weighbridge_simulator.flags import KEYS, FlagError, build_spec, read_pairs, read_value
@@ -93,23 +94,22 @@ class _Input(asyncio.Protocol):
 
 
 async def _wait(ended: asyncio.Event, parent: int | None) -> None:
-    """Wait for the end, or until the parent is gone. A child whose parent dies gets another one at once."""
-    ours = os.getppid() == parent
-    while not ended.is_set():
-        if parent is not None and not (os.getppid() == parent if ours else _lives(parent)):
-            return
+    """Wait for the end, or until the parent is gone."""
+    while not ended.is_set() and (parent is None or _lives(parent)):
         with suppress(TimeoutError):
             await asyncio.wait_for(ended.wait(), None if parent is None else _LOOK)
 
 
 def _lives(pid: int) -> bool:
+    """Whether a process runs. One that was killed and that nobody has waited for yet does not."""
     try:
         os.kill(pid, 0)
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except ProcessLookupError:
         return False
-    except PermissionError:
-        return True
-    return True
+    except (PermissionError, FileNotFoundError):
+        return True  # somebody else's process, or a system without /proc
+    return state not in ("Z", "X")
 
 
 def _run(work: Coroutine[Any, Any, int]) -> int:

@@ -52,8 +52,8 @@ class Report:
     waiting: float
     kv: float
     kv_tokens: int
-    generated_tokens: float
-    prompt_tokens: float
+    generated_tokens: int
+    prompt_tokens: int
     throughput: float  # generated tokens a second since the last look
     ended: int
     cancelled: int
@@ -128,7 +128,7 @@ def _vllm(report: Report, histogram: Histogram) -> list[str]:
         *_family("vllm:num_requests_waiting", "gauge", "Requests waiting to be processed.", labels, report.waiting),
         *_family("vllm:kv_cache_usage_perc", "gauge", "KV-cache usage. 1 means 100 percent.", labels, report.kv),
         *_family("vllm:prompt_tokens_total", "counter", "Prefill tokens processed.", labels, report.prompt_tokens),
-        *_family("vllm:generation_tokens_total", "counter", "Generation tokens.", labels, int(report.generated_tokens)),
+        *_family("vllm:generation_tokens_total", "counter", "Generation tokens.", labels, report.generated_tokens),
         *_family("vllm:request_success_total", "counter", "Requests by finish.", stopped, report.ended),
         f"vllm:request_success_total{{{aborted}}} {report.cancelled}",
         *_family("vllm:cache_config_info", "gauge", "Information of the CacheConfig.", f'engine="0",{info}', 1),
@@ -147,9 +147,7 @@ def _sglang(report: Report, histogram: Histogram) -> list[str]:
         *_family("sglang:max_total_num_tokens", "gauge", "Maximum tokens in KV cache.", labels, report.kv_tokens),
         *_family("sglang:gen_throughput", "gauge", "Generation throughput (token/s).", labels, report.throughput),
         *_family("sglang:prompt_tokens_total", "counter", "Prefill tokens processed.", labels, report.prompt_tokens),
-        *_family(
-            "sglang:generation_tokens_total", "counter", "Generation tokens.", labels, int(report.generated_tokens)
-        ),
+        *_family("sglang:generation_tokens_total", "counter", "Generation tokens.", labels, report.generated_tokens),
         *_family("sglang:num_requests_total", "counter", "Requests processed.", labels, report.ended),
         *_family("sglang:num_aborted_requests_total", "counter", "Requests aborted.", labels, report.cancelled),
         *histogram.lines("sglang:time_to_first_token_seconds", labels),

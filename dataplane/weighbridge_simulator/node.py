@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, assert_never
 
 from weighbridge_simulator.control import Control, describe_control, patch_control
 from weighbridge_simulator.engine import Engine, EngineSpec, Event, Job
@@ -81,7 +81,8 @@ class Node:
         self._gpu_seen = (now, 0.0)
         self._tokens_seen = (now, 0.0)
         self._throughput = 0.0
-        self._lied_since: Report | None = None
+        self._lied_since = self._report(now)  # what was true when the present lie began
+        self._lied_page = self._engine_page(self._lied_since)
         self.engine.freeze(spec.control.freeze != "off", now)
 
     @property
@@ -113,7 +114,8 @@ class Node:
         before, after = self.control, patch_control(self.control, self.spec.control, patch)
         self._settle(now)
         if after.lie != before.lie:
-            self._lied_since = None if after.lie == "off" else self._report(now)
+            self._lied_since = self._report(now)
+            self._lied_page = self._engine_page(self._lied_since)
         if after.slow != before.slow:
             self.engine.speed(after.slow, now)
         if after.size != before.size:
@@ -124,7 +126,7 @@ class Node:
 
     def page(self, now: float) -> str:
         """What /metrics says."""
-        text = print_engine(self.spec.engine, self._said(now), self._histogram)
+        text = self._lied_page if self.control.lie == "frozen" else self._engine_page(self._said(now))
         text += print_requests(self.requests, self.engine.sample(now).cancelled, self.spec.name)
         return text + self.machine_page(now) + self.gpu_page(now) if self.spec.machine else text
 
@@ -160,7 +162,7 @@ class Node:
             "waiting": sample.waiting,
             "kv": round(sample.kv, 4),
             "kv_tokens": self.engine.spec.kv_tokens,
-            "generated_tokens": int(sample.generated_tokens),
+            "generated_tokens": sample.whole_tokens,
             "prompt_tokens": sample.prompt_tokens,
             "busy_seconds": round(sample.busy_seconds, 3),
             "ended": sample.ended,
@@ -182,20 +184,23 @@ class Node:
         self._cpu_idle += elapsed * CORES * (1.0 - use)
 
     def _said(self, now: float) -> Report | None:
-        """The engine's report, or the lie that it tells."""
+        """The engine's report, or the lie that it tells; None when it says nothing."""
         match self.control.lie:
             case "absent":
                 return None
-            case "frozen":
-                return self._lied_since
             case "idle":
-                return self._lied_since.idle() if self._lied_since else None
+                return self._lied_since.idle()
             case "nan":
                 return self._report(now).not_a_number()
             case "half":
                 return self._report(now).half()
-            case "off":
+            case "off" | "frozen":
                 return self._report(now)
+            case _:
+                assert_never(self.control.lie)
+
+    def _engine_page(self, report: Report | None) -> str:
+        return print_engine(self.spec.engine, report, self._histogram)
 
     def _report(self, now: float) -> Report:
         sample = self.engine.sample(now)
@@ -210,7 +215,7 @@ class Node:
             waiting=waiting,
             kv=sample.kv,
             kv_tokens=self.engine.spec.kv_tokens,
-            generated_tokens=sample.generated_tokens,
+            generated_tokens=sample.whole_tokens,
             prompt_tokens=sample.prompt_tokens,
             throughput=self._throughput,
             ended=sample.ended,

@@ -83,6 +83,11 @@ class EngineSample:
     ended: int
     cancelled: int
 
+    @property
+    def whole_tokens(self) -> int:
+        """Generated tokens that are complete; sums of parts of steps fall short of whole numbers by their rounding."""
+        return int(self.generated_tokens + 1e-6)
+
 
 def require_positive(name: str, value: float) -> float:
     """The value itself. ValueError if it is not a finite number above 0."""
