@@ -73,8 +73,10 @@ def list_words(words: Iterable[str]) -> str:
 
 
 def _is_echo(item: ErrorDetails) -> bool:
-    """A list counts as too short where its only entry is invalid; the entry's own fault says it all."""
+    """An invalid entry makes its list too short, and an invalid field another's default unknown: it says it all."""
     value = item["input"]
+    if item["type"] == "default_factory_not_called":
+        return True
     return item["type"] == "too_short" and isinstance(value, Sized) and len(value) >= item["ctx"]["min_length"]
 
 

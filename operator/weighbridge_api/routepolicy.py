@@ -7,13 +7,15 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from weighbridge_api.base import API_VERSION, Labels, Resource, Shape, sort_mapping
+from weighbridge_api.base import API_VERSION, Resource, Shape, sort_mapping
 from weighbridge_api.faults import fault
 from weighbridge_api.modelnode import Types
 from weighbridge_api.values import (
     Duration,
     HeaderName,
     HeaderValue,
+    LabelKey,
+    LabelValue,
     ModelMatch,
     ModelName,
     Percentage,
@@ -70,7 +72,9 @@ class Match(Shape):
 class NodeSelector(Shape):
     """Which ModelNodes of the policy's namespace serve its requests."""
 
-    match_labels: Annotated[Labels, Field(min_length=1)]
+    match_labels: Annotated[
+        Mapping[LabelKey, LabelValue], Field(min_length=1, max_length=16), AfterValidator(sort_mapping)
+    ]
     """Labels that a node must carry, all of them."""
 
 
