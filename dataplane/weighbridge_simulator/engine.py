@@ -51,11 +51,6 @@ class Engine:
         return self._slow
 
     @property
-    def frozen(self) -> bool:
-        """Whether the node stands still."""
-        return self._frozen
-
-    @property
     def since(self) -> float:
         """When anything last changed."""
         return self._since

@@ -24,7 +24,7 @@ _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 class Exchange:
     """One request and the means to answer it. `gone` is called if the client leaves before the answer is complete."""
 
-    __slots__ = ("_connection", "body", "done", "gone", "headers", "method", "path")
+    __slots__ = ("_connection", "body", "done", "gone", "headers", "keep_alive", "method", "path")
 
     def __init__(
         self, connection: Connection, method: str, path: str, headers: dict[bytes, bytes], body: bytes
@@ -34,6 +34,7 @@ class Exchange:
         self.path = path
         self.headers = headers
         self.body = body
+        self.keep_alive = True
         self.done = False
         self.gone: Callable[[], None] | None = None
 
@@ -96,7 +97,7 @@ class Exchange:
         request_id = self.headers.get(b"x-request-id")
         if request_id is not None:
             extra += b"x-request-id: %b\r\n" % request_id
-        if not self._connection.keep_alive:
+        if not self.keep_alive:
             extra += b"connection: close\r\n"
         return self._connection.fixed + extra
 
@@ -123,7 +124,6 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._size = 0
         self.fixed = fixed
-        self.keep_alive = True
         self.writable = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -185,25 +185,32 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Serve the request, or put it behind the one that is being served."""
-        self.keep_alive = self._parser.should_keep_alive()
         path = self._url.partition(b"?")[0].decode("latin-1")
         method = self._parser.get_method().decode("latin-1")
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         exchange = Exchange(self, method, path, self._headers, body)
-        if self._current is None:
-            self._current = exchange
-            self._handler(exchange)
+        exchange.keep_alive = self._parser.should_keep_alive()
+        if self._current is None and not self._waiting:
+            self._serve(exchange)
         else:
             self._waiting.append(exchange)
 
     def finished(self) -> None:
         """The current answer is complete: go on with the next request, if it is here already."""
+        keep_alive = self._current is None or self._current.keep_alive
         self._current = None
-        if not self.keep_alive and not self._waiting:
+        if not keep_alive:
             self.close()
         elif self._waiting:
-            self._current = self._waiting.popleft()
-            self._handler(self._current)
+            asyncio.get_running_loop().call_soon(self._next)
+
+    def _serve(self, exchange: Exchange) -> None:
+        self._current = exchange
+        self._handler(exchange)
+
+    def _next(self) -> None:
+        if self._waiting and self._current is None:
+            self._serve(self._waiting.popleft())
 
     def write(self, data: bytes) -> None:
         """Write, if the client is still there."""
@@ -225,10 +232,12 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def _refuse(self, status: int) -> None:
-        if self._transport is not None:
+        if self._transport is None:
+            return
+        if self._current is None:
             head = b"HTTP/1.1 %d %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % (status, _REASONS[status])
             self._transport.write(head)
-            self._transport.close()
+        self._transport.close()
 
 
 def _frame(data: bytes) -> bytes:

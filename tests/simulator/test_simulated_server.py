@@ -284,11 +284,24 @@ async def test_a_node_without_think_time_answers_at_once_and_alike(client: Conne
 
 
 async def test_request_ids_come_back_and_pipelined_requests_are_answered_in_order(node: NodeServer) -> None:
-    one = "GET /v1/models HTTP/1.1\nhost: x\nx-request-id: first\n\n"
-    two = "GET /health HTTP/1.1\nhost: x\nx-request-id: second\nconnection: close\n\n"
-    head, rest = await exchange(node, one + two)
-    assert b"x-request-id: first" in head
-    assert b"x-request-id: second" in rest
+    slow = post({"model": "m", "messages": HELLO, "max_tokens": 5}, "x-request-id: first\n")
+    slow = slow.replace("connection: close\n", "")
+    quick = "GET /health HTTP/1.1\nhost: x\nx-request-id: second\n\n"
+    last = "GET /v1/models HTTP/1.1\nhost: x\nx-request-id: third\nconnection: close\n\n"
+    head, rest = await exchange(node, slow + quick + last)
+    answer = head + rest
+    places = [answer.index(b"x-request-id: " + name) for name in (b"first", b"second", b"third")]
+    assert places == sorted(places)
+    assert answer.count(b"connection: close") == 1
+
+
+async def test_nonsense_behind_a_request_cuts_its_answer_and_never_corrupts_it(node: NodeServer) -> None:
+    node.control({"slow": 50})
+    asked = post({"model": "m", "messages": HELLO, "stream": True, "max_tokens": 500})
+    head, rest = await exchange(node, asked.replace("connection: close\n", "") + "nonsense\n\n")
+    assert head.startswith(b"HTTP/1.1 200")
+    assert b"HTTP/1.1" not in rest
+    await until(lambda: node.state()["running"] == 0)
 
 
 @pytest.mark.parametrize(
