@@ -15,6 +15,7 @@ from pydantic_core import SchemaSerializer, core_schema
 
 Schema = dict[str, Any]
 
+_RULES = "x-kubernetes-validations"
 _KEPT = (
     "description",
     "type",
@@ -27,7 +28,7 @@ _KEPT = (
     "required",
     "x-kubernetes-list-type",
     "x-kubernetes-list-map-keys",
-    "x-kubernetes-validations",
+    _RULES,
 )
 _LEAST = {"array": "minItems", "object": "minProperties"}
 _DROPPED = frozenset({"title", "additionalProperties", "propertyNames", "minItems", "maxItems", "minProperties"})
@@ -124,14 +125,17 @@ def _convert_object(shape: Schema, definitions: Schema, path: str) -> Schema:
         return {"properties": dict.fromkeys(keys["enum"], value)}
     match shape.get("patternProperties"):
         case dict() as patterns if len(patterns) == 1:
-            value = next(iter(patterns.values()))
+            ((pattern, value),) = patterns.items()
+            rule = {"rule": f"self.all(key, key.matches(r'{pattern}'))", "message": "a key has the wrong form"}
+            rules = {_RULES: [*shape.get(_RULES, ()), rule]}
         case None if isinstance(shape.get("additionalProperties"), dict):
-            value = shape["additionalProperties"]
+            value, rules = shape["additionalProperties"], {}
         case _:
             raise UnstructuralError(path, "has neither named properties nor values of one type")
     return {
         "additionalProperties": _convert(value, definitions, f"{path}{{}}"),
         "maxProperties": _bound(shape, "maxProperties", path),
+        **rules,
     }
 
 
