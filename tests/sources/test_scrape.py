@@ -7,6 +7,7 @@ import gzip
 import itertools
 import ssl
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -129,9 +130,14 @@ async def test_a_page_that_never_ends_is_cut_off() -> None:
     assert written < 4 * module.SIZE_MAXIMUM
 
 
-async def test_a_small_gzip_that_holds_gigabytes_is_cut_off() -> None:
+async def test_a_small_gzip_that_holds_gigabytes_is_cut_off_before_it_is_unpacked() -> None:
     bomb = gzip.compress(b"\n" * (64 * 1024 * 1024))
-    assert await failure(text(bomb, **{"Content-Encoding": "gzip"})) == "HERE/metrics is larger than 4 MiB"
+    tracemalloc.start()
+    try:
+        assert await failure(text(bomb, **{"Content-Encoding": "gzip"})) == "HERE/metrics is larger than 4 MiB"
+        assert tracemalloc.get_traced_memory()[1] < 32 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
 
 
 async def test_a_slow_drip_does_not_outlast_the_bound() -> None:
