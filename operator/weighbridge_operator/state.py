@@ -72,6 +72,7 @@ class LoadRound:
     """All that one round of asking brought: every node's sample and, from the same instant, every Envoy's counts."""
 
     at: float  # seconds, the moment at which the round began
-    samples: Mapping[str, LoadSample]  # by node, "namespace/name"; a node that could not be asked has a sample with error
+    #: By node, "namespace/name"; a node that could not be asked has a sample with its error.
+    samples: Mapping[str, LoadSample]
     #: (pool name, node) -> requests in flight, summed over ALL Envoys; None when one live Envoy could not be read.
     inflight: Mapping[tuple[str, str], int] | None = None

@@ -1,8 +1,8 @@
-"""The gateway model: our own words between what users wrote and what Envoy is told. Knows neither Envoy nor Kubernetes.
+"""The gateway model: our own words between what users wrote and what Envoy is told; it knows neither of the two.
 
-A Pool is a set of nodes that are weighed against each other; it has one Part for each group of nodes that Envoy must treat
-alike (health check and credential are settings of a whole Envoy cluster). Most pools have one part.
-A Route says which requests go to which pools, first to last: a later pool serves only when no node of the earlier can.
+A Pool is a set of nodes that are weighed against each other; it has one Part for each group of nodes that Envoy must
+treat alike (health check and credential are settings of a whole Envoy cluster). Most pools have one part.
+An Entry says where requests for a model go, first to last: a later pool serves only when no node of the earlier can.
 All tuples are sorted where order has no meaning, so that equality is meaning.
 """
 
@@ -80,3 +80,70 @@ class Pool:
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         return tuple(sorted((e for p in self.parts for e in p.endpoints), key=lambda e: e.node))
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    attempts: int  # after the first try
+    budget: float  # percent of the requests in flight
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds. Streams have all three; an answer in one piece has only the total."""
+
+    first_token: float
+    idle: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A pool, and how the nodes' tables name what is asked of it: `model`, or `model@version`."""
+
+    pool: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A share of a rule's requests (percent; a rule's shares sum to 100) and where they go, the preferred first."""
+
+    share: float
+    destinations: tuple[Destination, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One way for requests that carry all of `headers`. `default` is the model for a request that names none."""
+
+    policy: str | None  # "namespace/name"; None where no policy speaks
+    headers: tuple[tuple[str, str], ...]
+    branches: tuple[Branch, ...]
+    retry: Retry
+    timeouts: Timeouts
+    default: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What happens to requests of one type that ask for `key` ("": that name no model): the first rule that fits.
+
+    The last rule has no headers, unless some requests are to be refused as unknown.
+    """
+
+    type: str
+    key: str
+    rules: tuple[Rule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """All that the entrance knows. Pools by name, entries by type and key; `types` are those that some node serves."""
+
+    pools: tuple[Pool, ...] = ()
+    entries: tuple[Entry, ...] = ()
+    types: tuple[str, ...] = ()
+
+    def pool(self, name: str) -> Pool:
+        return next(pool for pool in self.pools if pool.name == name)

@@ -1,0 +1,185 @@
+"""Which requests go where: an entry for each type and model, in it one rule for each policy that may speak for it.
+
+Callers name a model, or one version of it as model@version. A request that names none takes the default of the most
+specific policy that has one, else the only model that serves its type, else it is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from weighbridge_api.conditions import RESOLVED_REFS
+from weighbridge_api.routepolicy import RoutePolicy, RoutePolicySpec
+from weighbridge_operator.core import ir
+from weighbridge_operator.core.endpoints import Server
+from weighbridge_operator.core.findings import Finding
+from weighbridge_operator.core.pools import Demand, Pools, select_servers
+from weighbridge_operator.core.precedence import rank_defaults, rank_policies
+from weighbridge_operator.state import Ref
+
+_DEFAULTS = RoutePolicySpec()
+
+#: Shares in percent, each with what is asked for, the preferred first.
+_Split = tuple[tuple[float, tuple[Demand, ...]], ...]
+_Draft = list[tuple[ir.Rule, _Split]]
+
+
+def policy_id(policy: RoutePolicy) -> str:
+    return f"{policy.metadata.namespace}/{policy.metadata.name}"
+
+
+class Router:
+    """Routes one resolved set of objects. `used`: each policy that fits any model, and who overruled it, if anyone."""
+
+    def __init__(self, servers: tuple[Server, ...], policies: tuple[RoutePolicy, ...]) -> None:
+        self.findings: list[Finding] = []
+        self.used: dict[str, str | None] = {}
+        self._servers, self._policies, self._pools = servers, policies, Pools()
+        self._offers = _list_offers(servers)  # type -> model -> versions
+
+    def route(self) -> ir.Gateway:
+        drafts: dict[tuple[str, str], _Draft] = {}
+        for kind, models in self._offers.items():
+            for model, versions in models.items():
+                drafts[kind, model] = self._draft(kind, model, "")
+                for version in versions:
+                    drafts[kind, f"{model}@{version}"] = self._draft(kind, model, version)
+        pools, names = self._pools.settle()
+        entries = [
+            ir.Entry(kind, key, tuple(_finish(rule, split, names) for rule, split in draft))
+            for (kind, key), draft in drafts.items()
+        ]
+        entries += self._defaults(entries)
+        return ir.Gateway(pools, tuple(sorted(entries, key=lambda e: (e.type, e.key))), tuple(self._offers))
+
+    def _draft(self, kind: str, model: str, version: str) -> _Draft:
+        draft: _Draft = []
+        winner: str | None = None
+        for policy in rank_policies(self._policies, model, kind):
+            name = policy_id(policy)
+            if not policy.spec.match.models and not self._has_nodes(policy, kind, model, version):
+                continue
+            if winner is not None:
+                self.used.setdefault(name, winner)
+                continue
+            self.used[name] = None
+            draft.append((_rule(policy), self._split(policy, kind, model, version)))
+            if not policy.spec.match.headers:
+                winner = name
+        if winner is None:
+            draft.append((_rule(None), self._split(None, kind, model, version)))
+        return draft
+
+    def _has_nodes(self, policy: RoutePolicy, kind: str, model: str, version: str) -> bool:
+        # A policy that names no models speaks for those that its nodes serve; one that names them means them.
+        demand = Demand(policy.metadata.name, model, version, kind)
+        return bool(select_servers(self._servers, demand, policy))
+
+    def _split(self, policy: RoutePolicy | None, kind: str, model: str, version: str) -> _Split:
+        rest = tuple(
+            self._demand(None if fallback == model else self._plain_policy(fallback, kind), kind, fallback, "")
+            for fallback in self._fallbacks(policy, kind)
+        )
+        shares = self._shares(policy, kind, model) if policy and not version else ()
+        if not shares:
+            return ((100.0, (self._demand(policy, kind, model, version), *rest)),)
+        return tuple((share, (self._demand(policy, kind, model, v), *rest)) for v, share in shares)
+
+    def _demand(self, policy: RoutePolicy | None, kind: str, model: str, version: str) -> Demand:
+        name = policy.metadata.name if policy else ""
+        demand = Demand(name, model, version, kind)
+        self._pools.add(demand, select_servers(self._servers, demand, policy), policy)
+        return demand
+
+    def _plain_policy(self, model: str, kind: str) -> RoutePolicy | None:
+        ranked = rank_policies(self._policies, model, kind)
+        return next((p for p in ranked if not p.spec.match.headers), None)
+
+    def _fallbacks(self, policy: RoutePolicy | None, kind: str) -> list[str]:
+        found = []
+        for fallback in policy.spec.fallback if policy else ():
+            if fallback.model in self._offers.get(kind, {}):
+                found.append(fallback.model)
+            elif policy is not None:
+                message = f"spec.fallback: no node serves {fallback.model} for {kind} requests"
+                self._note(policy, "FallbackNotServed", message)
+        return found
+
+    def _shares(self, policy: RoutePolicy, kind: str, model: str) -> tuple[tuple[str, float], ...]:
+        """Versions with their shares; what a version that nobody serves would get goes to the others in proportion."""
+        offered = self._offers[kind][model]
+        served = [(v.version, v.share) for v in policy.spec.versions if v.version in offered and v.share > 0]
+        for version in policy.spec.versions:
+            if version.version not in offered:
+                message = f"spec.versions: no node serves version {version.version} of {model}"
+                self._note(policy, "VersionNotServed", message)
+        total = sum(share for _, share in served)
+        return tuple((version, 100.0 * share / total) for version, share in served)
+
+    def _defaults(self, entries: list[ir.Entry]) -> Iterable[ir.Entry]:
+        by_key = {(entry.type, entry.key): entry for entry in entries}
+        for kind, models in self._offers.items():
+            rules: list[ir.Rule] = []
+            for policy in rank_defaults(self._policies, kind):
+                model = str(policy.spec.default_model)
+                if model not in models:
+                    message = f"spec.defaultModel: no node serves {model} for {kind} requests"
+                    self._note(policy, "DefaultNotServed", message)
+                    continue
+                rules += [_with_default(r, model, policy) for r in by_key[kind, model].rules]
+                if not policy.spec.match.headers:
+                    break
+            else:
+                if len(models) == 1:
+                    only = next(iter(models))
+                    rules += [_with_default(r, only, None) for r in by_key[kind, only].rules]
+            yield ir.Entry(kind, "", tuple(rules))
+
+    def _note(self, policy: RoutePolicy, reason: str, message: str) -> None:
+        ref = Ref("RoutePolicy", policy.metadata.namespace, policy.metadata.name)
+        finding = Finding(ref, RESOLVED_REFS, reason, message)
+        if finding not in self.findings:
+            self.findings.append(finding)
+
+
+def _list_offers(servers: tuple[Server, ...]) -> dict[str, dict[str, tuple[str, ...]]]:
+    found: dict[str, dict[str, set[str]]] = {}
+    for server in servers:
+        for model in server.node.spec.models:
+            for kind in model.types:
+                versions = found.setdefault(kind, {}).setdefault(model.name, set())
+                if model.version is not None:
+                    versions.add(model.version)
+    return {
+        kind: {model: tuple(sorted(versions)) for model, versions in sorted(models.items())}
+        for kind, models in sorted(found.items())
+    }
+
+
+def _rule(policy: RoutePolicy | None) -> ir.Rule:
+    spec = policy.spec if policy else _DEFAULTS
+    return ir.Rule(
+        policy=policy_id(policy) if policy else None,
+        headers=tuple(sorted(spec.match.headers.items())),
+        branches=(),
+        retry=ir.Retry(spec.retry.attempts, spec.retry.budget),
+        timeouts=ir.Timeouts(spec.timeouts.first_token, spec.timeouts.idle, spec.timeouts.total),
+    )
+
+
+def _finish(rule: ir.Rule, split: _Split, names: Mapping[Demand, str]) -> ir.Rule:
+    branches = tuple(
+        ir.Branch(share, tuple(dict.fromkeys(ir.Destination(names[d], _key(d)) for d in demands)))
+        for share, demands in split
+    )
+    return ir.Rule(rule.policy, rule.headers, branches, rule.retry, rule.timeouts)
+
+
+def _key(demand: Demand) -> str:
+    return f"{demand.model}@{demand.version}" if demand.version else demand.model
+
+
+def _with_default(rule: ir.Rule, model: str, policy: RoutePolicy | None) -> ir.Rule:
+    own = dict(policy.spec.match.headers) if policy else {}
+    headers = tuple(sorted({**own, **dict(rule.headers)}.items()))
+    return ir.Rule(rule.policy, headers, rule.branches, rule.retry, rule.timeouts, default=model)

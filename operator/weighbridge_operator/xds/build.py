@@ -1,0 +1,57 @@
+"""Envoy messages from the JSON that Envoy's documentation speaks, packed in one place and checked by the descriptors.
+
+`message(Cluster, {...})` raises ParseError on a field that the type doesn't have. Where a field is an `Any`, the value
+is `packed("envoy....Type", {...})`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+# Registers every type that is only ever packed into an `Any`.
+from envoy.config.route.v3 import route_components_pb2 as _route  # noqa: F401
+from envoy.extensions.access_loggers.stream.v3 import stream_pb2 as _stream  # noqa: F401
+from envoy.extensions.clusters.aggregate.v3 import cluster_pb2 as _aggregate  # noqa: F401
+from envoy.extensions.filters.http.buffer.v3 import buffer_pb2 as _buffer  # noqa: F401
+from envoy.extensions.filters.http.credential_injector.v3 import credential_injector_pb2 as _credential  # noqa: F401
+from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2 as _mutation  # noqa: F401
+from envoy.extensions.filters.http.lua.v3 import lua_pb2 as _lua  # noqa: F401
+from envoy.extensions.filters.http.router.v3 import router_pb2 as _router  # noqa: F401
+from envoy.extensions.filters.http.upstream_codec.v3 import upstream_codec_pb2 as _codec  # noqa: F401
+from envoy.extensions.filters.network.http_connection_manager.v3 import (  # noqa: F401
+    http_connection_manager_pb2 as _manager,
+)
+from envoy.extensions.http.injected_credentials.generic.v3 import generic_pb2 as _generic  # noqa: F401
+from envoy.extensions.load_balancing_policies.least_request.v3 import least_request_pb2 as _least  # noqa: F401
+from envoy.extensions.load_balancing_policies.random.v3 import random_pb2 as _random  # noqa: F401
+from envoy.extensions.load_balancing_policies.round_robin.v3 import round_robin_pb2 as _robin  # noqa: F401
+from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2 as _previous  # noqa: F401
+from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2 as _raw  # noqa: F401
+from envoy.extensions.transport_sockets.tls.v3 import tls_pb2 as _tls  # noqa: F401
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as _options  # noqa: F401
+from envoy.type.matcher.v3 import http_inputs_pb2 as _inputs  # noqa: F401
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+Json = dict[str, Any]
+
+
+def message(kind: Any, fields: Mapping[str, Any]) -> Message:
+    """A message of `kind` with these fields, named as in the .proto. Raises google.protobuf.json_format.ParseError."""
+    return cast(Message, json_format.ParseDict(dict(fields), kind()))
+
+
+def packed(name: str, fields: Mapping[str, Any] | None = None) -> Json:
+    """An `Any` of type `name` ("envoy....")."""
+    return {"@type": f"type.googleapis.com/{name}", **(fields or {})}
+
+
+def extension(name: str, kind: str, fields: Mapping[str, Any] | None = None) -> Json:
+    """A TypedExtensionConfig, or a filter: its name and its packed configuration."""
+    return {"name": name, "typed_config": packed(kind, fields)}
+
+
+def seconds(value: float) -> str:
+    """A protobuf duration."""
+    return f"{value:.9f}".rstrip("0").rstrip(".") + "s"

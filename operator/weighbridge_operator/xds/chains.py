@@ -1,0 +1,103 @@
+"""Which cluster a route names: a part's own, or a chain that goes on where one has no node left.
+
+A chain lists the parts of the preferred pool, then those of the pools behind it. A pool of several parts is spread over
+its chains by the room that the user gave: this split is configuration, load never moves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from weighbridge_operator.core import ir
+from weighbridge_operator.xds.endpoint import base_of, names_of
+from weighbridge_operator.xds.names import name_chain, name_cluster
+
+PLAIN_BASE = "/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Clusters with their weights, and whether requests are adapted to the node there."""
+
+    clusters: tuple[tuple[str, int], ...]
+    adapts: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the routes of a gateway need of clusters."""
+
+    parts: Mapping[str, ir.Part]  # by cluster name
+    pools: Mapping[str, ir.Pool]
+    adapting: frozenset[str]  # clusters that must adapt requests, because some route that names them needs it
+    budgets: Mapping[str, float]  # retry budget in percent by cluster name
+    chains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # members by chain name
+
+    def target(self, destinations: tuple[ir.Destination, ...], asked: str) -> Target:
+        """Where requests for `asked` go."""
+        needs = _needs_adapting(self.pools, destinations, asked)
+        named = []
+        for members, weight in _orders(self.pools, destinations):
+            name = members[0] if len(members) == 1 else name_chain(members, needs)
+            needs = needs or name in self.adapting
+            named.append((name, weight))
+        return Target(tuple(named), needs)
+
+
+def plan_clusters(gateway: ir.Gateway) -> Plan:
+    """Every cluster and chain that the gateway's routes name."""
+    pools = {pool.name: pool for pool in gateway.pools}
+    parts = {name_cluster(part.name): part for pool in gateway.pools for part in pool.parts}
+    adapting: set[str] = set()
+    budgets: dict[str, float] = {}
+    chains: dict[str, tuple[str, ...]] = {}
+    for rule, destinations, asked in _uses(gateway):
+        needs = _needs_adapting(pools, destinations, asked)
+        for members, _ in _orders(pools, destinations):
+            name = members[0] if len(members) == 1 else name_chain(members, needs)
+            if len(members) > 1:
+                chains[name] = members
+            if needs:
+                adapting.add(name)
+            for cluster in {name, *members}:
+                budgets[cluster] = max(budgets.get(cluster, 0.0), rule.retry.budget)
+    # A pool of several parts must agree, or its route would have to be two.
+    for _, destinations, _ in _uses(gateway):
+        names = [m[0] for m, _ in _orders(pools, destinations) if len(m) == 1]
+        if any(name in adapting for name in names):
+            adapting.update(names)
+    return Plan(parts, pools, frozenset(adapting), budgets, chains)
+
+
+def _uses(gateway: ir.Gateway) -> Iterable[tuple[ir.Rule, tuple[ir.Destination, ...], str]]:
+    for entry in gateway.entries:
+        for rule in entry.rules:
+            for branch in rule.branches:
+                yield rule, branch.destinations, entry.key or rule.default or ""
+
+
+def _orders(
+    pools: Mapping[str, ir.Pool], destinations: tuple[ir.Destination, ...]
+) -> list[tuple[tuple[str, ...], int]]:
+    """For each part of the first pool: the clusters to try in order, and its weight."""
+    first = pools[destinations[0].pool].parts
+    rest = [name_cluster(part.name) for d in destinations[1:] for part in pools[d.pool].parts]
+    orders = []
+    for part in first:
+        own = name_cluster(part.name)
+        others = [name_cluster(other.name) for other in first if other != part]
+        orders.append((tuple(dict.fromkeys([own, *others, *rest])), _room(part)))
+    return orders
+
+
+def _room(part: ir.Part) -> int:
+    return max(1, round(100 * sum(endpoint.capacity or 1.0 for endpoint in part.endpoints)))
+
+
+def _needs_adapting(pools: Mapping[str, ir.Pool], destinations: tuple[ir.Destination, ...], asked: str) -> bool:
+    return any(
+        base_of(endpoint) != PLAIN_BASE or names_of(endpoint).get(destination.key, asked) != asked
+        for destination in destinations
+        for endpoint in pools[destination.pool].endpoints
+    )

@@ -1,0 +1,197 @@
+"""Clusters: one for each part of a pool, and chains that move on to the next pool when one has no node left.
+
+The settings are those of docs/architecture.md, "What Envoy is told": the best of five choices by Envoy's own counts,
+ejection on by default, retries bounded by a budget instead of the breaker that silently allows three.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from envoy.config.cluster.v3.cluster_pb2 import Cluster
+from google.protobuf.message import Message
+
+from weighbridge_operator.core import ir
+from weighbridge_operator.xds.build import Json, extension, message, packed, seconds
+from weighbridge_operator.xds.names import (
+    BASE_HEADER,
+    METADATA,
+    SERVED_HEADER,
+    name_authorities,
+    name_cluster,
+    name_credential,
+    name_tls,
+)
+
+UNLIMITED = 2**32 - 1
+CHOICES = 5  # docs/architecture.md: more gain little, a full scan is a trap
+CONNECT_TIMEOUT = 2.0  # seconds
+#: Below the five seconds after which uvicorn, which most engines run on, closes an idle connection under our request.
+KEEP_IDLE = 4.0
+HEALTH_TIMEOUT = 3.0
+ADS = {"ads": {}, "resource_api_version": "V3"}
+_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+
+def translate_part(part: ir.Part, adapts: bool, budget: float) -> Message:
+    """The EDS cluster of a part. `adapts`: requests are rewritten for the node; `budget`: retries in percent."""
+    fields: Json = {
+        "name": name_cluster(part.name),
+        "type": "EDS",
+        "eds_cluster_config": {"eds_config": ADS},
+        "connect_timeout": seconds(CONNECT_TIMEOUT),
+        "load_balancing_policy": {"policies": [{"typed_extension_config": _least_request()}]},
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "outlier_detection": _ejection(),
+        "circuit_breakers": _breakers(budget),
+        "track_cluster_stats": {"per_endpoint_stats": True},
+        "ignore_health_on_host_removal": True,
+        "typed_extension_protocol_options": {_OPTIONS: _http(adapts, part.credential)},
+    }
+    if part.health is not None:
+        fields["health_checks"] = [_check(part.health)]
+    sockets = {name_tls(e.tls): e.tls for e in part.endpoints if e.tls is not None}
+    if sockets:
+        fields["transport_socket_matches"] = [_socket(name, tls) for name, tls in sorted(sockets.items())]
+    return message(Cluster, fields)
+
+
+def translate_chain(name: str, clusters: tuple[str, ...], adapts: bool, budget: float) -> Message:
+    """A cluster that takes the first of `clusters` with a healthy node. Counts and ejection stay with the members."""
+    members = packed("envoy.extensions.clusters.aggregate.v3.ClusterConfig", {"clusters": list(clusters)})
+    return message(
+        Cluster,
+        {
+            "name": name,
+            "connect_timeout": seconds(CONNECT_TIMEOUT),
+            "lb_policy": "CLUSTER_PROVIDED",
+            "cluster_type": {"name": "envoy.clusters.aggregate", "typed_config": members},
+            "circuit_breakers": _breakers(budget),
+            "typed_extension_protocol_options": {_OPTIONS: _http(adapts, None)},
+        },
+    )
+
+
+def _least_request() -> Json:
+    kind = "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest"
+    return extension("envoy.load_balancing_policies.least_request", kind, {"choice_count": CHOICES})
+
+
+def _ejection() -> Json:
+    # A 500 can be provoked by a prompt on every node in turn, so that it counts only where a node answers hardly
+    # anything else. 502, 503, 504, resets and refused connections count at once.
+    return {
+        "interval": "1s",
+        "base_ejection_time": "5s",
+        "max_ejection_time": "60s",
+        "max_ejection_percent": 50,
+        "always_eject_one_host": True,
+        "consecutive_gateway_failure": 3,
+        "enforcing_consecutive_gateway_failure": 100,
+        "enforcing_consecutive_5xx": 0,
+        "enforcing_success_rate": 0,
+        "failure_percentage_threshold": 90,
+        "enforcing_failure_percentage": 100,
+        "failure_percentage_minimum_hosts": 2,
+        "failure_percentage_request_volume": 20,
+    }
+
+
+def _breakers(budget: float) -> Json:
+    return {
+        "thresholds": [
+            {
+                "max_connections": UNLIMITED,
+                "max_pending_requests": UNLIMITED,
+                "max_requests": UNLIMITED,
+                "retry_budget": {"budget_percent": {"value": budget}, "min_retry_concurrency": 10},
+            }
+        ]
+    }
+
+
+def _check(health: ir.HealthCheck) -> Json:
+    return {
+        "timeout": seconds(HEALTH_TIMEOUT),
+        "interval": seconds(health.interval),
+        # Between a first failure and the verdict it asks faster; a dead node is asked as often as a healthy one.
+        "unhealthy_edge_interval": seconds(min(1.0, health.interval)),
+        "no_traffic_interval": seconds(health.interval),
+        "unhealthy_threshold": 3,
+        "healthy_threshold": 1,
+        "http_health_check": {"path": health.path},
+    }
+
+
+def _http(adapts: bool, credential: tuple[str, str, str] | None) -> Json:
+    filters: list[Json] = []
+    if adapts:
+        filters += [_tell_node(), _adapt()]
+    if credential is not None:
+        filters.append(_inject(credential))
+    options: Json = {
+        "explicit_http_config": {"http_protocol_options": {}},
+        "common_http_protocol_options": {"idle_timeout": seconds(KEEP_IDLE)},
+    }
+    if filters:
+        codec = "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec"
+        options["http_filters"] = [*filters, extension("envoy.filters.http.upstream_codec", codec)]
+    return packed(_OPTIONS, options)
+
+
+def _tell_node() -> Json:
+    def told(header: str, key: str) -> Json:
+        value = f"%UPSTREAM_METADATA({METADATA}:{key})%"
+        return {"append": {"append_action": "OVERWRITE_IF_EXISTS_OR_ADD", "header": {"key": header, "value": value}}}
+
+    mutations = {"request_mutations": [told(SERVED_HEADER, "served"), told(BASE_HEADER, "base")]}
+    kind = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
+    return extension("envoy.filters.http.header_mutation", kind, {"mutations": mutations})
+
+
+def _adapt() -> Json:
+    kind = "envoy.extensions.filters.http.lua.v3.Lua"
+    return extension(
+        "envoy.filters.http.lua", kind, {"default_source_code": {"inline_string": read_script("adapt.lua")}}
+    )
+
+
+def _inject(credential: tuple[str, str, str]) -> Json:
+    generic = packed(
+        "envoy.extensions.http.injected_credentials.generic.v3.Generic",
+        {"credential": {"name": name_credential(credential), "sds_config": ADS}, "header": "Authorization"},
+    )
+    kind = "envoy.extensions.filters.http.credential_injector.v3.CredentialInjector"
+    fields = {
+        "overwrite": True,
+        "credential": {"name": "envoy.http.injected_credentials.generic", "typed_config": generic},
+    }
+    return extension("envoy.filters.http.credential_injector", kind, fields)
+
+
+def _socket(name: str, tls: ir.Tls) -> Json:
+    wanted = {"san_type": "DNS" if any(c.isalpha() for c in tls.server_name) else "IP_ADDRESS"}
+    matcher = {"match_typed_subject_alt_names": [{**wanted, "matcher": {"exact": tls.server_name}}]}
+    common: Json = {"alpn_protocols": ["http/1.1"]}
+    if tls.ca is None:
+        common["validation_context"] = {**matcher, "system_root_certs": {}}
+    else:
+        trusted = {"name": name_authorities(tls.ca), "sds_config": ADS}
+        common["combined_validation_context"] = {
+            "default_validation_context": matcher,
+            "validation_context_sds_secret_config": trusted,
+        }
+    kind = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
+    context: Json = {"common_tls_context": common}
+    if wanted["san_type"] == "DNS":
+        context["sni"] = tls.server_name
+    return {
+        "name": name,
+        "match": {"tls": name},
+        "transport_socket": extension("envoy.transport_sockets.tls", kind, context),
+    }
+
+
+def read_script(name: str) -> str:
+    """The text of one of the Lua scripts beside this module."""
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")

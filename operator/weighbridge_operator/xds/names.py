@@ -1,0 +1,60 @@
+"""Names of Envoy's things, each a function of what it stands for.
+
+A cluster's name goes into statistics, where a dot ends it (https://www.envoyproxy.io/docs/envoy/latest/operations/stats_overview),
+so that it holds none; a digest keeps names apart that look alike without their punctuation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from weighbridge_operator.core import ir
+
+LISTENER = "entrance"
+ROUTES = "entrance"
+#: Namespace of endpoint metadata, and the keys in it.
+METADATA = "weighbridge"
+
+ROUTE_HEADER = "x-weighbridge-route"  # "type mode model first last", written by the entrance
+MODELS_HEADER = "x-weighbridge-models"  # what is asked of the node, the preferred first
+SERVED_HEADER = "x-weighbridge-served"  # how the chosen node names its models
+BASE_HEADER = "x-weighbridge-base"  # the chosen node's base path
+NODE_HEADER = "x-weighbridge-node"
+POLICY_HEADER = "x-weighbridge-policy"
+#: What a client may never send: listed so that Envoy strips it before any filter.
+OWN_HEADERS = (ROUTE_HEADER, MODELS_HEADER, SERVED_HEADER, BASE_HEADER, NODE_HEADER, POLICY_HEADER)
+
+
+def name_cluster(part: str) -> str:
+    """The cluster of a pool's part."""
+    return _plain(part)
+
+
+def name_chain(clusters: tuple[str, ...], adapts: bool) -> str:
+    """The cluster that tries these in order."""
+    suffix = "\nadapt" if adapts else ""
+    return f"chain-{_digest(chr(10).join(clusters) + suffix)}"
+
+
+def name_authorities(ca: tuple[str, str]) -> str:
+    """The SDS secret with the authorities of Secret (namespace, name)."""
+    return f"ca/{ca[0]}/{ca[1]}"
+
+
+def name_credential(credential: tuple[str, str, str]) -> str:
+    """The SDS secret with the entry of Secret (namespace, name, entry)."""
+    return "credential/" + "/".join(credential)
+
+
+def name_tls(tls: ir.Tls) -> str:
+    """The transport socket for nodes with these TLS settings."""
+    return f"{tls.server_name} {name_authorities(tls.ca) if tls.ca else 'system'}"
+
+
+def _plain(text: str) -> str:
+    return f"{re.sub(r'[^A-Za-z0-9]+', '_', text).strip('_')[:80]}-{_digest(text)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

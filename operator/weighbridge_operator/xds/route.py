@@ -1,0 +1,203 @@
+"""The route table: found by one look at the header that the entrance wrote, however many models there are.
+
+    "text whole qwen2.5-7b "  ->  the rules of that entry, each with its headers and shares
+    "text whole  "            ->  the default's rules, or 400
+    "text "                   ->  404, naming what there is
+    no such header            ->  /v1/models, or 404
+
+Shares are cumulative fractions of one random number that Envoy draws per request, so that all tries of a request stay
+with the same version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import quote
+
+from envoy.config.route.v3.route_pb2 import RouteConfiguration
+from google.protobuf.message import Message
+
+from weighbridge_operator.core import ir
+from weighbridge_operator.xds import answers
+from weighbridge_operator.xds.build import Json, extension, message, packed, seconds
+from weighbridge_operator.xds.chains import Plan, Target
+from weighbridge_operator.xds.names import (
+    METADATA,
+    MODELS_HEADER,
+    NODE_HEADER,
+    OWN_HEADERS,
+    POLICY_HEADER,
+    ROUTE_HEADER,
+    ROUTES,
+)
+
+MODES = ("whole", "stream")
+_MILLION = 1_000_000
+#: Callers' keys and whereabouts are no business of a node's.
+_KEPT_FROM_NODES = (
+    "authorization",
+    "x-api-key",
+    "api-key",
+    "cookie",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-envoy-external-address",
+)
+
+
+def translate_routes(gateway: ir.Gateway, plan: Plan, debug_headers: bool) -> Message:
+    """The RouteConfiguration of the entrance."""
+    table: dict[str, Json] = {}
+    for kind in sorted(set(answers.PATHS.values())):
+        served = kind in gateway.types
+        table[f"{kind} "] = _on(
+            answers.unknown_model(gateway, kind) if served else answers.unserved_type(gateway, kind)
+        )
+    for entry in gateway.entries:
+        if entry.type in answers.PATHS.values():
+            for mode in MODES:
+                table[f"{entry.type} {mode} {entry.key} "] = _on(*_routes(entry, mode, gateway, plan, debug_headers))
+    largest = len(str(answers.model_cards(gateway))) + 65536
+    return message(
+        RouteConfiguration,
+        {
+            "name": ROUTES,
+            "internal_only_headers": list(OWN_HEADERS),
+            "max_direct_response_body_size_bytes": largest,
+            "virtual_hosts": [
+                {
+                    "name": ROUTES,
+                    "domains": ["*"],
+                    "request_headers_to_remove": list(_KEPT_FROM_NODES),
+                    "matcher": {**_prefixes(ROUTE_HEADER, table), "on_no_match": _other_paths(gateway)},
+                }
+            ],
+        },
+    )
+
+
+def _routes(entry: ir.Entry, mode: str, gateway: ir.Gateway, plan: Plan, debug_headers: bool) -> list[Json]:
+    routes = []
+    for rule in entry.rules:
+        drawn = 0.0
+        for number, branch in enumerate(rule.branches, start=1):
+            drawn += branch.share
+            share = None if number == len(rule.branches) else drawn
+            asked = entry.key or rule.default or ""
+            target = plan.target(branch.destinations, asked)
+            routes.append(_route(rule, branch, target, share, mode, debug_headers))
+    if not entry.rules and not entry.key:
+        return [answers.missing_model(gateway, entry.type)]
+    if not entry.rules or entry.rules[-1].headers:
+        routes.append(answers.unknown_model(gateway, entry.type))
+    return routes
+
+
+def _route(
+    rule: ir.Rule, branch: ir.Branch, target: Target, share: float | None, mode: str, debug_headers: bool
+) -> Json:
+    match: Json = {"prefix": "/"}
+    if rule.headers:
+        match["headers"] = [{"name": name, "string_match": {"exact": value}} for name, value in rule.headers]
+    if share is not None:
+        fraction = {"numerator": round(share / 100 * _MILLION), "denominator": "MILLION"}
+        match["runtime_fraction"] = {"default_value": fraction}
+    route: Json = {"match": match, "route": _action(rule, target, mode)}
+    if rule.default is not None:
+        route["metadata"] = {"filter_metadata": {"envoy.filters.http.lua": {"default": rule.default}}}
+    if target.adapts:
+        wanted = " ".join(dict.fromkeys(destination.key for destination in branch.destinations))
+        route["request_headers_to_add"] = [_set(MODELS_HEADER, wanted)]
+    else:
+        route["request_headers_to_remove"] = [ROUTE_HEADER]
+    if debug_headers:
+        route["response_headers_to_add"] = [_set(NODE_HEADER, f"%UPSTREAM_METADATA({METADATA}:node)%")]
+        if rule.policy is not None:
+            route["response_headers_to_add"].append(_set(POLICY_HEADER, rule.policy.partition("/")[2]))
+    return route
+
+
+def _action(rule: ir.Rule, target: Target, mode: str) -> Json:
+    action: Json = {"auto_host_rewrite": True, "retry_policy": _retry(rule, mode)}
+    if len(target.clusters) == 1:
+        action["cluster"] = target.clusters[0][0]
+    else:
+        weighted = [{"name": name, "weight": weight} for name, weight in target.clusters]
+        action["weighted_clusters"] = {"clusters": weighted}
+    limits = rule.timeouts
+    if mode == "stream":
+        # Envoy has one timer for silence, which runs before the first byte too: the longer of the two bounds it.
+        action["timeout"] = "0s"
+        action["idle_timeout"] = seconds(max(limits.first_token, limits.idle))
+        action["max_stream_duration"] = {"max_stream_duration": seconds(limits.total)}
+    else:
+        action["timeout"] = seconds(limits.total)
+        action["idle_timeout"] = "0s"
+    return action
+
+
+def _retry(rule: ir.Rule, mode: str) -> Json:
+    # 500 is left out: a prompt can provoke it on every node in turn. With unequal weights the schedule offers the
+    # failed node again and again, hence the many attempts.
+    previous = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+    policy: Json = {
+        "retry_on": "connect-failure,refused-stream,reset,retriable-status-codes",
+        "retriable_status_codes": [429, 502, 503, 504],
+        "num_retries": rule.retry.attempts,
+        "retry_host_predicate": [extension("envoy.retry_host_predicates.previous_hosts", previous)],
+        "host_selection_retry_max_attempts": 1000,
+        "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
+    }
+    if mode == "stream":
+        policy["per_try_timeout"] = seconds(rule.timeouts.first_token)
+    return policy
+
+
+def _set(name: str, value: str) -> Json:
+    return {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+
+
+def _other_paths(gateway: ir.Gateway) -> Json:
+    """Everything that is no request for a model: the list of models, wrong methods, wrong paths."""
+    cards = answers.model_cards(gateway)
+    listing = answers.direct(200, {"object": "list", "data": list(cards.values())})
+    exact: dict[str, Json] = {"/v1/models": _on(_get(listing), answers.wrong_method("GET"))}
+    for name, card in cards.items():
+        found = _on(_get(answers.direct(200, card)), answers.wrong_method("GET"))
+        exact[f"/v1/models/{name}"] = found
+        exact[f"/v1/models/{quote(name, safe='')}"] = found
+    names = answers.list_names(name for name in cards if "@" not in name)
+    no_model = answers.direct(404, answers.error(f"There is no such model. There are: {names}.", "model_not_found"))
+    rest = {"/v1/models/": _on(no_model)} | {path: _on(answers.wrong_method("POST")) for path in answers.PATHS}
+    unknown = _on(answers.unknown_path(gateway))
+    return _nested({**_exact(exact), "on_no_match": _nested({**_prefixes(":path", rest), "on_no_match": unknown})})
+
+
+def _get(route: Json) -> Json:
+    methods = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
+    return {**route, "match": {"prefix": "/", "headers": [methods]}}
+
+
+def _on(*routes: Json) -> Json:
+    if len(routes) == 1:
+        return {"action": extension("route", "envoy.config.route.v3.Route", routes[0])}
+    return {"action": extension("routes", "envoy.config.route.v3.RouteList", {"routes": list(routes)})}
+
+
+def _nested(matcher: Json) -> Json:
+    return {"matcher": matcher}
+
+
+def _prefixes(header: str, table: Mapping[str, Json]) -> Json:
+    return {"matcher_tree": {"input": _input(header), "prefix_match_map": {"map": dict(sorted(table.items()))}}}
+
+
+def _exact(table: Mapping[str, Json]) -> Json:
+    return {"matcher_tree": {"input": _input(":path"), "exact_match_map": {"map": dict(sorted(table.items()))}}}
+
+
+def _input(header: str) -> Json:
+    return {
+        "name": "header",
+        "typed_config": packed("envoy.type.matcher.v3.HttpRequestHeaderMatchInput", {"header_name": header}),
+    }
