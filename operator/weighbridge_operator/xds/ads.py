@@ -7,7 +7,8 @@ for one change, because each acknowledgement repeats every name).
 
 Level, not edge: after every event the difference between what is wanted and what the Envoy holds decides what is sent,
 so whatever arrives in between is coalesced. Make before break:
-1 clusters: the new ones and those that a route which the Envoy holds still refers to
+1 clusters: the new ones and those that a route which the Envoy holds still refers to; a cluster of clusters changes
+  like a route, when those that it leads to can serve
 2 assignments and secrets; an assignment goes again behind each change of its cluster, which waits for it
 3 listeners, then routes, when every cluster they lead to is accepted, has its assignment and is warm, or was refused
 4 clusters without the old ones, when the routes are accepted.
@@ -22,12 +23,12 @@ https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from weighbridge_operator.xds.exchange import Content, Exchange, Refusal, Request, Response
+from weighbridge_operator.xds.exchange import Exchange, Refusal, Request, Response, Verdicts
 from weighbridge_operator.xds.kinds import CLUSTER, COMPLETE, ENDPOINT, KINDS, LISTENER, ROUTE, SECRET
-from weighbridge_operator.xds.snapshot import Resource, Snapshot, combine_versions
+from weighbridge_operator.xds.snapshot import Resource, Snapshot, combine_versions, empty_assignment
 
 PATIENCE = 2.0  # seconds
 SPREAD = 64
@@ -39,7 +40,7 @@ class Memory:
 
     held: Mapping[str, Mapping[str, Resource]] = field(default_factory=dict)
     warm: frozenset[str] = frozenset()
-    refused: Mapping[str, Mapping[Content, Refusal]] = field(default_factory=dict)
+    verdicts: Mapping[str, Verdicts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,8 @@ class Conversation:
         self._memory = memory
         remembered = memory or Memory()
         self._exchanges = {
-            kind: Exchange(kind, remembered.held.get(kind, {}), remembered.refused.get(kind, {})) for kind in KINDS
+            kind: Exchange(kind, remembered.held.get(kind, {}), remembered.verdicts.get(kind, Verdicts()))
+            for kind in KINDS
         }
         self._warm = set(remembered.warm)
         self._cooling: dict[str, float] = {}  # cluster -> since when it is accepted, with its assignment, but not warm
@@ -132,7 +134,7 @@ class Conversation:
         return Memory(
             {kind: dict(exchange.held) for kind, exchange in self._exchanges.items()},
             frozenset(self._warm),
-            {kind: dict(exchange.refused) for kind, exchange in self._exchanges.items()},
+            {kind: exchange.verdicts for kind, exchange in self._exchanges.items()},
         )
 
     def states(self) -> tuple[KindState, ...]:
@@ -173,33 +175,42 @@ class Conversation:
         target = self._target
         if target is None:
             return ()
-        responses = [*self._send_set(CLUSTER, self._choose_clusters(target))]
+        self._feel_warmth(target, now)
+        responses = [*self._send_set(CLUSTER, lambda: self._choose_clusters(target))]
         for kind in (ENDPOINT, SECRET):
             responses += self._send_each(kind, target.of(kind))
-        self._feel_warmth(target, now)
         if all(self._leads_somewhere(target, listener) for listener in target.listeners.values()):
-            responses += self._send_set(LISTENER, self._exchanges[LISTENER].choose_set(target.listeners))
+            listeners = self._exchanges[LISTENER]
+            responses += self._send_set(LISTENER, lambda: listeners.choose_set(target.listeners))
         responses += self._send_routes(target)
         return tuple(responses)
 
     def _choose_clusters(self, target: Snapshot) -> dict[str, Resource] | None:
         exchange, routes = self._exchanges[CLUSTER], self._exchanges[ROUTE]
-        chosen = exchange.choose_set(target.clusters)
+        chosen = exchange.choose_set(target.clusters, lambda cluster: self._leads_somewhere(target, cluster))
         if chosen is None:
             return None
-        for referrer in (*routes.held.values(), *routes.flying(), *self._exchanges[LISTENER].held.values()):
-            for kind, name in referrer.needs:
-                if kind == CLUSTER and name not in chosen and name in exchange.held and exchange.wants(name):
-                    chosen[name] = exchange.held[name]
+        held = exchange.held
+        referrers = [*routes.held.values(), *routes.flying(), *self._exchanges[LISTENER].held.values()]
+        referrers += [cluster for name, cluster in held.items() if name in chosen]
+        while referrers:
+            for kind, name in referrers.pop().needs:
+                if kind == CLUSTER and name not in chosen and name in held and exchange.wants(name):
+                    chosen[name] = held[name]
+                    referrers.append(held[name])
         return dict(sorted(chosen.items()))
 
-    def _send_set(self, kind: str, chosen: Mapping[str, Resource] | None) -> Iterator[Response]:
+    def _send_set(self, kind: str, choose: Callable[[], dict[str, Resource] | None]) -> Iterator[Response]:
         exchange = self._exchanges[kind]
-        if chosen is None or not exchange.subscribed or exchange.outstanding or chosen == exchange.sent:
+        if not exchange.subscribed or exchange.outstanding:
             return
-        before = exchange.sent or {}
+        chosen = choose()
+        while chosen is not None and exchange.convict(chosen):
+            chosen = choose()
+        if chosen is None or chosen == exchange.sent:
+            return
         for name, resource in chosen.items():
-            if before.get(name) != resource:
+            if exchange.unsure or exchange.held.get(name) != resource:
                 self._owe(resource)
         if kind == CLUSTER:
             for name in exchange.held.keys() - chosen.keys():
@@ -224,6 +235,9 @@ class Conversation:
         ready = []
         for name in sorted(exchange.names):
             resource = exchange.choose(target, name)
+            if resource is None and kind == ENDPOINT and name in target:
+                # Refused, and nothing held: without an answer the cluster waits 15 s, and a starting Envoy with it.
+                resource = empty_assignment(name)
             if resource is None or exchange.is_flying(name):
                 continue
             if name in exchange.due or exchange.held.get(name) != resource:
@@ -251,8 +265,10 @@ class Conversation:
 
     def _can_serve(self, target: Snapshot, name: str) -> bool:
         cluster = target.clusters.get(name)
-        if cluster is None or name in self._warm:
-            return True  # not ours to make (the bootstrap's), or made
+        if cluster is None:
+            return True  # not ours to make: the bootstrap's
+        if name in self._warm:
+            return self._leads_somewhere(target, cluster)
         exchange = self._exchanges[CLUSTER]
         return exchange.is_refused(cluster) and name not in exchange.held and exchange.past_known
 

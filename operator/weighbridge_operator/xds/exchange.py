@@ -14,8 +14,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from weighbridge_operator.xds.kinds import COMPLETE
 from weighbridge_operator.xds.snapshot import Resource, combine_versions
@@ -52,28 +52,43 @@ class Refusal:
     at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """What one Envoy thinks of the contents of one type that it was shown and that are still wanted."""
+
+    refused: Mapping[Content, Refusal] = field(default_factory=dict)
+    doubts: Mapping[Content, int] = field(default_factory=dict)  # seen in a refused group -> how many to try together
+    refused_sets: Mapping[str, Refusal] = field(default_factory=dict)  # by version
+
+
 class Exchange:
     """The mutable state of one type on one stream."""
 
-    def __init__(self, kind: str, held: Mapping[str, Resource], refused: Mapping[Content, Refusal]) -> None:
+    def __init__(self, kind: str, held: Mapping[str, Resource], verdicts: Verdicts) -> None:
         self.kind = kind
         self.subscribed = False
         self.wildcard = False
         self.names: frozenset[str] = frozenset()
         self.held: dict[str, Resource] = dict(held)
-        self.refused: dict[Content, Refusal] = dict(refused)
+        self.refused = dict(verdicts.refused)
         self.due: set[str] = set()  # names that are owed an answer even if nothing changed
         self.sent: dict[str, Resource] | None = None  # the last complete set; None before the first
+        self.unsure = False  # whether the last set was refused: parts of it may have been applied
         self.past_known = True  # whether `held` is all that the Envoy holds of this type
         self._outstanding: dict[str, tuple[Resource, ...]] = {}
         self._flying: set[str] = set()
-        self._doubts: dict[Content, int] = {}  # content of a refused group -> how many may be tried together
+        self._doubts = dict(verdicts.doubts)
+        self._refused_sets = dict(verdicts.refused_sets)
         self._last_nonce = ""
 
     @property
     def outstanding(self) -> bool:
         """Whether a response waits for the Envoy's verdict."""
         return bool(self._outstanding)
+
+    @property
+    def verdicts(self) -> Verdicts:
+        return Verdicts(dict(self.refused), dict(self._doubts), dict(self._refused_sets))
 
     def flying(self) -> Iterable[Resource]:
         """Everything that is on its way."""
@@ -106,18 +121,34 @@ class Exchange:
     def is_refused(self, resource: Resource) -> bool:
         return (resource.name, resource.version) in self.refused
 
-    def choose_set(self, target: Mapping[str, Resource]) -> dict[str, Resource] | None:
-        """The complete set to serve; None when every possible set could delete what still serves."""
+    def choose_set(
+        self, target: Mapping[str, Resource], ready: Callable[[Resource], bool] = lambda _: True
+    ) -> dict[str, Resource] | None:
+        """The complete set to serve; None when every possible set could delete what still serves.
+
+        What is held and whose change is not `ready` stays as it is.
+        """
         names = target if self.wildcard else [name for name in target if name in self.names]
         if not self.past_known and any(self.is_refused(target[name]) for name in names):
             return None
         chosen = {name: resource for name in names if (resource := self.choose(target, name)) is not None}
-        changed = [r for name, r in chosen.items() if name not in self.held or self.held[name].version != r.version]
-        for resource in self._held_back(changed):
+        for resource in self._changed(chosen.values()):
+            if resource.name in self.held and not ready(resource):
+                chosen[resource.name] = self.held[resource.name]
+        for resource in self._held_back(self._changed(chosen.values())):
             del chosen[resource.name]
             if resource.name in self.held:
                 chosen[resource.name] = self.held[resource.name]
         return dict(sorted(chosen.items()))
+
+    def convict(self, chosen: Mapping[str, Resource]) -> bool:
+        """Whether this very set was refused before, when less of it was accepted; its changes are judged anew."""
+        refusal = self._refused_sets.get(combine_versions(chosen.values()))
+        changed = self._changed(chosen.values())
+        if refusal is None or not changed:
+            return False
+        self._blame(changed, refusal)
+        return True
 
     def group(self, resources: list[Resource], size: int) -> Iterable[tuple[Resource, ...]]:
         """Splits resources into responses of at most `size`, smaller ones where a response was refused."""
@@ -157,6 +188,8 @@ class Exchange:
 
         self.refused = {content: refusal for content, refusal in self.refused.items() if wanted(content)}
         self._doubts = {content: size for content, size in self._doubts.items() if wanted(content)}
+        if not self.refused and not self._doubts:
+            self._refused_sets.clear()
 
     def _subscribe(self, request: Request) -> tuple[frozenset[str], bool]:
         names = frozenset(request.names)
@@ -190,7 +223,7 @@ class Exchange:
     def _accept(self, resources: tuple[Resource, ...]) -> None:
         if self.kind in COMPLETE:
             self.held = {resource.name: resource for resource in resources}
-            self.past_known = True
+            self.past_known, self.unsure = True, False
         else:
             self.held.update((r.name, r) for r in resources if r.name in self.names)
         if self._doubts:
@@ -198,18 +231,27 @@ class Exchange:
                 self._doubts.pop((resource.name, resource.version), None)
 
     def _refuse(self, resources: tuple[Resource, ...], text: str, now: float) -> None:
-        suspects = [r for r in resources if r.name not in self.held or self.held[r.name].version != r.version]
-        blamed = [resource for resource in suspects if _names(text, resource.name)]
-        if blamed or len(suspects) == 1 or not self.past_known:
-            for resource in blamed or suspects:
-                self.refused[resource.name, resource.version] = Refusal(text, now)
-                self._doubts.pop((resource.name, resource.version), None)
-        else:
-            for resource in suspects:
-                self._doubts[resource.name, resource.version] = max(1, len(suspects) // 2)
+        if self.kind in COMPLETE:
+            self._refused_sets[combine_versions(resources)] = Refusal(text, now)
+            self.unsure = True
+        suspects = self._changed(resources)
+        named = [resource for resource in suspects if _names(text, resource.name)]
+        self._blame(named or suspects, Refusal(text, now), certain=bool(named) or not self.past_known)
 
-    def _held_back(self, changed: Collection[Resource]) -> list[Resource]:
-        groups = list(self.group(list(changed), max(1, len(changed))))
+    def _blame(self, suspects: list[Resource], refusal: Refusal, *, certain: bool = False) -> None:
+        for resource in suspects:
+            content = resource.name, resource.version
+            if certain or len(suspects) == 1:
+                self.refused[content] = refusal
+                self._doubts.pop(content, None)
+            else:
+                self._doubts[content] = len(suspects) // 2
+
+    def _changed(self, resources: Iterable[Resource]) -> list[Resource]:
+        return [r for r in resources if r.name not in self.held or self.held[r.name].version != r.version]
+
+    def _held_back(self, changed: list[Resource]) -> list[Resource]:
+        groups = list(self.group(changed, max(1, len(changed))))
         return [resource for group in groups[1:] for resource in group]
 
 

@@ -33,6 +33,8 @@ def _references_of(part: Message) -> Iterator[Reference]:
             yield CLUSTER, part.name  # type: ignore[attr-defined]
         case "envoy.config.route.v3.RouteAction.RequestMirrorPolicy" if part.cluster:  # type: ignore[attr-defined]
             yield CLUSTER, part.cluster  # type: ignore[attr-defined]
+        case "envoy.extensions.clusters.aggregate.v3.ClusterConfig":
+            yield from ((CLUSTER, name) for name in part.clusters)  # type: ignore[attr-defined]
         case "envoy.config.core.v3.GrpcService.EnvoyGrpc":
             yield CLUSTER, part.cluster_name  # type: ignore[attr-defined]
         case "envoy.config.core.v3.HttpUri":

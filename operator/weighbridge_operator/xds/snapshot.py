@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from types import MappingProxyType
 
+from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 from google.protobuf.message import Message
 
 from weighbridge_operator.xds.kinds import CLUSTER, ENDPOINT, KINDS, LABELS, LISTENER, ROUTE, SECRET
@@ -110,6 +111,11 @@ def build(
         resources=MappingProxyType(resources),
         versions=MappingProxyType({kind: combine_versions(resources[kind].values()) for kind in KINDS}),
     )
+
+
+def empty_assignment(name: str) -> Resource:
+    """No endpoints: what keeps a cluster from waiting for an assignment that it refused."""
+    return _pack(ENDPOINT, ClusterLoadAssignment(cluster_name=name), b"")
 
 
 def combine_versions(resources: Iterable[Resource]) -> str:

@@ -1,0 +1,206 @@
+"""A conversation with a model Envoy, in any order of events: what must hold always, and what must hold in the end."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from support.model_envoy import ModelEnvoy, dangling, is_poison, make_resource, make_snapshot
+from weighbridge_operator.xds.ads import Conversation
+from weighbridge_operator.xds.exchange import Response
+from weighbridge_operator.xds.kinds import CLUSTER, ENDPOINT, LISTENER, ROUTE
+from weighbridge_operator.xds.snapshot import Snapshot
+
+NAMES = ("a", "b", "c", "d", "e")
+VERSIONS = st.sampled_from(["1", "1", "2", "2", "3!"])
+
+
+@st.composite
+def snapshots(draw: st.DrawFn) -> Snapshot:
+    clusters = draw(st.lists(st.sampled_from(NAMES), unique=True, max_size=5))
+    resources = []
+    for name in clusters:
+        resources.append(make_resource(CLUSTER, name, draw(VERSIONS), [(ENDPOINT, name)]))
+        resources.append(make_resource(ENDPOINT, name, draw(VERSIONS)))
+    if clusters and draw(st.booleans()):
+        parts = draw(st.lists(st.sampled_from(clusters), unique=True, min_size=1))
+        version = "".join(sorted(parts)) + draw(VERSIONS)
+        resources.append(make_resource(CLUSTER, "x", version, [(CLUSTER, part) for part in parts]))
+        clusters = [*clusters, "x"]
+    for listener, route in draw(st.sampled_from([(), (("l", "r"),), (("l", "r"), ("m", "s"))])):
+        targets = draw(st.lists(st.sampled_from(clusters), unique=True)) if clusters else []
+        resources.append(make_resource(LISTENER, listener, draw(VERSIONS), [(ROUTE, route)]))
+        version = "".join(sorted(targets)) + draw(VERSIONS)
+        resources.append(make_resource(ROUTE, route, version, [(CLUSTER, target) for target in targets]))
+    return make_snapshot(*resources)
+
+
+class Stream(RuleBasedStateMachine):
+    @initialize(named=st.booleans(), spread=st.sampled_from([1, 2, 64]))
+    def connect(self, named: bool, spread: int) -> None:
+        self.spread = spread
+        self.envoy = ModelEnvoy(named=named)
+        self.talk = Conversation(spread=spread)
+        self.target: Snapshot | None = None
+        self.now = 0.0
+        self.responses = 0
+
+    def send(self, responses: tuple[Response, ...]) -> None:
+        assert self.target is not None or not responses, "an answer before the first snapshot"
+        for response in responses:
+            for resource in response.resources:
+                content = (response.kind, resource.name, resource.version)
+                assert content not in self.envoy.convicted, f"{content} was refused and came again"
+        self.responses += len(responses)
+        self.envoy.inbox.extend(responses)
+
+    @rule(snapshot=snapshots())
+    def offer(self, snapshot: Snapshot) -> None:
+        # What was refused may be tried again when the wish for it was given up in between.
+        wanted = {(kind, r.name, r.version) for kind in snapshot.resources for r in snapshot.of(kind).values()}
+        self.envoy.convicted &= wanted
+        self.envoy.refused_groups.clear()
+        self.target = snapshot
+        self.send(self.talk.offer(snapshot, self.now))
+
+    @rule()
+    @precondition(lambda self: self.envoy.requests)
+    def deliver_request(self) -> None:
+        self.send(self.talk.receive(self.envoy.speak(), self.now))
+
+    @rule()
+    @precondition(lambda self: self.envoy.inbox)
+    def deliver_response(self) -> None:
+        before = dangling(self.envoy)
+        self.envoy.handle()
+        self.check_routes(before)
+
+    def check_routes(self, before: dict[str, set[str]]) -> None:
+        """No response may take a cluster from under a route, or bring a route before its cluster."""
+        for name, missing in dangling(self.envoy).items():
+            unexcused = missing - before.get(name, set())
+            unexcused -= {cluster for kind, cluster, _ in self.envoy.refused if kind == CLUSTER}
+            assert not unexcused, f"route {name} leads to {unexcused}, which cannot serve"
+
+    @rule()
+    def warm(self) -> None:
+        self.envoy.warm()
+
+    @rule()
+    def look(self) -> None:
+        waiting = self.talk.waits_for_warmth
+        if waiting and not self.envoy.warming:
+            self.send(self.talk.warmed(waiting, self.now))
+
+    @rule()
+    @precondition(lambda self: self.target is not None)
+    def lose_patience(self) -> None:
+        waiting = self.talk.waits_for_warmth
+        self.envoy.warming = {name: fed for name, fed in self.envoy.warming.items() if name not in waiting}
+        self.now += 2.0
+        self.send(self.talk.tick(self.now))
+
+    @rule()
+    def reconnect(self) -> None:
+        self.envoy.connect()
+        self.talk = Conversation(self.talk.memory, spread=self.spread)
+        if self.target is not None:
+            self.send(self.talk.offer(self.target, self.now))
+
+    @rule()
+    def restart_envoy(self) -> None:
+        before, self.envoy = self.envoy, ModelEnvoy(named=self.envoy.named)
+        self.envoy.refused, self.envoy.convicted = before.refused, before.convicted
+        self.talk = Conversation(self.talk.memory, spread=self.spread)
+        if self.target is not None:
+            self.send(self.talk.offer(self.target, self.now))
+
+    @rule()
+    @precondition(lambda self: self.target is not None and self.talk.settled)
+    def restart_server(self) -> None:
+        # Nothing is known of the Envoy's past, so what it refuses first may have to stay; what serves must go on serving.
+        self.settle()
+        assert self.target is not None
+        if not any(is_poison(r) for kind in self.target.resources for r in self.target.of(kind).values()):
+            self.envoy.connect()
+            self.talk = Conversation(spread=self.spread)
+            self.send(self.talk.offer(self.target, self.now))
+
+    @rule(joined=st.integers(2, 4))
+    @precondition(lambda self: self.envoy.inbox)
+    def join_acknowledgements(self, joined: int) -> None:
+        """A paused type answers several responses with one request."""
+        kind = self.envoy.inbox[0].kind
+        while joined and self.envoy.inbox and self.envoy.inbox[0].kind == kind:
+            if any(is_poison(resource) for resource in self.envoy.inbox[0].resources):
+                return
+            self.deliver_response()
+            self.envoy.join_last()
+            joined -= 1
+
+    @rule()
+    @precondition(lambda self: self.target is not None)
+    def settle(self) -> None:
+        self.responses = 0
+        while self.envoy.requests or self.envoy.inbox or not self.talk.settled:
+            if self.envoy.inbox:
+                self.deliver_response()
+            elif self.envoy.requests:
+                self.deliver_request()
+            else:
+                self.warm()
+                waiting = self.talk.waits_for_warmth
+                assert waiting, "nothing moves any more"
+                self.send(self.talk.warmed(waiting, self.now))
+            assert self.responses < 150, "the conversation does not end"
+        self.check_end()
+
+    def check_end(self) -> None:
+        assert self.target is not None
+        held = self.envoy.held
+        for kind in (CLUSTER, LISTENER, ENDPOINT, ROUTE):
+            for name, wanted in self.target.of(kind).items():
+                asked = kind in (CLUSTER, LISTENER) or name in self.envoy.names(kind)
+                if asked and not is_poison(wanted):
+                    assert held[kind].get(name) == wanted, f"{wanted} was not reached"
+        led_to = {needed for r in (*held[ROUTE].values(), *held[CLUSTER].values()) for _, needed in r.needs}
+        kept = {n for n, c in self.target.clusters.items() if is_poison(c)}
+        assert held[CLUSTER].keys() <= self.target.clusters.keys() | led_to | kept
+        assert held[LISTENER].keys() <= self.target.listeners.keys()
+        for kind, starved in self.envoy.starved.items():
+            for name in starved:
+                wanted = self.target.get(kind, name)
+                assert wanted is None or is_poison(wanted), f"{kind} {name} was subscribed anew and never answered"
+
+    @rule(version=st.sampled_from(["4", "5", "6"]), data=st.data())
+    @precondition(lambda self: self.target is not None and self.talk.settled and not self.envoy.requests)
+    def change_load(self, version: str, data: st.DataObject) -> None:
+        self.settle()
+        assert self.target is not None
+        names = [n for n in self.target.endpoints if n in self.envoy.names(ENDPOINT)]
+        changed = data.draw(st.lists(st.sampled_from(names), unique=True)) if names else []
+        resources = [r for kind in self.target.resources for r in self.target.of(kind).values()]
+        resources = [r for r in resources if not (r.type_url == ENDPOINT and r.name in changed)]
+        target = make_snapshot(*resources, *(make_resource(ENDPOINT, n, version) for n in changed))
+        really = {n for n in changed if target.endpoints[n] != self.target.endpoints[n]}
+        self.target = target
+        responses = self.talk.offer(target, self.now)
+        assert {r.kind for r in responses} <= {ENDPOINT}
+        assert [n for r in responses for n in (x.name for x in r.resources)] == sorted(really)
+        self.send(responses)
+
+    @invariant()
+    def say_what_waits(self) -> None:
+        if hasattr(self, "talk"):
+            assert (self.talk.deadline is None) == (not self.talk.waits_for_warmth)
+
+    def teardown(self) -> None:
+        if getattr(self, "target", None) is not None:
+            self.settle()
+
+
+TestStream = Stream.TestCase
+TestStream.settings = settings(
+    max_examples=80, stateful_step_count=40, deadline=None, report_multiple_bugs=False, phases=[Phase.generate]
+)
