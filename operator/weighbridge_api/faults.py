@@ -25,8 +25,8 @@ class Fault:
     remedy: str
 
     def __str__(self) -> str:
-        """`spec.port must be 65535 or less, not 80000; change the number`."""
-        words = " ".join(part for part in (spell(self.path), self.message) if part)
+        """`spec.port: must be 65535 or less, not 80000; change the number`."""
+        words = ": ".join(part for part in (spell(self.path), self.message) if part)
         return f"{words}; {self.remedy}" if self.remedy else words
 
 

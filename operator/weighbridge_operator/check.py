@@ -73,7 +73,8 @@ def print_json(loaded: Loaded, problems: Sequence[Problem], out: TextIO) -> None
 
 def _place(loaded: Loaded, ref: Ref, message: str) -> Problem:
     held = loaded.objects.get(ref)
-    return Problem(held.file if held else "", 0, 0, f"{ref.kind} {ref.name}", "", message, "")
+    file, line = (held.file, held.line) if held else ("", 0)
+    return Problem(file, line, 1, f"{ref.kind} {ref.name}", "", message, "")
 
 
 def _paint(problem: Problem, line: str) -> str:

@@ -206,7 +206,7 @@ def test_a_valid_node_is_taken_and_written_back_as_it_was_meant(spec: Mapping[st
 @pytest.mark.parametrize(("spec", "field"), INVALID_NODES, ids=str)
 def test_an_invalid_node_is_refused_with_one_line_that_names_the_field(spec: Mapping[str, Any], field: str) -> None:
     (line,) = faults(ModelNode, build_node(spec))
-    assert line.startswith(f"{field} ")
+    assert line.startswith(f"{field}: ")
     assert "; " in line
 
 
@@ -220,7 +220,7 @@ def test_a_valid_policy_is_taken_and_written_back_as_it_was_meant(spec: Mapping[
 @pytest.mark.parametrize(("spec", "field"), INVALID_POLICIES, ids=str)
 def test_an_invalid_policy_is_refused_with_one_line_that_names_the_field(spec: Mapping[str, Any], field: str) -> None:
     (line,) = faults(RoutePolicy, build(RoutePolicy, spec))
-    assert line.startswith(f"{field} ")
+    assert line.startswith(f"{field}: ")
     assert "; " in line
 
 
@@ -230,7 +230,7 @@ def test_an_unknown_key_is_an_error_in_a_file_and_dropped_from_the_cluster(
 ) -> None:
     data = build_node(spec) if kind is ModelNode else build(kind, spec)
     (line,) = faults(kind, data)
-    assert line.startswith(f"{field} is not a known field")
+    assert line.startswith(f"{field}: is not a known field")
     assert kind.from_cluster(data).metadata.name == "a"
 
 

@@ -40,8 +40,8 @@ def test_each_problem_is_a_line_and_the_exit_is_1(tmp_path: Path, capsys: pytest
     path.write_text(BAD)
     assert main(["-f", str(path)]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f"{path}:5:3: ModelNode a: spec.engine must be vllm, sglang or openai")
-    assert lines[1].startswith(f"{path}:6:29: ModelNode a: spec.address.port must be 1 or more")
+    assert lines[0].startswith(f"{path}:5:3: ModelNode a: spec.engine: must be vllm, sglang or openai")
+    assert lines[1].startswith(f"{path}:6:29: ModelNode a: spec.address.port: must be 1 or more")
     assert lines[2:] == ["no valid object; 2 problems"]
 
 
@@ -71,7 +71,7 @@ def test_what_only_the_whole_can_tell_is_a_problem_of_the_objects_file(
         return [(Ref("ModelNode", node.metadata.namespace, node.metadata.name), "is lonely") for node in desired.nodes]
 
     assert main(["-f", str(path)], find) == 1
-    assert capsys.readouterr().out.splitlines()[0] == f"{path}: ModelNode a: is lonely"
+    assert capsys.readouterr().out.splitlines()[0] == f"{path}:1:1: ModelNode a: is lonely"
 
 
 def test_a_terminal_gets_colour_and_the_same_words(tmp_path: Path) -> None:

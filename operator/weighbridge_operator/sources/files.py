@@ -31,10 +31,11 @@ _LONGEST = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """An object in its last good form and the file that it came from."""
+    """An object in its last good form, and where it stands now."""
 
     object: Resource
     file: str
+    line: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +123,10 @@ def settle(files: Iterable[FileText], held: Mapping[Ref, Held]) -> Loaded:
         problems.extend(doubles)
         file_name, reading = found[0]
         if reading.object is not None and not doubles:
-            objects[ref] = Held(reading.object, file_name)
+            objects[ref] = Held(reading.object, file_name, reading.line)
             continue
         if ref in held:
-            objects[ref] = Held(held[ref].object, file_name)
+            objects[ref] = Held(held[ref].object, file_name, reading.line)
         rejections.append(Rejection(ref, _sum_up(doubles or reading.problems), held=ref in held))
     for ref, reason in _find_lost(held, places, unread):
         objects[ref] = held[ref]

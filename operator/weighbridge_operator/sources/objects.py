@@ -37,8 +37,7 @@ class Problem:
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-        words = " ".join(part for part in (self.field, self.message) if part)
-        text = ": ".join(part for part in (place, self.object, words) if part)
+        text = ": ".join(part for part in (place, self.object, self.field, self.message) if part)
         return " ".join(f"{text}; {self.remedy}".split()) if self.remedy else " ".join(text.split())
 
 
