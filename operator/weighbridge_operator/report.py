@@ -1,0 +1,101 @@
+"""What the control plane says of itself at one moment: the one value behind `status`, `explain`, the live table and JSON.
+
+Frozen data that converts to JSON with `dataclasses.asdict`. What is not known is None, never 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionReport:
+    type: str  # Accepted, ResolvedRefs, Programmed, MetricsFresh, Ready
+    status: str  # True, False, Unknown
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignalReport:
+    signal: str
+    value: float  # as measured
+    share: float  # of its full value, 0..1
+    points: float  # what it adds to the score
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointReport:
+    """One node in one pool."""
+
+    pool: str
+    address: str  # "ip:port"
+    score: float | None  # 0..100, low is good
+    parts: tuple[SignalReport, ...]
+    weight: int
+    weight_share: float  # percent of the pool's weights
+    requests: int | None  # answered since the start, by all Envoys
+    request_share: float | None  # percent of the pool's requests of the last seconds
+    inflight: int | None  # our requests on it now, all Envoys
+    waiting: float | None
+    running: float | None
+    kv: float | None  # 0..1
+    age: float | None  # seconds since its numbers were taken
+    healthy: bool | None  # False where an Envoy ejected it or its health check fails
+    reason: str  # one sentence
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectReport:
+    kind: str
+    namespace: str
+    name: str
+    conditions: tuple[ConditionReport, ...]
+    endpoints: tuple[EndpointReport, ...] = ()  # of a ModelNode
+
+    @property
+    def ready(self) -> bool:
+        return any(c.type == "Ready" and c.status == "True" for c in self.conditions)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolReport:
+    name: str
+    profile: str  # llm or classic
+    equal: bool  # all weights equal: Envoy compares its own counts
+    load: float | None  # mean score by room
+    guard: float | None  # seconds for which others' load is still ignored, because it swung
+    nodes: tuple[str, ...]
+    pushes: int  # weight changes since the start
+
+
+@dataclass(frozen=True, slots=True)
+class KindReport:
+    """One kind of resource on one Envoy."""
+
+    kind: str  # CDS, EDS, SDS, LDS, RDS
+    offered: str  # version
+    accepted: str | None
+    rejected: str | None  # a refused version
+    error: str | None  # why, in Envoy's words
+
+
+@dataclass(frozen=True, slots=True)
+class EnvoyReport:
+    id: str
+    build: str
+    connected: float  # seconds
+    current: bool  # holds all that it was offered
+    kinds: tuple[KindReport, ...]
+    error: str | None = None  # why its statistics could not be read
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    version: str | None  # of the snapshot; None before the first
+    entrance: str  # http://host:port
+    objects: tuple[ObjectReport, ...]
+    pools: tuple[PoolReport, ...]
+    envoys: tuple[EnvoyReport, ...]
+    problems: tuple[str, ...]  # one line each: what is wrong with the files
+    uptime: float  # seconds
