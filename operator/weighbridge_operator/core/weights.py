@@ -26,6 +26,7 @@ from weighbridge_operator.core.verdict import NodeFacts, Verdict
 NEUTRAL: Final = 1024
 BAND: Final = math.log2(room.BAND)
 SPAN: Final = 3.0  # octaves of wanted share: retries must still find the others
+RATIO: Final = 64  # the same as a ratio of weights
 GAP: Final = 6.0  # seconds between pushes of a pool
 DOWN, UP, TRIMS = 1.5, 29.5, 7.5  # seconds a full step beyond: 2, 16 and 5 ticks of 2 s, late by up to a quarter
 YOUNG: Final = 60.0  # seconds; a change that is taken back while younger counts as swinging
@@ -131,7 +132,9 @@ def _weights(nodes: Mapping[str, NodeMemory], rooms: Mapping[str, Room]) -> dict
     top = max(x.values())
     # A common factor means nothing to Envoy; it is taken out where it would make large numbers.
     shift = max(0.0, top - SPAN)
-    return {n: max(1, round(NEUTRAL * 4 ** (max(x[n], top - SPAN) - shift))) for n in sorted(nodes)}
+    weights = {n: max(1, round(NEUTRAL * 4 ** (max(x[n], top - SPAN) - shift))) for n in sorted(nodes)}
+    most = RATIO * min(weights.values())
+    return {n: min(w, most) for n, w in weights.items()}
 
 
 def _publish(memory: PoolMemory, before: PoolMemory, wanted: Mapping[str, int], now: float) -> PoolMemory:
