@@ -231,7 +231,7 @@ def test_the_period_grows_with_the_endpoints_between_its_bounds(endpoints: int, 
 
 def test_a_node_behind_two_clusters_of_one_pool_is_summed() -> None:
     state = EnvoyState(
-        1.0, {("p_1", "10.0.0.1:80"): 2, ("p_2", "10.0.0.1:80"): 3, ("q", "10.0.0.1:80"): 9}, {}, 0, True
+        1.0, {("p_1", "10.0.0.1:80"): 2, ("p_2", "10.0.0.1:80"): 3, ("q", "10.0.0.1:80"): 9}, {}, {}, 0, True
     )
     owners = {("p:1", "10.0.0.1:80"): ("p", "a"), ("p:2", "10.0.0.1:80"): ("p", "a"), ("q", "10.0.0.1:80"): ("q", "a")}
     assert assign(EnvoyRound({"one": state}, {}), owners) == {("p", "a"): 5, ("q", "a"): 9}

@@ -28,6 +28,7 @@ BUSY: Final = 4  # requests of ours from which silence is a contradiction
 SPEED_WINDOW: Final = 6  # readings
 SETTLED: Final = 20.0  # seconds of averaging before a speed counts
 NOTICEABLE: Final = 2.0  # requests of others
+UNUSED: Final = 0.05  # requests of ours in the whole pool: nothing to weigh, or nothing was counted
 NOISE: Final = 3.0  # standard deviations, roughly, of what requests of several sequences look like
 FLOOR: Final = 0.25  # a report takes at most this much of a node's fair part
 SLOWEST, FASTEST = 1 / 8, 2.0
@@ -94,6 +95,8 @@ def count(memory: NodeMemory, view: LoadView, pool: str, node: str) -> NodeMemor
 
 def shares(nodes: Mapping[str, NodeMemory], rooms: Mapping[str, float]) -> dict[str, float]:
     """What others leave of each node's fair part, 1/4..1."""
+    if sum(m.inflight for m in _in_order(nodes)) < UNUSED:
+        return dict.fromkeys(nodes, 1.0)
     held = sum(m.inflight + m.others for m in _in_order(nodes)) / math.fsum(rooms.values())
     extra = multiplicity(nodes) - 1
     foreign = {n: max(0.0, m.others - extra * m.inflight) for n, m in nodes.items()}
@@ -143,10 +146,10 @@ def _take(memory: NodeMemory, sample: LoadSample, window: tuple[LoadSample, ...]
         )
     rate = _rate(window)
     if rate is not None:
-        speed = rate if speed is None else speed + blend(elapsed, SLOW) * (rate - speed)
-        memory = replace(
-            memory, measured=min(SETTLED, memory.measured + (TICK if elapsed is None else max(0.0, elapsed)))
-        )
+        step = TICK if elapsed is None else max(0.0, elapsed)
+        part = max(blend(elapsed, SLOW), step / (memory.measured + step)) if step else 0.0
+        speed = rate if speed is None else speed + part * (rate - speed)
+        memory = replace(memory, measured=min(SLOW, memory.measured + step))
     return replace(memory, seen=sample.at, others=others, speed=speed)
 
 

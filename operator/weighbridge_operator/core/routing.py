@@ -6,6 +6,7 @@ specific policy that has one, else the only model that serves its type, else it 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from weighbridge_api.conditions import RESOLVED_REFS
@@ -34,7 +35,13 @@ class Router:
     def __init__(self, servers: tuple[Server, ...], policies: tuple[RoutePolicy, ...]) -> None:
         self.findings: list[Finding] = []
         self.used: dict[str, str | None] = {}
-        self._servers, self._policies, self._pools = servers, policies, Pools()
+        self._policies, self._pools = policies, Pools()
+        self._serving: dict[tuple[str, str], list[Server]] = defaultdict(list)  # by type and model
+        for server in servers:
+            for model in server.node.spec.models:
+                for kind in model.types:
+                    if server not in self._serving[kind, model.name][-1:]:
+                        self._serving[kind, model.name].append(server)
         self._offers = _list_offers(servers)  # type -> model -> versions
 
     def route(self) -> ir.Gateway:
@@ -73,7 +80,7 @@ class Router:
     def _has_nodes(self, policy: RoutePolicy, kind: str, model: str, version: str) -> bool:
         # A policy that names no models speaks for those that its nodes serve; one that names them means them.
         demand = Demand(policy.metadata.name, model, version, kind)
-        return bool(select_servers(self._servers, demand, policy))
+        return bool(select_servers(self._serving[kind, model], demand, policy))
 
     def _split(self, policy: RoutePolicy | None, kind: str, model: str, version: str) -> _Split:
         rest = tuple(
@@ -88,7 +95,7 @@ class Router:
     def _demand(self, policy: RoutePolicy | None, kind: str, model: str, version: str) -> Demand:
         name = policy.metadata.name if policy else ""
         demand = Demand(name, model, version, kind)
-        self._pools.add(demand, select_servers(self._servers, demand, policy), policy)
+        self._pools.add(demand, select_servers(self._serving[kind, model], demand, policy), policy)
         return demand
 
     def _plain_policy(self, model: str, kind: str) -> RoutePolicy | None:

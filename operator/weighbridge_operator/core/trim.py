@@ -51,7 +51,8 @@ def _step(memory: NodeMemory, middle: float, fresh: bool, now: float) -> NodeMem
     full = fill is not None and fill - middle >= POINTS and fill >= FACTOR * middle
     spare = fill is not None and middle - fill >= POINTS and middle >= FACTOR * fill
     x = value
-    if fresh and full and memory.u.value == 0 and value > LOWEST:
+    # A slow node holds few and long requests: its score is no measure of room.
+    if fresh and full and memory.u.value == 0 and memory.s.value >= -1 and value > LOWEST:
         x = value - 1
     elif fresh and spare and value < 0:
         x = value + 1

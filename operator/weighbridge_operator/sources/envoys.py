@@ -22,14 +22,15 @@ from weighbridge_operator.sources import exposition
 from weighbridge_operator.sources.scrape import FetchError, fetch
 
 TIMEOUT = 1.0  # seconds for one Envoy
-_WANTED = r"^(cluster\..+\.endpoint\..+\.(rq_active|healthy)|cluster_manager\.warming_clusters|server\.live)$"
+_WANTED = r"^(cluster\..+\.endpoint\..+\.(rq_active|rq_total|healthy)|cluster_manager\.warming_clusters|server\.live)$"
 PATH = f"/stats/prometheus?filter={quote(_WANTED)}"
 
 _ACTIVE = "envoy_cluster_endpoint_rq_active"
+_TOTAL = "envoy_cluster_endpoint_rq_total"
 _HEALTHY = "envoy_cluster_endpoint_healthy"
 _WARMING = "envoy_cluster_manager_warming_clusters"
 _LIVE = "envoy_server_live"
-_FAMILIES = frozenset({_ACTIVE, _HEALTHY, _WARMING, _LIVE})
+_FAMILIES = frozenset({_ACTIVE, _TOTAL, _HEALTHY, _WARMING, _LIVE})
 
 #: Cluster as Envoy's statistics spell it (see `spell`), and "ip:port", IPv6 in brackets.
 Endpoint = tuple[str, str]
@@ -43,6 +44,8 @@ class EnvoyState:
     active: Mapping[Endpoint, int]
     #: False for a host that is ejected, fails its health check, or drains.
     healthy: Mapping[Endpoint, bool]
+    #: Requests sent since it started.
+    total: Mapping[Endpoint, int]
     warming_clusters: int
     #: False while it drains before its end; it may still have requests in flight.
     live: bool
@@ -103,12 +106,14 @@ def read_statistics(text: bytes | str, at: float) -> EnvoyState | None:
         return None
     try:
         active, healthy = dict(_read_endpoints(page, _ACTIVE)), dict(_read_endpoints(page, _HEALTHY))
+        total = dict(_read_endpoints(page, _TOTAL))
     except ValueError:
         return None
     return EnvoyState(
         at=at,
         active=active,
         healthy={endpoint: value > 0 for endpoint, value in healthy.items()},
+        total=total,
         warming_clusters=warming,
         live=live > 0,
     )

@@ -1,0 +1,106 @@
+"""The conditions of each object, from what reading, resolving, weighing and the Envoys' answers found out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from weighbridge_api.conditions import ACCEPTED, METRICS_FRESH, PROGRAMMED, READY, RESOLVED_REFS
+from weighbridge_operator.core.findings import Finding
+from weighbridge_operator.core.verdict import NodeFacts
+from weighbridge_operator.report import ConditionReport
+from weighbridge_operator.state import Ref, Rejection
+from weighbridge_operator.xds.envoys import EnvoyState, EnvoyStates
+from weighbridge_operator.xds.kinds import LABELS
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of all objects. `clusters`: the Envoy clusters that stand for an object's part in the snapshot."""
+
+    rejections: Mapping[Ref, Rejection]
+    findings: Mapping[Ref, tuple[Finding, ...]]
+    envoys: EnvoyStates | None
+    published: bool
+
+
+def judge_policy(ref: Ref, evidence: Evidence, clusters: Iterable[str]) -> tuple[ConditionReport, ...]:
+    """A policy's conditions."""
+    return _with_ready((*_validity(ref, evidence), _programmed(evidence, clusters)))
+
+
+def judge_node(
+    ref: Ref, evidence: Evidence, clusters: Iterable[str], facts: Iterable[NodeFacts], asked: bool
+) -> tuple[ConditionReport, ...]:
+    """A node's conditions. `asked`: it has an endpoint that prints metrics."""
+    known = (*_validity(ref, evidence), _programmed(evidence, clusters), _fresh(tuple(facts), asked))
+    return _with_ready(known)
+
+
+def _validity(ref: Ref, evidence: Evidence) -> tuple[ConditionReport, ConditionReport]:
+    rejection = evidence.rejections.get(ref)
+    if rejection is not None:
+        held = "; its last valid form is still served" if rejection.held else ""
+        accepted = ConditionReport(ACCEPTED, "False", "Invalid", rejection.message + held)
+    else:
+        accepted = _from_findings(ACCEPTED, "Valid", "", evidence.findings.get(ref, ()))
+    return accepted, _from_findings(RESOLVED_REFS, "Resolved", "", evidence.findings.get(ref, ()))
+
+
+def _from_findings(kind: str, reason: str, message: str, findings: tuple[Finding, ...]) -> ConditionReport:
+    against = [f for f in findings if f.condition == kind and not f.note]
+    if not against:
+        return ConditionReport(kind, "True", reason, message)
+    return ConditionReport(kind, "False", against[0].reason, "; ".join(f.message for f in against))
+
+
+def _programmed(evidence: Evidence, clusters: Iterable[str]) -> ConditionReport:
+    own = set(clusters)
+    envoys = evidence.envoys.envoys if evidence.envoys else ()
+    refused = [text for envoy in envoys for text in _refusals(envoy, own)]
+    waiting = ", ".join(envoy.id for envoy in envoys if not envoy.current)
+    if not evidence.published:
+        status, reason, message = "False", "Pending", "nothing is published yet"
+    elif not envoys:
+        status, reason, message = "Unknown", "NoEnvoy", "no Envoy is connected"
+    elif refused:
+        status, reason, message = "False", "Refused", refused[0]
+    elif not own:
+        status, reason, message = "False", "NotUsed", "no request can reach it"
+    elif waiting:
+        status, reason, message = "False", "Pending", f"{waiting} does not hold it yet"
+    else:
+        status, reason, message = "True", "Programmed", ""
+    return ConditionReport(PROGRAMMED, status, reason, message)
+
+
+def _refusals(envoy: EnvoyState, clusters: set[str]) -> Iterator[str]:
+    # A refused route table or listener concerns every object; a cluster those that stand in it.
+    for kind in envoy.kinds:
+        for name, refusal in kind.refusals:
+            if name in clusters or LABELS[kind.kind] in ("LDS", "RDS"):
+                yield f"Envoy {envoy.id} refused {LABELS[kind.kind]} {name}: {refusal.text}"
+
+
+def _fresh(facts: tuple[NodeFacts, ...], asked: bool) -> ConditionReport:
+    if not asked:
+        return ConditionReport(METRICS_FRESH, "Unknown", "NoSource", "its engine publishes no load")
+    if not facts:
+        return ConditionReport(METRICS_FRESH, "Unknown", "NotAsked", "it stands in no pool")
+    first = facts[0]
+    if first.suspicion != "none":
+        return ConditionReport(METRICS_FRESH, "False", "Contradicted", first.reason)
+    if not first.fresh:
+        return ConditionReport(METRICS_FRESH, "False", "Stale", first.error or "no numbers lately")
+    if first.finding:
+        return ConditionReport(METRICS_FRESH, "True", "CapacityContradicted", first.finding)
+    return ConditionReport(METRICS_FRESH, "True", "Fresh", "")
+
+
+def _with_ready(conditions: tuple[ConditionReport, ...]) -> tuple[ConditionReport, ...]:
+    # A server that publishes no load is weighed by Envoy's counts alone; that is no fault.
+    wrong = [c for c in conditions if c.status == "False" or (c.status == "Unknown" and c.type != METRICS_FRESH)]
+    if not wrong:
+        return (*conditions, ConditionReport(READY, "True", "Ready", ""))
+    first = wrong[0]
+    return (*conditions, ConditionReport(READY, "False", first.reason, first.message or f"{first.type} is not true"))

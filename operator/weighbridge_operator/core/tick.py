@@ -1,0 +1,49 @@
+"""One tick: what the last round of asking brought, folded in, and every pool weighed anew. State in, state out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from weighbridge_operator.core import ir
+from weighbridge_operator.core.load import LoadView, fold, keep
+from weighbridge_operator.core.memory import PoolMemory
+from weighbridge_operator.core.verdict import Verdict
+from weighbridge_operator.core.weights import weigh
+from weighbridge_operator.state import LoadRound
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """All that is remembered of load, and the newest verdict of each pool by name."""
+
+    view: LoadView = field(default_factory=LoadView)
+    memories: Mapping[str, PoolMemory] = field(default_factory=dict)
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    pushes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> dict[str, Mapping[str, int]]:
+        return {pool: verdict.weights for pool, verdict in self.verdicts.items()}
+
+
+def weigh_pools(gateway: ir.Gateway, before: Weighed, load: LoadRound | None, now: float) -> Weighed:
+    """Weighs every pool at `now` (seconds); pools and nodes that are gone are forgotten."""
+    nodes = {endpoint.node for pool in gateway.pools for endpoint in pool.endpoints}
+    view = keep(fold(before.view, load) if load else before.view, nodes)
+    memories: dict[str, PoolMemory] = {}
+    verdicts: dict[str, Verdict] = {}
+    pushes: dict[str, int] = {}
+    for pool in gateway.pools:
+        known = before.verdicts.get(pool.name)
+        memory, verdict = weigh(pool, before.memories.get(pool.name), view, now)
+        memories[pool.name], verdicts[pool.name] = memory, verdict
+        moved = known is not None and dict(known.weights) != dict(verdict.weights)
+        pushes[pool.name] = before.pushes.get(pool.name, 0) + moved
+    return Weighed(view, memories, verdicts, pushes)
+
+
+def changed_pools(before: Weighed, after: Weighed) -> dict[str, Mapping[str, int]]:
+    """The weights of the pools whose weights differ."""
+    known = before.weights
+    return {pool: weights for pool, weights in after.weights.items() if dict(known.get(pool, {})) != dict(weights)}

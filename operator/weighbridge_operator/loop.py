@@ -1,0 +1,182 @@
+"""The control plane's shell: cells in, one snapshot out. All decisions are the core's; here is only when they are made.
+
+    files ──► loaded ─┐
+                      ├─► replan: resolve, weigh, translate ─► snapshot ─► Envoys
+    DNS ──► addresses ┘            ▲
+    nodes, Envoys ──► round ───────┴─► tick: weigh, endpoints only
+
+Nothing is published before the objects were read once, their names were looked up and one round of load came in, or
+three seconds passed: an Envoy that already runs keeps what it has, and none sees a flash of neutral weights.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from weighbridge_operator.core.resolve import Resolved, Scope, resolve
+from weighbridge_operator.core.tick import Weighed, changed_pools, weigh_pools
+from weighbridge_operator.latest import Latest
+from weighbridge_operator.sources.addresses import Addresses, parse_literal
+from weighbridge_operator.sources.addresses import Resolved as Names
+from weighbridge_operator.sources.envoys import EnvoyRound
+from weighbridge_operator.sources.files import Loaded
+from weighbridge_operator.sources.rounds import Owners, Rounds
+from weighbridge_operator.sources.scrape import ScrapeTarget
+from weighbridge_operator.sources.targets import list_owners, list_targets
+from weighbridge_operator.state import LoadRound
+from weighbridge_operator.xds.envoys import EnvoyStates
+from weighbridge_operator.xds.snapshot import Snapshot, SnapshotError
+from weighbridge_operator.xds.translate import Entrance, assign_weights, translate
+
+PATIENCE = 3.0  # seconds that the first snapshot waits for names and load
+log = logging.getLogger("weighbridge.loop")
+
+
+class Loop:
+    """Turns `loaded` objects and what nodes and Envoys say into `snapshots`; its other cells are to be looked at."""
+
+    def __init__(
+        self,
+        loaded: Latest[Loaded],
+        envoys: Latest[EnvoyStates],
+        *,
+        scope: Scope,
+        entrance: Entrance,
+        salt: bytes,
+        weighed: Weighed | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.snapshots: Latest[Snapshot] = Latest()
+        self.rounds: Latest[LoadRound] = Latest()
+        self.envoy_rounds: Latest[EnvoyRound] = Latest()
+        self.resolved: Resolved | None = None
+        self.weighed = weighed or Weighed()
+        self.names: Latest[Names] = Latest()
+        self.loaded = loaded
+        self.envoys = envoys
+        self._hosts: Latest[frozenset[str]] = Latest()
+        self._scope, self._entrance, self._salt, self._clock = scope, entrance, salt, clock
+        self._targets: tuple[ScrapeTarget, ...] = ()
+        self._owners: Owners = {}
+        self._dirty = asyncio.Event()
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+        asking = Rounds(
+            lambda: self._targets,
+            self._stats_urls,
+            lambda: self._owners,
+            self.rounds,
+            self.envoy_rounds,
+            clock=self._clock,
+        )
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(Addresses(self._hosts, self.names).run())
+            await self.loaded.wait_newer()
+            await self._look_up()
+            self._resolve()
+            tasks.create_task(asking.run())
+            await self._first_round()
+            self._replan()
+            tasks.create_task(self._mark(self.loaded))
+            tasks.create_task(self._mark(self.names))
+            tasks.create_task(self._follow_rounds())
+            while True:
+                await self._dirty.wait()
+                self._dirty.clear()
+                self._ask_names()
+                self._replan()
+
+    def is_asked(self, node: str) -> bool:
+        """Whether the node ("namespace/name") prints metrics somewhere."""
+        return any(target.node == node for target in self._targets)
+
+    async def _look_up(self) -> None:
+        hosts = self._ask_names()
+        if any(parse_literal(host) is None for host in hosts):
+            await _within(PATIENCE, self.names.wait_newer())
+
+    def _ask_names(self) -> frozenset[str]:
+        loaded = self.loaded.get()
+        hosts = frozenset(node.spec.address.host for node in loaded.desired.nodes) if loaded else frozenset()
+        if hosts != self._hosts.get():
+            self._hosts.set(hosts)
+        return hosts
+
+    async def _first_round(self) -> None:
+        if self._targets:
+            await _within(PATIENCE, self.rounds.wait_newer())
+
+    async def _mark(self, cell: Latest[Loaded] | Latest[Names]) -> None:
+        version = cell.version
+        while True:
+            _, version = await cell.wait_newer(version)
+            self._dirty.set()
+
+    async def _follow_rounds(self) -> None:
+        version = self.rounds.version
+        while True:
+            load, version = await self.rounds.wait_newer(version)
+            self._tick(load)
+
+    def _stats_urls(self) -> Mapping[str, str]:
+        # An Envoy that tells no address can't be read, and then the counts of all are not complete.
+        states = self.envoys.get()
+        return {envoy.id: envoy.stats or "http://unknown.invalid" for envoy in states.envoys} if states else {}
+
+    def _resolve(self) -> Resolved:
+        loaded, names = self.loaded.get(), self.names.get()
+        assert loaded is not None
+        desired = replace(loaded.desired, addresses=names.addresses if names else {})
+        self.resolved = resolve(desired, self._scope)
+        self._targets = list_targets(self.resolved, desired)
+        self._owners = list_owners(self.resolved.gateway)
+        return self.resolved
+
+    def _replan(self) -> None:
+        """A new snapshot for new objects. One that can't be made leaves the last one in place."""
+        before = self.snapshots.get()
+        resolved = self._resolve()
+        loaded = self.loaded.get()
+        assert loaded is not None
+        load = self.rounds.get() if before is None else None
+        self.weighed = weigh_pools(resolved.gateway, self.weighed, load, self._clock())
+        try:
+            after = translate(
+                resolved.gateway, self.weighed.weights, loaded.desired.secrets, self._entrance, self._salt
+            )
+        except (SnapshotError, ValueError):
+            log.exception("no snapshot can be made of these objects; the last one keeps serving")
+            return
+        if after != before:
+            self.snapshots.set(after)
+            log.info("snapshot %s: %s", after.version, _describe(resolved))
+
+    def _tick(self, load: LoadRound) -> None:
+        before, snapshot = self.weighed, self.snapshots.get()
+        if self.resolved is None or snapshot is None:
+            return
+        self.weighed = weigh_pools(self.resolved.gateway, before, load, self._clock())
+        changed = changed_pools(before, self.weighed)
+        if changed:
+            self.snapshots.set(assign_weights(snapshot, self.resolved.gateway, changed))
+            for pool, weights in changed.items():
+                told = ", ".join(f"{node.partition('/')[2]} {weight}" for node, weight in weights.items())
+                log.info("weights of %s: %s", pool, told)
+
+
+async def _within(limit: float, event: object) -> None:
+    try:
+        await asyncio.wait_for(event, limit)  # type: ignore[arg-type]
+    except TimeoutError:
+        return
+
+
+def _describe(resolved: Resolved) -> str:
+    gateway = resolved.gateway
+    models = sum(1 for entry in gateway.entries if entry.key and "@" not in entry.key)
+    return f"{len(resolved.nodes)} nodes, {len(gateway.pools)} pools, {models} models"

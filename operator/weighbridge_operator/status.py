@@ -1,0 +1,247 @@
+"""Builds the report from what the control plane knows now. Feedback for people: none of it enters a decision."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from weighbridge_api.modelnode import ModelNode
+from weighbridge_api.routepolicy import RoutePolicy
+from weighbridge_operator.conditions import Evidence, judge_node, judge_policy
+from weighbridge_operator.core import ir
+from weighbridge_operator.core.findings import Finding
+from weighbridge_operator.core.tick import Weighed
+from weighbridge_operator.core.verdict import Verdict
+from weighbridge_operator.latest import Latest
+from weighbridge_operator.loop import Loop
+from weighbridge_operator.report import (
+    EndpointReport,
+    EnvoyReport,
+    KindReport,
+    ObjectReport,
+    PoolReport,
+    Report,
+    SignalReport,
+)
+from weighbridge_operator.sources.envoys import EnvoyRound, spell
+from weighbridge_operator.state import DesiredState, Ref
+from weighbridge_operator.xds.kinds import LABELS
+from weighbridge_operator.xds.names import name_cluster
+
+PERIOD = 0.5  # seconds between reports
+WINDOW = 10.0  # seconds over which shares of requests are counted
+
+_Totals = Mapping[tuple[str, str], int]  # (pool, node) -> requests since the start of the Envoys
+
+
+@dataclass(frozen=True, slots=True)
+class _Traffic:
+    """What the Envoys count, by (pool, node)."""
+
+    total: _Totals
+    recent: _Totals
+    active: _Totals | None
+    healthy: Mapping[tuple[str, str], bool]
+
+
+_Place = tuple[ir.Pool, ir.Part, ir.Endpoint]
+
+
+class Reporter:
+    """Keeps `reports` true, twice a second."""
+
+    def __init__(self, loop: Loop, entrance: str, clock: Callable[[], float]) -> None:
+        self.reports: Latest[Report] = Latest()
+        self._loop, self._entrance, self._clock = loop, entrance, clock
+        self._began = clock()
+        self._history: deque[tuple[float, _Totals]] = deque()
+
+    async def run(self) -> None:
+        """Reports until cancelled."""
+        while True:
+            self.reports.set(self.build())
+            await asyncio.sleep(PERIOD)
+
+    def build(self) -> Report:
+        """The report of this moment."""
+        loop, now = self._loop, self._clock()
+        loaded, snapshot = loop.loaded.get(), loop.snapshots.get()
+        gateway = loop.resolved.gateway if loop.resolved else ir.Gateway()
+        evidence = self._gather()
+        traffic = self._count(gateway)
+        desired = loaded.desired if loaded else DesiredState()
+        places = _find_places(gateway)
+        objects = [self._node(node, places.get(node.id, ()), evidence, traffic, now) for node in desired.nodes]
+        objects += [_policy(policy, gateway, evidence) for policy in desired.policies]
+        present = {(o.kind, o.namespace, o.name) for o in objects}
+        objects += [
+            ObjectReport(ref.kind, ref.namespace, ref.name, judge_policy(ref, evidence, ()))
+            for ref in evidence.rejections
+            if (ref.kind, ref.namespace, ref.name) not in present
+        ]
+        return Report(
+            version=snapshot.version if snapshot else None,
+            entrance=self._entrance,
+            objects=tuple(sorted(objects, key=lambda o: (o.kind, o.namespace, o.name))),
+            pools=_pools(gateway, loop.weighed, now),
+            envoys=self._envoys(now),
+            problems=tuple(str(problem) for problem in loaded.problems) if loaded else (),
+            uptime=now - self._began,
+        )
+
+    def _gather(self) -> Evidence:
+        loaded, resolved = self._loop.loaded.get(), self._loop.resolved
+        findings: dict[Ref, list[Finding]] = defaultdict(list)
+        for finding in resolved.findings if resolved else ():
+            findings[finding.ref].append(finding)
+        return Evidence(
+            rejections={r.ref: r for r in loaded.rejections} if loaded else {},
+            findings={ref: tuple(found) for ref, found in findings.items()},
+            envoys=self._loop.envoys.get(),
+            published=self._loop.snapshots.get() is not None,
+        )
+
+    def _count(self, gateway: ir.Gateway) -> _Traffic:
+        answered = self._loop.envoy_rounds.get() or EnvoyRound({}, {})
+        owners = {
+            (spell(name_cluster(part.name)), _authority(e)): (pool.name, e.node)
+            for pool in gateway.pools
+            for part in pool.parts
+            for e in part.endpoints
+        }
+        total: dict[tuple[str, str], int] = dict.fromkeys(owners.values(), 0)
+        healthy: dict[tuple[str, str], bool] = {}
+        for state in answered.states.values():
+            for endpoint, owner in owners.items():
+                total[owner] += state.total.get(endpoint, 0)
+                healthy[owner] = healthy.get(owner, True) and state.healthy.get(endpoint, True)
+        self._remember(total)
+        before = self._history[0][1]
+        recent = {owner: max(0, count - before.get(owner, 0)) for owner, count in total.items()}
+        counted = self._loop.rounds.get()
+        return _Traffic(total, recent, counted.inflight if counted else None, healthy)
+
+    def _remember(self, total: _Totals) -> None:
+        now = self._clock()
+        self._history.append((now, total))
+        while len(self._history) > 1 and self._history[1][0] <= now - WINDOW:
+            self._history.popleft()
+
+    def _node(
+        self, node: ModelNode, own: Iterable[_Place], evidence: Evidence, traffic: _Traffic, now: float
+    ) -> ObjectReport:
+        ref = Ref("ModelNode", node.metadata.namespace, node.metadata.name)
+        verdicts = self._loop.weighed.verdicts
+        facts = [v.facts[node.id] for p, _, _ in own if (v := verdicts.get(p.name)) and node.id in v.facts]
+        asked = self._loop.is_asked(node.id)
+        return ObjectReport(
+            kind="ModelNode",
+            namespace=ref.namespace,
+            name=ref.name,
+            conditions=judge_node(ref, evidence, [name_cluster(part.name) for _, part, _ in own], facts, asked),
+            endpoints=tuple(
+                _endpoint(pool, e, verdicts.get(pool.name), self._loop.weighed, traffic, now) for pool, _, e in own
+            ),
+        )
+
+    def _envoys(self, now: float) -> tuple[EnvoyReport, ...]:
+        states = self._loop.envoys.get()
+        asked = self._loop.envoy_rounds.get()
+        return tuple(
+            EnvoyReport(
+                id=envoy.id,
+                build=envoy.build,
+                connected=now - envoy.since,
+                current=envoy.current,
+                kinds=tuple(
+                    KindReport(
+                        kind=LABELS[kind.kind],
+                        offered=kind.wanted,
+                        accepted=kind.accepted,
+                        rejected=", ".join(name for name, _ in kind.refusals) or None,
+                        error="; ".join(f"{name}: {refusal.text}" for name, refusal in kind.refusals) or None,
+                    )
+                    for kind in envoy.kinds
+                ),
+                error=asked.missing.get(envoy.id) if asked else None,
+            )
+            for envoy in (states.envoys if states else ())
+        )
+
+
+def _find_places(gateway: ir.Gateway) -> Mapping[str, Sequence[_Place]]:
+    places: dict[str, list[_Place]] = defaultdict(list)
+    for pool in gateway.pools:
+        for part in pool.parts:
+            for endpoint in part.endpoints:
+                places[endpoint.node].append((pool, part, endpoint))
+    return places
+
+
+def _policy(policy: RoutePolicy, gateway: ir.Gateway, evidence: Evidence) -> ObjectReport:
+    ref = Ref("RoutePolicy", policy.metadata.namespace, policy.metadata.name)
+    name = f"{ref.namespace}/{ref.name}"
+    pools = {
+        destination.pool
+        for entry in gateway.entries
+        for rule in entry.rules
+        if rule.policy == name
+        for branch in rule.branches
+        for destination in branch.destinations
+    }
+    clusters = [name_cluster(part.name) for pool in gateway.pools if pool.name in pools for part in pool.parts]
+    return ObjectReport(ref.kind, ref.namespace, ref.name, judge_policy(ref, evidence, clusters))
+
+
+def _endpoint(
+    pool: ir.Pool, endpoint: ir.Endpoint, verdict: Verdict | None, weighed: Weighed, traffic: _Traffic, now: float
+) -> EndpointReport:
+    key = (pool.name, endpoint.node)
+    facts = verdict.facts.get(endpoint.node) if verdict else None
+    weights = dict(verdict.weights) if verdict else {}
+    weight = weights.get(endpoint.node, 1)
+    last = weighed.view.load(endpoint.node).last if facts and facts.fresh else None
+    sent = sum(count for (name, _), count in traffic.recent.items() if name == pool.name)
+    score = facts.score if facts else None
+    return EndpointReport(
+        pool=pool.name,
+        address=_authority(endpoint),
+        score=round(score.value, 1) if score else None,
+        parts=tuple(SignalReport(p.signal, p.value, p.share, p.points) for p in score.parts) if score else (),
+        weight=weight,
+        weight_share=100.0 * weight / max(1, sum(weights.values())),
+        requests=traffic.total.get(key),
+        request_share=100.0 * traffic.recent.get(key, 0) / sent if sent else None,
+        inflight=traffic.active.get(key) if traffic.active is not None else None,
+        waiting=last.waiting if last else None,
+        running=last.running if last else None,
+        kv=last.kv if last else None,
+        age=weighed.view.load(endpoint.node).age(now),
+        healthy=traffic.healthy.get(key),
+        reason=facts.reason if facts else "",
+    )
+
+
+def _pools(gateway: ir.Gateway, weighed: Weighed, now: float) -> tuple[PoolReport, ...]:
+    reports = []
+    for pool in gateway.pools:
+        verdict = weighed.verdicts.get(pool.name)
+        guard = verdict.guard_until if verdict else None
+        reports.append(
+            PoolReport(
+                name=pool.name,
+                profile=pool.balance.profile,
+                equal=verdict.equal if verdict else True,
+                load=verdict.pool_load if verdict else None,
+                guard=guard - now if guard and guard > now else None,
+                nodes=tuple(endpoint.node for endpoint in pool.endpoints),
+                pushes=weighed.pushes.get(pool.name, 0),
+            )
+        )
+    return tuple(reports)
+
+
+def _authority(endpoint: ir.Endpoint) -> str:
+    return f"[{endpoint.address}]:{endpoint.port}" if ":" in endpoint.address else f"{endpoint.address}:{endpoint.port}"
