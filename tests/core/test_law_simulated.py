@@ -179,6 +179,19 @@ def test_several_answers_at_once_are_not_others_load(run: Run) -> None:
     assert all(len(run(what, "law", seed).outcome.pushes) <= 10 for seed in (1, 2, 3))
 
 
+def test_unequal_kv_of_equal_compute_costs_nothing(run: Run) -> None:
+    nodes = tuple(FleetNode(EngineSpec(kv_tokens=size)) for size in (320_000, 320_000, 320_000, 40_000, 40_000, 40_000))
+    assistant = Traffic(0.85 * 25.8, prompt=2048, prompt_sigma=0.3, answer=28, answer_sigma=0.3)
+    for what in (Scenario(nodes, assistant), Scenario(nodes, Traffic(0.7 * 6 * UNIT_RATE))):
+        assert p99(run, what, "law", (1, 2, 3)) <= 1.05 * p99(run, what, "lr", (1, 2, 3))
+
+
+def test_published_room_helps_where_compute_grows_with_it(run: Run) -> None:
+    what = scenario(tuple(replace(n, capacity=None) for n in fleet((2, 2, 2, 1, 1, 1))), 0.85)
+    assert len(run(what, "law").outcome.pushes) == 1
+    assert p99(run, what, "law") <= 0.5 * p99(run, what, "lr")
+
+
 @pytest.mark.parametrize("factor", [1.6, 2.0])
 def test_a_capacity_that_is_too_large_is_shown_and_corrected(run: Run, factor: float) -> None:
     nodes = fleet(EVEN)

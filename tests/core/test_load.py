@@ -23,7 +23,7 @@ def test_absent_stays_absent() -> None:
     assert (last.running, last.waiting, last.kv) == (3.0, None, None)
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, -1.0])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, -1.0, 1e308])
 def test_an_impossible_number_is_absent_and_the_others_count(bad: float) -> None:
     last = fold(LoadView(), round_of(1.0, running=bad, waiting=2.0)).load(NODE).last
     assert last is not None

@@ -59,6 +59,7 @@ class Steady:
 
 
 BUSY = {"running": 10.0, "waiting": 0.0, "kv": 0.4}
+FULL = {**BUSY, "kv": 0.8}
 
 
 def same(nodes: Sequence[str], **numbers: float) -> dict[str, dict[str, float]]:
@@ -101,15 +102,29 @@ def test_a_spread_below_the_band_is_equal(larger: float, equal: bool, make_endpo
 
 def test_published_room_is_trusted_up_to_two_to_one(make_endpoint: Maker, make_pool: Pools) -> None:
     law = Steady(make_pool([make_endpoint(A), make_endpoint(B)]))
-    numbers = {A: {**BUSY, "room_tokens": 320_000.0}, B: {**BUSY, "room_tokens": 40_000.0}}
+    numbers = {A: {**FULL, "room_tokens": 320_000.0}, B: {**FULL, "room_tokens": 40_000.0}}
     verdict = law.run(5, numbers, {A: 10, B: 10})
     assert verdict.weights[A] == 4 * verdict.weights[B]
     assert verdict.facts[A].room_source == "published"
 
 
+def test_published_room_counts_only_while_kv_is_short(make_endpoint: Maker, make_pool: Pools) -> None:
+    law = Steady(make_pool([make_endpoint(A), make_endpoint(B)]))
+
+    def numbers(kv: float) -> dict[str, dict[str, float]]:
+        return {n: {**BUSY, "kv": kv, "room_tokens": tokens} for n, tokens in ((A, 80_000.0), (B, 40_000.0))}
+
+    verdict = law.run(60, numbers(0.3), {A: 10, B: 10})
+    assert verdict.equal
+    assert "KV is not short" in verdict.facts[A].reason
+    assert not law.run(60, numbers(0.7), {A: 10, B: 10}).equal
+    assert not law.run(60, numbers(0.5), {A: 10, B: 10}).equal
+    assert law.run(60, numbers(0.3), {A: 10, B: 10}).equal
+
+
 def test_an_engine_that_cannot_publish_room_makes_all_equal(make_endpoint: Maker, make_pool: Pools) -> None:
     law = Steady(make_pool([make_endpoint(A), make_endpoint(B), make_endpoint(C, engine="openai")]))
-    numbers = {A: {**BUSY, "room_tokens": 80_000.0}, B: {**BUSY, "room_tokens": 40_000.0}}
+    numbers = {A: {**FULL, "room_tokens": 80_000.0}, B: {**FULL, "room_tokens": 40_000.0}}
     assert set(law.run(5, numbers, {A: 10, B: 10, C: 1}).weights.values()) == {1024}
 
 
@@ -139,7 +154,7 @@ def test_a_joining_node_gets_a_weight_at_once_and_leaves_the_others_alone(
 
 def test_room_is_held_while_metrics_are_away_for_ever(make_endpoint: Maker, make_pool: Pools) -> None:
     law = Steady(make_pool([make_endpoint(A), make_endpoint(B)]))
-    numbers = {A: {**BUSY, "room_tokens": 80_000.0}, B: {**BUSY, "room_tokens": 40_000.0}}
+    numbers = {A: {**FULL, "room_tokens": 80_000.0}, B: {**FULL, "room_tokens": 40_000.0}}
     before = law.run(5, numbers, {A: 10, B: 10}).weights
     assert before[A] > before[B]
     assert law.run(300).weights == before

@@ -48,6 +48,9 @@ def _room(facts: NodeFacts) -> str:
             return f"room {number(facts.capacity)} of the median (capacity {number(facts.room_raw or 0)} given)"
         case "published":
             return f"room {number(facts.capacity)} of the median ({number(facts.room_raw or 0)} KV tokens published)"
+        case "not short":
+            known = f"{number(facts.room_raw)} KV tokens published" if facts.room_raw else "KV tokens not known yet"
+            return f"room as all ({known}, and KV is not short)"
         case "smallest known":
             return f"room {number(facts.capacity)} of the median (not known yet, the pool's smallest is assumed)"
         case "default":

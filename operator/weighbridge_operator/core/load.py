@@ -20,6 +20,7 @@ ROUNDS: Final = 20  # rounds whose counts are kept: 40 s at the usual cadence, e
 MAXIMUM_AGE: Final = 20.0  # seconds; a sample older than this is not used
 INTERVALS: Final = 2.5  # a slower source may be this many of its intervals old
 SAME_INSTANT: Final = 2.5  # seconds between a sample and the counts that are compared with it
+LARGEST: Final = 1e15  # no count, share or token number is above it
 AHEAD: Final = 30.0  # seconds; a sample from further ahead of its round has a wrong clock
 
 SIGNALS: Final = ("waiting", "running", "kv", "cpu", "memory", "gpu", "gpu_memory", "latency")
@@ -131,8 +132,6 @@ def _restarted(last: LoadSample, sample: LoadSample) -> bool:
 
 def _clean(sample: LoadSample) -> LoadSample:
     bad: dict[str, Any] = {
-        name: None
-        for name in _NUMBERS
-        if (value := getattr(sample, name)) is not None and not (math.isfinite(value) and value >= 0)
+        name: None for name in _NUMBERS if (value := getattr(sample, name)) is not None and not 0 <= value <= LARGEST
     }
     return replace(sample, **bad) if bad else sample

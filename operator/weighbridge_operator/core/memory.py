@@ -112,6 +112,8 @@ class PoolMemory:
     guard_until: float | None = None
     profile: str = "llm"
     line: Line = field(default_factory=Line)
+    shortage: float | None = None  # KV in use per node as a part of the smallest node's, averaged
+    short: bool = False  # whether published rooms count for it
 
 
 _NODE_TIMES: Final = ("heard", "seen", "counted", "others_heard", "scored_at", "turned_at")
@@ -137,6 +139,8 @@ def restore(data: object, now: float, elapsed: float = 0.0) -> PoolMemory | None
             taken_back=tuple(_number(t) + shift for t in data["taken_back"]),
             guard_until=_moved(data["guard_until"], shift),
             profile=str(data["profile"]),
+            shortage=_moved(data["shortage"], 0.0),
+            short=bool(data["short"]),
             line=Line(**{f.name: _number(data["line"][f.name]) for f in fields(Line)}),
         )
     except (KeyError, TypeError, ValueError, AttributeError):

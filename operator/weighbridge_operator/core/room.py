@@ -1,8 +1,8 @@
 """How many requests fill each node of a pool, relative to each other: the one input that must be right.
 
-What the user gives comes first; else the KV tokens that engines publish, trusted up to 2:1, because KV is not room
-where compute binds; else all are equal. A node whose room is not known yet takes the smallest known, so that a joining
-node never makes an uneven pool even. Room is not speed: a slow node of equal room stays equal.
+What the user gives comes first; else the KV tokens that engines publish, trusted up to 2:1 and only while KV is short,
+because it is not room where compute binds; else all are equal. A node whose room is not known yet takes the smallest
+known, so that a joining node never makes an uneven pool even. Room is not speed: a slow node of equal room stays equal.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final, Literal
 from weighbridge_operator.core import ir
 from weighbridge_operator.core.memory import nearest
 
-Source = Literal["given", "published", "smallest known", "default"]
+Source = Literal["given", "published", "not short", "smallest known", "default"]
 
 BAND: Final = 1.4  # a spread below it is equal
 TRUST: Final = 2.0  # published rooms differ at most by this
@@ -24,6 +24,8 @@ BOUND: Final = 16.0  # from the pool's median
 GRID: Final = 4  # steps in an octave
 HYSTERESIS: Final = 0.75  # of a step, before a published room or the median moves a node
 CONTRADICTION: Final = 1.5
+#: KV in use per node, of the smallest node's: where published rooms begin to count, and where they cease to.
+SHORT, AMPLE = 0.9, 0.6
 #: Engines that can say how many tokens their KV cache holds.
 PUBLISHERS: Final = frozenset({"vllm", "sglang", "custom"})
 
@@ -43,9 +45,15 @@ def rooms(
     endpoints: Mapping[str, ir.Endpoint],
     tokens: Mapping[str, float],
     before: Mapping[str, tuple[float | None, int | None]],
+    short: bool = True,
 ) -> dict[str, Room]:
-    """Each node's room. `tokens` are the published ones, `before` the last raw room and grid step of each node."""
+    """Each node's room. `tokens` are the published ones, `before` the last raw room and grid step of each node.
+
+    `short` says whether KV is short in the pool, so that published rooms count.
+    """
     known = _known(endpoints, tokens)
+    if known and not short and all(source == "published" for _, source in known.values()):
+        return {n: Room(1.0, "not short", known[n][0] if n in known else None, None) for n in endpoints}
     if not known:
         return {node: Room(1.0, "default", None, None) for node in endpoints}
     smallest = min(raw for raw, _ in known.values())
@@ -61,6 +69,13 @@ def rooms(
         step = _settle(x, raw, source, before.get(node, (None, None)))
         result[node] = Room(2 ** (step / GRID), source, raw, step, findings.get(node))
     return result
+
+
+def shortage(tokens: Mapping[str, float], used: Mapping[str, float]) -> float | None:
+    """KV in use per node, as a part of the smallest node's; None while any is unknown. `used` are shares 0..1."""
+    if not tokens or any(n not in used for n in tokens):
+        return None
+    return math.fsum(tokens[n] * used[n] for n in sorted(tokens)) / len(tokens) / min(tokens.values())
 
 
 def _settle(x: float, raw: float, source: Source, before: tuple[float | None, int | None]) -> int:

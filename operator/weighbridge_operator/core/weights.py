@@ -60,10 +60,12 @@ def weigh(pool: ir.Pool, memory: PoolMemory | None, view: LoadView, now: float) 
     }
     tick = _Tick(pool, endpoints, view, now, profile, scores, counts, suspicions)
     nodes = _observe(tick, before)
-    rooms = room.rooms(endpoints, _tokens(nodes), {n: (m.raw, m.room) for n, m in nodes.items()})
+    shortage, short = _shortage(tick, nodes, before)
+    rooms = room.rooms(endpoints, _tokens(nodes), {n: (m.raw, m.room) for n, m in nodes.items()}, short)
     nodes = {n: _place(m, rooms[n]) for n, m in nodes.items()}
     nodes, line = _settle(tick, nodes, rooms, before)
-    moved = replace(before, at=max(now, before.at), nodes=dict(sorted(nodes.items())), line=line)
+    ordered = dict(sorted(nodes.items()))
+    moved = replace(before, at=max(now, before.at), nodes=ordered, line=line, shortage=shortage, short=short)
     after = _publish(moved, before, _weights(nodes, rooms), now)
     return after, _verdict(tick, before, after, rooms)
 
@@ -84,6 +86,26 @@ def _observe(tick: _Tick, before: PoolMemory) -> dict[str, NodeMemory]:
             known, tick.view, tick.pool.name, n, suspicion=tick.suspicions[n], elapsed=elapsed, now=tick.now
         )
     return nodes
+
+
+def _shortage(tick: _Tick, nodes: Mapping[str, NodeMemory], before: PoolMemory) -> tuple[float | None, bool]:
+    """KV in use, averaged over half a minute, and whether it is short; held while it is not known."""
+    used = {}
+    for n in nodes:
+        last = tick.view.load(n).last
+        if (
+            last is not None
+            and last.kv is not None
+            and tick.suspicions[n] == "none"
+            and tick.view.load(n).fresh(tick.now)
+        ):
+            used[n] = min(1.0, last.kv)
+    now = room.shortage(_tokens(nodes), used)
+    if now is None:
+        return before.shortage, before.short
+    old = before.shortage
+    average = now if old is None else old + others.blend(tick.now - before.at, others.SLOW) * (now - old)
+    return average, average >= (room.AMPLE if before.short else room.SHORT)
 
 
 def _place(memory: NodeMemory, place: Room) -> NodeMemory:
