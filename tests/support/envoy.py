@@ -35,10 +35,10 @@ class RealEnvoy:
     The admin interface is added; give `admin_port` where the configuration itself must name it.
     """
 
-    def __init__(self, bootstrap: dict[str, Any], *arguments: str, admin_port: int = 0) -> None:
+    def __init__(self, bootstrap: dict[str, Any], *arguments: str, admin_port: int = 0, concurrency: int = 1) -> None:
         address = {"socket_address": {"address": "127.0.0.1", "port_value": admin_port}}
         self._bootstrap = {**bootstrap, "admin": {"address": address}}
-        self._arguments = arguments
+        self._arguments = ("--concurrency", str(concurrency), *arguments)
         self._folder = tempfile.TemporaryDirectory(prefix="envoy-")
         self.process: asyncio.subprocess.Process | None = None
         self.admin_url = ""
@@ -50,7 +50,7 @@ class RealEnvoy:
             self.process = await asyncio.create_subprocess_exec(
                 find_envoy(),
                 *("--config-path", str(folder / "bootstrap.json"), "--admin-address-path", str(folder / "admin")),
-                *("--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warning", *self._arguments),
+                *("--use-dynamic-base-id", "--log-level", "warning", *self._arguments),
                 stdout=log,
                 stderr=log,
             )

@@ -119,13 +119,14 @@ class Stream(RuleBasedStateMachine):
     @rule()
     @precondition(lambda self: self.target is not None and self.talk.settled)
     def restart_server(self) -> None:
-        # Nothing is known of the Envoy's past, so what it refuses first may have to stay; what serves must go on serving.
+        # With poison in it the type would rest, rather than delete what the Envoy may hold from its unknown past.
         self.settle()
         assert self.target is not None
         if not any(is_poison(r) for kind in self.target.resources for r in self.target.of(kind).values()):
             self.envoy.connect()
             self.talk = Conversation(spread=self.spread)
             self.send(self.talk.offer(self.target, self.now))
+            self.settle()
 
     @rule(joined=st.integers(2, 4))
     @precondition(lambda self: self.envoy.inbox)
@@ -201,6 +202,4 @@ class Stream(RuleBasedStateMachine):
 
 
 TestStream = Stream.TestCase
-TestStream.settings = settings(
-    max_examples=80, stateful_step_count=40, deadline=None, report_multiple_bugs=False, phases=[Phase.generate]
-)
+TestStream.settings = settings(max_examples=80, stateful_step_count=40, deadline=None, report_multiple_bugs=False)

@@ -26,7 +26,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from weighbridge_operator.xds.exchange import Exchange, Refusal, Request, Response, Verdicts
+from weighbridge_operator.xds.envoys import KindState, ResourceState
+from weighbridge_operator.xds.exchange import Exchange, Request, Response, Verdicts
 from weighbridge_operator.xds.kinds import CLUSTER, COMPLETE, ENDPOINT, KINDS, LISTENER, ROUTE, SECRET
 from weighbridge_operator.xds.snapshot import Resource, Snapshot, combine_versions, empty_assignment
 
@@ -41,30 +42,8 @@ class Memory:
     held: Mapping[str, Mapping[str, Resource]] = field(default_factory=dict)
     warm: frozenset[str] = frozenset()
     verdicts: Mapping[str, Verdicts] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class ResourceState:
-    """Where one resource stands with one Envoy; None where it was never wanted, or is not held, or was not refused."""
-
-    name: str
-    wanted: str | None
-    accepted: str | None
-    refusal: Refusal | None
-
-
-@dataclass(frozen=True, slots=True)
-class KindState:
-    """Where one type stands with one Envoy. `wanted` and `accepted` are versions of the whole set."""
-
-    kind: str
-    wanted: str
-    accepted: str
-    refusals: tuple[tuple[str, Refusal], ...]  # resource name, why
-
-    @property
-    def current(self) -> bool:
-        return self.wanted == self.accepted
+    #: Routes whose acknowledgement was lost with the stream: the Envoy may hold them.
+    perhaps: tuple[Resource, ...] = ()
 
 
 class Conversation:
@@ -78,6 +57,7 @@ class Conversation:
             for kind in KINDS
         }
         self._warm = set(remembered.warm)
+        self._perhaps = remembered.perhaps
         self._cooling: dict[str, float] = {}  # cluster -> since when it is accepted, with its assignment, but not warm
         self._target: Snapshot | None = None
         self._patience, self._spread = patience, spread
@@ -135,6 +115,7 @@ class Conversation:
             {kind: dict(exchange.held) for kind, exchange in self._exchanges.items()},
             frozenset(self._warm),
             {kind: exchange.verdicts for kind, exchange in self._exchanges.items()},
+            (*self._perhaps_held(), *self._exchanges[ROUTE].flying()),
         )
 
     def states(self) -> tuple[KindState, ...]:
@@ -170,6 +151,7 @@ class Conversation:
                 exchange.past_known = self._memory is not None
         if not resumed:
             self._warm.clear()
+            self._perhaps = ()
 
     def _advance(self, now: float) -> tuple[Response, ...]:
         target = self._target
@@ -191,7 +173,8 @@ class Conversation:
         if chosen is None:
             return None
         held = exchange.held
-        referrers = [*routes.held.values(), *routes.flying(), *self._exchanges[LISTENER].held.values()]
+        referrers = [*routes.held.values(), *routes.flying(), *self._perhaps_held()]
+        referrers += [*self._exchanges[LISTENER].held.values()]
         referrers += [cluster for name, cluster in held.items() if name in chosen]
         while referrers:
             for kind, name in referrers.pop().needs:
@@ -199,6 +182,12 @@ class Conversation:
                     chosen[name] = held[name]
                     referrers.append(held[name])
         return dict(sorted(chosen.items()))
+
+    def _perhaps_held(self) -> Iterator[Resource]:
+        routes = self._exchanges[ROUTE]
+        for route in self._perhaps:
+            if route.name not in routes.confirmed and (not routes.subscribed or route.name in routes.names):
+                yield route
 
     def _send_set(self, kind: str, choose: Callable[[], dict[str, Resource] | None]) -> Iterator[Response]:
         exchange = self._exchanges[kind]

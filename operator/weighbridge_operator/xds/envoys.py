@@ -4,7 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from weighbridge_operator.xds.ads import KindState
+from weighbridge_operator.xds.exchange import Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceState:
+    """Where one resource stands with one Envoy; None where it was never wanted, or is not held, or was not refused."""
+
+    name: str
+    wanted: str | None
+    accepted: str | None
+    refusal: Refusal | None
+
+
+@dataclass(frozen=True, slots=True)
+class KindState:
+    """Where one type stands with one Envoy. `wanted` and `accepted` are versions of the whole set."""
+
+    kind: str
+    wanted: str
+    accepted: str
+    refusals: tuple[tuple[str, Refusal], ...]  # resource name, why
+
+    @property
+    def current(self) -> bool:
+        return self.wanted == self.accepted
 
 
 @dataclass(frozen=True, slots=True)

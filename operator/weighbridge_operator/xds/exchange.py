@@ -72,6 +72,7 @@ class Exchange:
         self.held: dict[str, Resource] = dict(held)
         self.refused = dict(verdicts.refused)
         self.due: set[str] = set()  # names that are owed an answer even if nothing changed
+        self.confirmed: set[str] = set()  # names that were accepted on this very stream
         self.sent: dict[str, Resource] | None = None  # the last complete set; None before the first
         self.unsure = False  # whether the last set was refused: parts of it may have been applied
         self.past_known = True  # whether `held` is all that the Envoy holds of this type
@@ -226,6 +227,7 @@ class Exchange:
             self.past_known, self.unsure = True, False
         else:
             self.held.update((r.name, r) for r in resources if r.name in self.names)
+            self.confirmed |= {resource.name for resource in resources}
         if self._doubts:
             for resource in resources:
                 self._doubts.pop((resource.name, resource.version), None)
@@ -235,6 +237,9 @@ class Exchange:
             self._refused_sets[combine_versions(resources)] = Refusal(text, now)
             self.unsure = True
         suspects = self._changed(resources)
+        if suspects and self.kind not in COMPLETE:
+            # The response was refused as a whole, so what was owed in it is still owed.
+            self.due |= {resource.name for resource in resources} & self.names
         named = [resource for resource in suspects if _names(text, resource.name)]
         self._blame(named or suspects, Refusal(text, now), certain=bool(named) or not self.past_known)
 
