@@ -25,7 +25,7 @@ def _weight(verdict: Verdict, facts: NodeFacts) -> str:
         return "the pool's only node"
     if verdict.equal:
         return f"weight {facts.weight}, equal to all"
-    return f"weight {facts.weight} of {sum(verdict.weights.values())}"
+    return f"weight {facts.weight} of {verdict.total}"
 
 
 def _clauses(verdict: Verdict, facts: NodeFacts, now: float) -> list[str]:

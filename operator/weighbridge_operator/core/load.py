@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from statistics import median
 from typing import Any, Final
 
@@ -44,8 +45,10 @@ class NodeLoad:
     @property
     def horizon(self) -> float:
         """Seconds after which its newest reading is too old: 20, or 2.5 of its own intervals."""
-        gaps = [b.at - a.at for a, b in zip(self.readings, self.readings[1:], strict=False)]
-        return max(MAXIMUM_AGE, INTERVALS * median(gaps)) if gaps else MAXIMUM_AGE
+        readings = self.readings
+        if len(readings) < 2 or readings[-1].at - readings[0].at <= MAXIMUM_AGE / INTERVALS:
+            return MAXIMUM_AGE
+        return max(MAXIMUM_AGE, INTERVALS * median(b.at - a.at for a, b in pairwise(readings)))
 
     def age(self, now: float) -> float | None:
         """Seconds since its newest reading; None when there is none."""
@@ -79,7 +82,11 @@ class LoadView:
 
     def inflight(self, pool: str, node: str, at: float) -> int | None:
         """Requests of ours on the node at that instant; None when they were not counted completely then."""
-        best = min(self.counts, key=lambda c: abs(c.at - at), default=None)
+        best = None
+        for count in reversed(self.counts):
+            if best is not None and abs(count.at - at) >= abs(best.at - at):
+                break
+            best = count
         if best is None or best.inflight is None or abs(best.at - at) > SAME_INSTANT:
             return None
         return best.inflight.get((pool, node))

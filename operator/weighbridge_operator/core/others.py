@@ -69,15 +69,18 @@ def observe(
     elif fresh:
         memory = replace(memory, seen=fresh[-1].at)
     heard = believed and load.fresh(now)
-    last = load.last
-    countable = heard and last is not None and requests(last) is not None
-    if countable and last is not None and view.inflight(pool, node, last.at) is not None:
-        memory = replace(memory, others_heard=now)
-    elif now - memory.others_heard > HOLD:
-        memory = replace(memory, others=memory.others * math.exp(-elapsed / DECAY))
-    if heard:
-        return replace(memory, heard=now)
-    return replace(memory, speed=None, measured=0.0) if now - memory.heard > HOLD else memory
+    last = load.last if heard else None
+    counted = last is not None and requests(last) is not None and view.inflight(pool, node, last.at) is not None
+    fades = not counted and now - memory.others_heard > HOLD
+    forgets = not heard and now - memory.heard > HOLD
+    return replace(
+        memory,
+        heard=now if heard else memory.heard,
+        others_heard=now if counted else memory.others_heard,
+        others=memory.others * math.exp(-elapsed / DECAY) if fades else memory.others,
+        speed=None if forgets else memory.speed,
+        measured=0.0 if forgets else memory.measured,
+    )
 
 
 def count(memory: NodeMemory, view: LoadView, pool: str, node: str) -> NodeMemory:
@@ -90,7 +93,7 @@ def count(memory: NodeMemory, view: LoadView, pool: str, node: str) -> NodeMemor
         if own is not None:
             average += blend(None if counted is None else each.at - counted, FAST) * (own - average)
             counted = each.at
-    return replace(memory, inflight=average, counted=counted)
+    return memory if counted == memory.counted else replace(memory, inflight=average, counted=counted)
 
 
 def shares(nodes: Mapping[str, NodeMemory], rooms: Mapping[str, float]) -> dict[str, float]:
@@ -135,22 +138,19 @@ def blend(elapsed: float | None, constant: float) -> float:
 
 def _take(memory: NodeMemory, sample: LoadSample, window: tuple[LoadSample, ...], own: int | None) -> NodeMemory:
     elapsed = None if memory.seen is None else sample.at - memory.seen
-    inside, others, speed = requests(sample), memory.others, memory.speed
+    step = TICK if elapsed is None else max(0.0, elapsed)
+    inside, rate = requests(sample), _rate(window)
+    others, within, sent, speed, measured = memory.others, memory.inside, memory.sent, memory.speed, memory.measured
     if inside is not None and own is not None:
         others += blend(elapsed, FAST) * (max(0.0, inside - own) - others)
-        part = blend(elapsed, MINUTE)
-        memory = replace(
-            memory,
-            inside=memory.inside + part * (inside - memory.inside),
-            sent=memory.sent + part * (own - memory.sent),
-        )
-    rate = _rate(window)
-    if rate is not None:
-        step = TICK if elapsed is None else max(0.0, elapsed)
-        part = max(blend(elapsed, SLOW), step / (memory.measured + step)) if step else 0.0
+        within += blend(elapsed, MINUTE) * (inside - within)
+        sent += blend(elapsed, MINUTE) * (own - sent)
+    if rate is not None and step:
+        # A plain mean at first, so that one odd reading does not stand for half a minute.
+        part = max(blend(elapsed, SLOW), step / (measured + step))
         speed = rate if speed is None else speed + part * (rate - speed)
-        memory = replace(memory, measured=min(SLOW, memory.measured + step))
-    return replace(memory, seen=sample.at, others=others, speed=speed)
+        measured = min(SLOW, measured + step)
+    return replace(memory, seen=sample.at, others=others, inside=within, sent=sent, speed=speed, measured=measured)
 
 
 def _rate(window: tuple[LoadSample, ...]) -> float | None:

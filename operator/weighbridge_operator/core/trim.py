@@ -29,7 +29,8 @@ def settle(
 ) -> dict[str, NodeMemory]:
     """The nodes with their averages and what is trimmed from their rooms, after a tick."""
     if not in_force:
-        return {n: replace(m, trim=Step(), fill=None) for n, m in nodes.items()}
+        idle = (Step(), None)
+        return {n: m if (m.trim, m.fill) == idle else replace(m, trim=Step(), fill=None) for n, m in nodes.items()}
     averaged = {n: _average(m, scores[n], elapsed) for n, m in nodes.items()}
     known = {n: m.fill for n, m in averaged.items() if m.fill is not None}
     if len(known) < max(2, len(nodes) // 2 + 1):
@@ -58,4 +59,6 @@ def _step(memory: NodeMemory, middle: float, fresh: bool, now: float) -> NodeMem
         x = value + 1
     trim = memory.trim.settle(x, now, LASTING, BACK)
     # A step asks for evidence of its own, so the average begins anew.
+    if trim == memory.trim:
+        return memory
     return replace(memory, trim=trim, fill=fill if trim.value == value else None)

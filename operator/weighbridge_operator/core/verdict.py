@@ -40,6 +40,7 @@ class Verdict:
     """Weights for Envoy, sorted by node; exactly equal unless differences are proven."""
 
     weights: Mapping[str, int]
+    total: int  # of the weights
     changed: bool  # differs from the last verdict's
     facts: Mapping[str, NodeFacts]
     profile: ir.Profile  # by which path the weights were found

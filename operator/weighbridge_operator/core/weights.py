@@ -81,7 +81,8 @@ def _observe(tick: _Tick, before: PoolMemory) -> dict[str, NodeMemory]:
     nodes = {}
     for n in tick.endpoints:
         old = before.nodes.get(n, NodeMemory(heard=tick.now, others_heard=tick.now))
-        known = replace(old, tokens=tick.view.load(n).room_tokens or old.tokens)
+        tokens = tick.view.load(n).room_tokens or old.tokens
+        known = old if tokens == old.tokens else replace(old, tokens=tokens)
         nodes[n] = others.observe(
             known, tick.view, tick.pool.name, n, suspicion=tick.suspicions[n], elapsed=elapsed, now=tick.now
         )
@@ -110,6 +111,8 @@ def _shortage(tick: _Tick, nodes: Mapping[str, NodeMemory], before: PoolMemory) 
 
 def _place(memory: NodeMemory, place: Room) -> NodeMemory:
     """The node with its room; what was trimmed from another raw room is forgotten."""
+    if (memory.raw, memory.room) == (place.raw, place.step):
+        return memory
     kept = memory.trim if memory.raw in (None, place.raw) else Step()
     return replace(memory, raw=place.raw, room=place.step, trim=kept)
 
@@ -134,15 +137,14 @@ def _settle(
         nodes, left, line = said.nodes, said.shares, said.line
     speed = others.speeds(nodes)
     guarded = before.guard_until is not None and now < before.guard_until
-    moved = {
-        n: replace(
-            m,
-            u=Step() if guarded else m.u.settle(2 * math.log2(left[n]), now, DOWN, UP),
-            s=m.s.settle(2 * math.log2(speed[n]), now, TRIMS, TRIMS),
-        )
-        for n, m in nodes.items()
-    }
+    moved = {n: _move(m, Step() if guarded else None, left[n], speed[n], now) for n, m in nodes.items()}
     return moved, line
+
+
+def _move(memory: NodeMemory, forced: Step | None, left: float, speed: float, now: float) -> NodeMemory:
+    u = forced or memory.u.settle(2 * math.log2(left), now, DOWN, UP)
+    s = memory.s.settle(2 * math.log2(speed), now, TRIMS, TRIMS)
+    return memory if (u, s) == (memory.u, memory.s) else replace(memory, u=u, s=s)
 
 
 def _weights(nodes: Mapping[str, NodeMemory], rooms: Mapping[str, Room]) -> dict[str, int]:
@@ -190,6 +192,7 @@ def _verdict(tick: _Tick, before: PoolMemory, after: PoolMemory, rooms: Mapping[
     facts = {n: _facts(tick, n, after.nodes[n], rooms[n]) for n in after.nodes}
     verdict = Verdict(
         weights=weights,
+        total=sum(weights.values()),
         changed=weights != published,
         facts=facts,
         profile=tick.profile,
