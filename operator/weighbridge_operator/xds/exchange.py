@@ -77,6 +77,7 @@ class Exchange:
         self.unsure = False  # whether the last set was refused: parts of it may have been applied
         self.past_known = True  # whether `held` is all that the Envoy holds of this type
         self._outstanding: dict[str, tuple[Resource, ...]] = {}
+        self._owed: dict[str, set[str]] = {}  # nonce -> names that were due in that response
         self._flying: set[str] = set()
         self._doubts = dict(verdicts.doubts)
         self._refused_sets = dict(verdicts.refused_sets)
@@ -174,6 +175,7 @@ class Exchange:
             self.sent = {resource.name: resource for resource in resources}
         names = {resource.name for resource in resources}
         self._flying |= names
+        self._owed[nonce] = names & self.due
         self.due -= names
         return Response(self.kind, combine_versions(resources), nonce, resources)
 
@@ -212,9 +214,9 @@ class Exchange:
 
     def _settle(self, nonce: str, error: str | None, now: float) -> None:
         for earlier in list(self._outstanding):
-            resources = self._outstanding.pop(earlier)
+            resources, owed = self._outstanding.pop(earlier), self._owed.pop(earlier)
             if earlier == nonce and error is not None:
-                self._refuse(resources, error, now)
+                self._refuse(resources, owed, error, now)
             else:
                 self._accept(resources)
             if earlier == nonce:
@@ -232,14 +234,14 @@ class Exchange:
             for resource in resources:
                 self._doubts.pop((resource.name, resource.version), None)
 
-    def _refuse(self, resources: tuple[Resource, ...], text: str, now: float) -> None:
+    def _refuse(self, resources: tuple[Resource, ...], owed: set[str], text: str, now: float) -> None:
         if self.kind in COMPLETE:
             self._refused_sets[combine_versions(resources)] = Refusal(text, now)
             self.unsure = True
         suspects = self._changed(resources)
-        if suspects and self.kind not in COMPLETE:
+        if suspects:
             # The response was refused as a whole, so what was owed in it is still owed.
-            self.due |= {resource.name for resource in resources} & self.names
+            self.due |= owed & self.names
         named = [resource for resource in suspects if _names(text, resource.name)]
         self._blame(named or suspects, Refusal(text, now), certain=bool(named) or not self.past_known)
 
