@@ -3,9 +3,10 @@
 A score used raw sends everything to whichever node looked idle a moment ago. Here only that part of a node's score
 counts which our own requests do not explain: what lies above the pool's line, points = a + b * (requests in flight per
 room). The line's height is the pool's median now, its slope b comes from the last minutes of the nodes that nothing
-weighs on. Beside b x points of ours, r points of others leave the node u = b x / (b x + r) of its share: a fixed point
-both for load that is simply there and for a machine that is weaker than declared, so that giving less does not look
-like having more. Memory counts from the node's own idle level, since most of it is never given back.
+weighs on. Where a node should carry f points, r points of others leave it u = 1 - r/f of its share, as in the law; and
+beside b x points of ours, b x / (b x + r), which is where a machine weaker than declared comes to rest, because giving
+it less makes its r smaller too. The lower counts. Memory counts from the node's own idle level, since most of it is
+never given back.
 """
 
 from __future__ import annotations
@@ -60,6 +61,9 @@ def settle(
     slope = line.slope(PRIOR_SLOPE, PRIOR_SPREAD)
     heights = {n: (heard[n].points or 0.0) - slope * loads[n] for n in known}
     base = _base(sorted(heights.values()))
+    # As in the law: what a unit of room carries now, ours and others' together, in points.
+    others = math.fsum(max(0.0, heights[n] - base) for n in known)
+    fair = (slope * math.fsum(m.inflight for m in heard.values()) + others) / math.fsum(rooms.values())
     result, shares = {}, {}
     for n, m in heard.items():
         if n in heights and len(known) > 1:
@@ -68,7 +72,10 @@ def settle(
             excess = m.excess * (math.exp(-elapsed / DECAY) if now - m.scored_at > HOLD else 1.0)
         own = slope * loads[n]
         least = STILL if m.u.value < 0 else NOTICEABLE
-        shares[n] = max(FLOOR, own / (own + excess)) if excess > least else 1.0
+        if excess > least and fair > 0:
+            shares[n] = max(FLOOR, min(1 - excess / fair, own / (own + excess)))
+        else:
+            shares[n] = 1.0
         result[n] = _lasting(replace(m, excess=excess), shares[n], own, now)
     clean = [
         n for n in known if result[n].u.value == 0 and result[n].trim.value == 0 and abs(result[n].excess) < NOTICEABLE

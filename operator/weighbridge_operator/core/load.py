@@ -141,4 +141,6 @@ def _clean(sample: LoadSample) -> LoadSample:
     bad: dict[str, Any] = {
         name: None for name in _NUMBERS if (value := getattr(sample, name)) is not None and not 0 <= value <= LARGEST
     }
+    if sample.room_tokens is not None and sample.room_tokens < 1:
+        bad["room_tokens"] = None
     return replace(sample, **bad) if bad else sample
