@@ -1,0 +1,170 @@
+"""What an Envoy is told before it can ask: who it is, where the operator is, and where its own statistics are.
+
+Everything else comes over ADS (https://www.envoyproxy.io/docs/envoy/latest/configuration/overview/bootstrap). Pure: a
+dict that is JSON and, with it, YAML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
+
+Json = dict[str, Any]
+
+LOOPBACK = "127.0.0.1"
+CONNECTIONS = 50_000  # of callers at once; one more is refused
+KEEPALIVE = ("2s", "1s")  # between pings, and for the answer to one: a frozen operator is noticed in 3 s
+RECONNECT = ("0.2s", "1s")  # first and longest pause
+#: All of the admin interface that others may see: it can also end the process and show its configuration.
+SHOWN = ("/stats", "/stats/prometheus", "/ready")
+
+_HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+_ROUTER = "envoy.extensions.filters.http.router.v3.Router"
+_CONNECTIONS = "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
+
+
+@dataclass(frozen=True, slots=True)
+class BootstrapSettings:
+    """Addresses are "host:port". `stats`: where the operator may read statistics; None says the admin interface."""
+
+    operator: str
+    gateway: str
+    id: str
+    admin_port: int
+    stats: str | None = None
+    connections: int = CONNECTIONS
+
+
+def bootstrap(settings: BootstrapSettings) -> Json:
+    """Envoy's configuration. Raises ValueError where an address or the port won't do."""
+    if not 0 < settings.admin_port < 65536:
+        raise ValueError("the admin port must be from 1 to 65535: Envoy tells the operator where it is")
+    stats = _read_stats(settings.stats) if settings.stats is not None else None
+    told = stats or (LOOPBACK, settings.admin_port)
+    config: Json = {
+        "node": {
+            "id": settings.id,
+            "cluster": settings.gateway,
+            "metadata": {"weighbridge": {"stats": f"http://{print_address(*told)}"}},
+        },
+        "admin": {"address": _socket(LOOPBACK, settings.admin_port), "ignore_global_conn_limit": True},
+        "dynamic_resources": _ask_operator(),
+        "static_resources": {"clusters": [_operator(*read_address(settings.operator))]},
+        "overload_manager": {"resource_monitors": [_limit(settings.connections)]},
+    }
+    if stats is not None:
+        config["static_resources"]["clusters"].append(_admin(settings.admin_port))
+        config["static_resources"]["listeners"] = [_stats_listener(*stats)]
+    return config
+
+
+def read_address(text: str) -> tuple[str, int]:
+    """Host and port of "host:port" or "[ipv6]:port". Raises ValueError with a remedy."""
+    host, colon, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    host = host[1:-1] if bracketed else host
+    if not colon or not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError(f"{text!r} is not an address; write host:port, for example 127.0.0.1:18000")
+    if bracketed != (":" in host) or any(c in "/@?#[]" or not c.isprintable() or c.isspace() for c in host):
+        raise ValueError(f"{text!r} is not an address; write host:port, or [address]:port where it is IPv6")
+    return host, int(port)
+
+
+def print_address(host: str, port: int) -> str:
+    """The opposite of `read_address`."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_literal(host: str) -> bool:
+    """Whether the host is an IP address, not a name."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_stats(text: str) -> tuple[str, int]:
+    host, port = read_address(text)
+    if not is_literal(host) or ip_address(host).is_unspecified:
+        raise ValueError(f"{text!r} can't be told: give the IP address at which the operator reaches this Envoy")
+    return host, port
+
+
+def _ask_operator() -> Json:
+    first, longest = RECONNECT
+    retry = {"retry_back_off": {"base_interval": first, "max_interval": longest}}
+    # An operator is silent until it knows everything; an Envoy without configuration must not look ready meanwhile.
+    source = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
+    return {
+        "ads_config": {
+            "api_type": "GRPC",
+            "transport_api_version": "V3",
+            "set_node_on_first_message_only": True,
+            "grpc_services": [{"envoy_grpc": {"cluster_name": "xds", "retry_policy": retry}}],
+        },
+        "cds_config": source,
+        "lds_config": source,
+    }
+
+
+def _operator(host: str, port: int) -> Json:
+    interval, timeout = KEEPALIVE
+    http2 = {"connection_keepalive": {"interval": interval, "timeout": timeout}}
+    options = {"@type": f"type.googleapis.com/{_HTTP}", "explicit_http_config": {"http2_protocol_options": http2}}
+    return _cluster("xds", host, port) | {"typed_extension_protocol_options": {_HTTP: options}}
+
+
+def _admin(port: int) -> Json:
+    return _cluster("admin", LOOPBACK, port)
+
+
+def _cluster(name: str, host: str, port: int) -> Json:
+    endpoint = {"endpoint": {"address": _socket(host, port)}}
+    return {
+        "name": name,
+        "type": "STATIC" if is_literal(host) else "STRICT_DNS",
+        "connect_timeout": "1s",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+    }
+
+
+def _stats_listener(host: str, port: int) -> Json:
+    manager = {
+        "@type": f"type.googleapis.com/{_MANAGER}",
+        "stat_prefix": "stats",
+        "request_headers_timeout": "5s",
+        "route_config": {"virtual_hosts": [{"name": "stats", "domains": ["*"], "routes": _shown(SHOWN)}]},
+        "http_filters": [{"name": _ROUTER, "typed_config": {"@type": f"type.googleapis.com/{_ROUTER}"}}],
+    }
+    return {
+        "name": "stats",
+        "address": _socket(host, port),
+        "ignore_global_conn_limit": True,
+        "filter_chains": [{"filters": [{"name": _MANAGER, "typed_config": manager}]}],
+    }
+
+
+def _shown(paths: Sequence[str]) -> list[Json]:
+    get = {"name": ":method", "string_match": {"exact": "GET"}}
+    routes: list[Json] = [
+        {"match": {"path": path, "headers": [get]}, "route": {"cluster": "admin", "timeout": "5s"}} for path in paths
+    ]
+    return [*routes, {"match": {"prefix": "/"}, "direct_response": {"status": 404}}]
+
+
+def _limit(connections: int) -> Json:
+    return {
+        "name": "envoy.resource_monitors.global_downstream_max_connections",
+        "typed_config": {
+            "@type": f"type.googleapis.com/{_CONNECTIONS}",
+            "max_active_downstream_connections": connections,
+        },
+    }
+
+
+def _socket(host: str, port: int) -> Json:
+    return {"socket_address": {"address": host, "port_value": port}}
