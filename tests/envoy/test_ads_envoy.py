@@ -24,29 +24,27 @@ from support.gateway import (
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.xds.envoys import EnvoyState, EnvoyStates
 from weighbridge_operator.xds.kinds import CLUSTER, ROUTE
+from weighbridge_operator.xds.recall import recall_over
 from weighbridge_operator.xds.server import AdsServer
-from weighbridge_operator.xds.session import Warmth
 from weighbridge_operator.xds.snapshot import Snapshot, build
 from weighbridge_operator.xds.warmth import ask_over
 
 pytestmark = pytest.mark.envoy
 
 
-@pytest.fixture
-async def warmth() -> AsyncIterator[Warmth]:
-    async with aiohttp.ClientSession() as http:
-        yield ask_over(http)
-
-
 class Gateway:
     """An ADS server, an Envoy, two upstreams, and the snapshots between them."""
 
-    def __init__(self, warmth: Warmth) -> None:
+    def __init__(self, http: aiohttp.ClientSession) -> None:
         self.snapshots: Latest[Snapshot] = Latest()
-        self.warmth = warmth
+        self.http = http
         self.nodes = (Upstream("a"), Upstream("b"))
-        self.server = AdsServer("test", self.snapshots, warmth=warmth)
+        self.server = self.make_server()
         self.port = 0
+
+    def make_server(self) -> AdsServer:
+        """A server that remembers nothing, as after a restart."""
+        return AdsServer("test", self.snapshots, warmth=ask_over(self.http), recall=recall_over(self.http))
 
     async def __aenter__(self) -> Gateway:
         for node in self.nodes:
@@ -112,8 +110,8 @@ class Gateway:
 
 
 @pytest.fixture
-async def gateway(warmth: Warmth) -> AsyncIterator[Gateway]:
-    async with Gateway(warmth) as running:
+async def gateway() -> AsyncIterator[Gateway]:
+    async with aiohttp.ClientSession() as http, Gateway(http) as running:
         yield running
 
 
@@ -168,7 +166,7 @@ async def test_a_restarted_server_loses_nothing_and_is_found_again_within_a_seco
         await caller.wait_for(20)
         await gateway.server.stop(0.0)
         await caller.wait_for(60)
-        gateway.server = AdsServer("test", gateway.snapshots, warmth=gateway.warmth)
+        gateway.server = gateway.make_server()
         await gateway.server.start(f"127.0.0.1:{gateway.port}")
         began = time.monotonic()
         await gateway.hold(snapshot)
@@ -224,4 +222,21 @@ async def test_one_refused_cluster_among_many_disturbs_no_other(gateway: Gateway
     clusters = next(kind for kind in state.kinds if kind.kind == CLUSTER)
     assert [name for name, _ in clusters.refusals] == ["bad"]
     assert "cluster provided LB specified" in clusters.refusals[0][1].text
+    assert caller.lost == []
+
+
+async def test_a_change_made_while_the_server_was_away_loses_nothing(gateway: Gateway) -> None:
+    before = gateway.offer("one", "two")
+    await gateway.hold(before)
+    memory = await recall_over(gateway.http)(gateway.envoy.admin_url)
+    assert memory is not None
+    assert memory.held == {CLUSTER: before.clusters, ROUTE: before.routes}
+    async with Caller(await gateway.envoy.listener_port()) as caller:
+        await caller.wait_for(20)
+        await gateway.server.stop(0.0)
+        snapshot = gateway.offer("three", checked=True)
+        gateway.server = gateway.make_server()
+        await gateway.server.start(f"127.0.0.1:{gateway.port}")
+        await gateway.hold(snapshot)
+        await caller.wait_for(20)
     assert caller.lost == []

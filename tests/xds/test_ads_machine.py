@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from support.model_envoy import ModelEnvoy, dangling, is_poison, make_resource, make_snapshot
-from weighbridge_operator.xds.ads import Conversation
+from weighbridge_operator.xds.ads import Conversation, Memory
 from weighbridge_operator.xds.exchange import Response
 from weighbridge_operator.xds.kinds import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from weighbridge_operator.xds.snapshot import Snapshot
@@ -116,17 +116,17 @@ class Stream(RuleBasedStateMachine):
         if self.target is not None:
             self.send(self.talk.offer(self.target, self.now))
 
-    @rule()
-    @precondition(lambda self: self.target is not None and self.talk.settled)
-    def restart_server(self) -> None:
-        # With poison in it the type would rest, rather than delete what the Envoy may hold from its unknown past.
+    @rule(snapshot=snapshots())
+    def restart_server(self, snapshot: Snapshot) -> None:
+        """We forget everything, the wish changes meanwhile, and the Envoy is asked what it holds."""
+        if any(is_poison(listener) for listener in snapshot.listeners.values()):
+            return  # listeners are not asked for, so theirs would rest
+        held = {kind: dict(self.envoy.held[kind]) for kind in (CLUSTER, ROUTE)}
+        self.talk = Conversation(Memory(held, frozenset(self.envoy.serving)), spread=self.spread)
+        self.envoy.convicted.clear()
+        self.envoy.connect()
+        self.offer(snapshot)
         self.settle()
-        assert self.target is not None
-        if not any(is_poison(r) for kind in self.target.resources for r in self.target.of(kind).values()):
-            self.envoy.connect()
-            self.talk = Conversation(spread=self.spread)
-            self.send(self.talk.offer(self.target, self.now))
-            self.settle()
 
     @rule(joined=st.integers(2, 4))
     @precondition(lambda self: self.envoy.inbox)

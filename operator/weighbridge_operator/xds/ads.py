@@ -37,7 +37,7 @@ SPREAD = 64
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What is known of one Envoy from its earlier streams."""
+    """What is known of one Envoy from its earlier streams. A type that is absent in `held` is unknown."""
 
     held: Mapping[str, Mapping[str, Resource]] = field(default_factory=dict)
     warm: frozenset[str] = frozenset()
@@ -148,7 +148,7 @@ class Conversation:
             if not resumed:
                 exchange.forget()
             elif kind in COMPLETE:
-                exchange.past_known = self._memory is not None
+                exchange.past_known = self._memory is not None and kind in self._memory.held
         if not resumed:
             self._warm.clear()
             self._perhaps = ()

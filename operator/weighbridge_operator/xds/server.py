@@ -18,7 +18,7 @@ from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.xds.ads import Memory
 from weighbridge_operator.xds.envoys import EnvoyState, EnvoyStates
-from weighbridge_operator.xds.session import EnvoyNode, Session, Warmth, read_node, read_request
+from weighbridge_operator.xds.session import EnvoyNode, Recall, Session, Warmth, read_node, read_request
 from weighbridge_operator.xds.snapshot import Snapshot
 
 KEEPALIVE = 2.0  # seconds between pings
@@ -53,10 +53,12 @@ class AdsServer:
         snapshots: Latest[Snapshot],
         *,
         warmth: Warmth | None = None,
+        recall: Recall | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.states: Latest[EnvoyStates] = Latest()
-        self._gateway, self._snapshots, self._warmth, self._clock = gateway, snapshots, warmth, clock
+        self._gateway, self._snapshots, self._clock = gateway, snapshots, clock
+        self._warmth, self._ask_back = warmth, recall
         self._sessions: list[Session] = []  # oldest first
         self._memories: OrderedDict[tuple[str, str], Memory] = OrderedDict()
         self._server: grpc.aio.Server | None = None
@@ -96,7 +98,10 @@ class AdsServer:
                 grpc.StatusCode.INVALID_ARGUMENT,
                 f"no gateway {node.cluster!r} here: node.cluster of the bootstrap must be {self._gateway!r}",
             )
-        session = Session(node, self._recall(node), clock=self._clock, warmth=self._warmth, tell=self._publish)
+        memory = self._recall(node)
+        if memory is None and first.version_info and node.stats is not None and self._ask_back is not None:
+            memory = await self._ask_back(node.stats)
+        session = Session(node, memory, clock=self._clock, warmth=self._warmth, tell=self._publish)
         self._sessions.append(session)
         self._publish()
         try:

@@ -26,6 +26,9 @@ from weighbridge_operator.xds.snapshot import Snapshot
 #: False when it can't know.
 Warmth = Callable[[str], Awaitable[bool]]
 
+#: Asks the Envoy whose admin interface is at this URL what it holds; None when it can't know. It bounds its own time.
+Recall = Callable[[str], Awaitable[Memory | None]]
+
 QUEUE = 64  # events
 FIRST_LOOK = 0.005  # seconds between looks at an Envoy's warmth; doubled each time
 LAST_LOOK = 0.1

@@ -115,7 +115,7 @@ def build(
 
 def empty_assignment(name: str) -> Resource:
     """No endpoints: what keeps a cluster from waiting for an assignment that it refused."""
-    return _pack(ENDPOINT, ClusterLoadAssignment(cluster_name=name), b"")
+    return pack(ENDPOINT, ClusterLoadAssignment(cluster_name=name))
 
 
 def combine_versions(resources: Iterable[Resource]) -> str:
@@ -130,14 +130,15 @@ def _sorted(resources: Mapping[str, Resource]) -> Mapping[str, Resource]:
 def _pack_all(kind: str, messages: Iterable[Message], salt: bytes) -> dict[str, Resource]:
     packed: dict[str, Resource] = {}
     for message in messages:
-        resource = _pack(kind, message, salt)
+        resource = pack(kind, message, salt)
         if resource.name in packed:
             raise SnapshotError(f"{LABELS[kind]} {resource.name}: the name is given twice")
         packed[resource.name] = resource
     return packed
 
 
-def _pack(kind: str, message: Message, salt: bytes) -> Resource:
+def pack(kind: str, message: Message, salt: bytes = b"") -> Resource:
+    """One checked resource. Raises SnapshotError."""
     if message.DESCRIPTOR.full_name != kind.rpartition("/")[2]:
         raise SnapshotError(f"{LABELS[kind]}: {message.DESCRIPTOR.full_name} is another type")
     name: str = message.cluster_name if kind == ENDPOINT else message.name  # type: ignore[attr-defined]
