@@ -42,6 +42,8 @@ def bootstrap(settings: BootstrapSettings) -> Json:
     """Envoy's configuration. Raises ValueError where an address or the port won't do."""
     if not 0 < settings.admin_port < 65536:
         raise ValueError("the admin port must be from 1 to 65535: Envoy tells the operator where it is")
+    if not 0 < settings.connections < 2**63:
+        raise ValueError("the number of connections must be above 0")
     stats = _read_stats(settings.stats) if settings.stats is not None else None
     told = stats or (LOOPBACK, settings.admin_port)
     config: Json = {
@@ -98,7 +100,7 @@ def _ask_operator() -> Json:
     first, longest = RECONNECT
     retry = {"retry_back_off": {"base_interval": first, "max_interval": longest}}
     # An operator is silent until it knows everything; an Envoy without configuration must not look ready meanwhile.
-    source = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
+    source = {"resource_api_version": "V3", "initial_fetch_timeout": "0s"}
     return {
         "ads_config": {
             "api_type": "GRPC",
@@ -106,8 +108,8 @@ def _ask_operator() -> Json:
             "set_node_on_first_message_only": True,
             "grpc_services": [{"envoy_grpc": {"cluster_name": "xds", "retry_policy": retry}}],
         },
-        "cds_config": source,
-        "lds_config": source,
+        "cds_config": {"ads": {}, **source},
+        "lds_config": {"ads": {}, **source},
     }
 
 
