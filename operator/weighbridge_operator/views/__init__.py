@@ -1,0 +1,1 @@
+"""What people and machines see of a Report: tables, a live screen, lines of change, and Prometheus' text."""

@@ -1,0 +1,134 @@
+"""What is new in a Report: weights, conditions, health, Envoys and problems, each as one line or one JSON object.
+
+The first report counts as a change of everything, so that a log tells where it began. Scores and ages move all the
+time and are no change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from weighbridge_operator.report import EndpointReport, EnvoyReport, Report
+from weighbridge_operator.views import words
+from weighbridge_operator.views.lines import clean
+
+What = Literal["weight", "condition", "health", "envoy", "problem"]
+
+#: Changes of weights of one pool in one line each; a larger turn is told in one line.
+MOST_WEIGHTS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """`before` and `after` are None where the thing was not there, or is gone."""
+
+    what: What
+    subject: str
+    before: str | None
+    after: str | None
+    text: str  # one sentence: why
+    pool: str | None = None
+
+
+def compare(before: Report | None, after: Report) -> tuple[Change, ...]:
+    """What is different, the gravest first."""
+    return (
+        *_problems(before, after),
+        *_envoys(before, after),
+        *_conditions(before, after),
+        *_endpoints(before, after),
+    )
+
+
+def tell(changes: Sequence[Change]) -> tuple[str, ...]:
+    """One line for each change; many changed weights of one pool become one line."""
+    crowds: dict[str, list[Change]] = {}
+    for change in changes:
+        if change.what == "weight":
+            crowds.setdefault(change.pool or "", []).append(change)
+    lines = [_tell(c) for c in changes if c.what != "weight" or len(crowds[c.pool or ""]) <= MOST_WEIGHTS]
+    for pool, crowd in crowds.items():
+        if len(crowd) > MOST_WEIGHTS:
+            lines.append(f"pool {clean(pool)}: weights of {len(crowd)} nodes changed; `weighbridge explain` tells why")
+    return tuple(lines)
+
+
+def _tell(change: Change) -> str:
+    pool = f" in pool {change.pool}" if change.pool else ""
+    turn = f"{change.before or 'none'} -> {change.after or 'gone'}" if change.before else change.after
+    text = f": {change.text}" if change.text else ""
+    return clean(f"{change.subject}{pool}: {change.what} {turn}{text}" if turn else f"{change.what}{text}")
+
+
+def _problems(before: Report | None, after: Report) -> Iterator[Change]:
+    old = before.problems if before else ()
+    for problem in after.problems:
+        if problem not in old:
+            yield Change("problem", "files", None, "found", problem)
+    for problem in old:
+        if problem not in after.problems:
+            yield Change("problem", "files", "found", "solved", problem)
+
+
+def _envoys(before: Report | None, after: Report) -> Iterator[Change]:
+    old = {e.id: e for e in before.envoys} if before else {}
+    new = {e.id: e for e in after.envoys}
+    for name in sorted(old | new):
+        was, now = (_stand(table[name]) if name in table else None for table in (old, new))
+        if (was and was[0]) != (now and now[0]):
+            yield Change("envoy", f"Envoy {name}", was and was[0], now and now[0], now[1] if now else "")
+
+
+def _stand(envoy: EnvoyReport) -> tuple[str, str]:
+    """What an Envoy holds, without what passes while it takes a change; and its words."""
+    refused = [k for k in envoy.kinds if words.kind_state(k) == "refused"]
+    if refused:
+        stand = "refuses " + ", ".join(f"{k.kind} {words.version(k.rejected)}" for k in refused)
+        return stand, "; ".join(k.error for k in refused if k.error)
+    return "connected", f"version {envoy.build}"
+
+
+def _conditions(before: Report | None, after: Report) -> Iterator[Change]:
+    old = {(o.kind, o.namespace, o.name): o for o in before.objects} if before else {}
+    for found in after.objects:
+        was = old.pop((found.kind, found.namespace, found.name), None)
+        known = {c.type: (c.status, c.reason) for c in was.conditions} if was else {}
+        subject = f"{found.kind} {found.namespace}/{found.name}"
+        for c in found.conditions:
+            last = known.get(c.type)
+            if last != (c.status, c.reason):
+                then = _state(c.type, *last) if last else None
+                yield Change("condition", subject, then, _state(c.type, c.status, c.reason), c.message)
+    for kind, namespace, name in old:
+        yield Change("condition", f"{kind} {namespace}/{name}", "present", "gone", "")
+
+
+def _state(kind: str, status: str, reason: str) -> str:
+    return f"{kind}={status}" if reason == kind else f"{kind}={status} ({reason})"
+
+
+def _endpoints(before: Report | None, after: Report) -> Iterator[Change]:
+    old = _by_place(before) if before else {}
+    new = _by_place(after)
+    for (node, pool), now in new.items():
+        was = old.get((node, pool))
+        if was is None or was.weight != now.weight:
+            then = _weight(was) if was else None
+            yield Change("weight", f"node {node}", then, _weight(now), clean(now.reason), pool)
+        if (was.healthy if was else True) is not False and now.healthy is False:
+            yield Change("health", f"node {node}", None, "out of service", "ejected, or its health check fails", pool)
+        if was is not None and was.healthy is False and now.healthy is not False:
+            yield Change("health", f"node {node}", "out of service", "in service", "", pool)
+    for (node, pool), was in old.items():
+        if (node, pool) not in new:
+            yield Change("weight", f"node {node}", _weight(was), None, "it left the pool", pool)
+
+
+def _by_place(report: Report) -> dict[tuple[str, str], EndpointReport]:
+    return {(f"{o.namespace}/{o.name}", e.pool): e for o in report.objects for e in o.endpoints}
+
+
+def _weight(endpoint: EndpointReport) -> str:
+    return f"{endpoint.weight} ({words.percent(endpoint.weight_share)})"
