@@ -364,3 +364,149 @@ def test_unknown_types_are_ignored() -> None:
     talk = Conversation()
     talk.offer(gateway("a1"), 0.0)
     assert talk.receive(Request("type.googleapis.com/envoy.service.runtime.v3.Runtime"), 0.0) == ()
+
+
+def chain(*parts: str, version: str) -> Snapshot:
+    """A cluster x over clusters of its own, and a route to it."""
+    return make_snapshot(
+        *(make_resource(CLUSTER, part, "1", [(ENDPOINT, part)]) for part in parts),
+        *(make_resource(ENDPOINT, part, "1") for part in parts),
+        make_resource(CLUSTER, "x", version, [(CLUSTER, part) for part in parts]),
+        make_resource(LISTENER, "l", "1", [(ROUTE, "r")]),
+        make_resource(ROUTE, "r", "1", [(CLUSTER, "x")]),
+    )
+
+
+def test_a_cluster_of_clusters_moves_when_its_new_parts_can_serve() -> None:
+    talk = Talk()
+    talk.start(chain("a", version="1"))
+    talk.offer(chain("b", version="2"), "x moves from a to b")
+    talk.say("EDS 2 a b", "CDS 5", "EDS 6 a b")
+    talk.warm()
+    talk.say("CDS 7")
+    talk.reads(
+        """
+        ! x moves from a to b
+          < CDS 5 a@1 b@1 x@1
+        > EDS 2 a b
+          < EDS 6 b@1
+        > CDS 5
+        > EDS 6 a b
+        ! warm: b
+          < CDS 7 a@1 b@1 x@2
+        > CDS 7
+          < CDS 8 b@1 x@2
+        """
+    )
+
+
+def test_the_end_of_patience_with_a_cluster_is_not_that_with_its_parts() -> None:
+    talk = Talk()
+    talk.offer(chain("a", version="1"), "first snapshot")
+    talk.say("CDS -", "CDS 1", "LDS -")
+    assert talk.talk.waits_for_warmth == {"x"}
+    talk.lines.clear()
+    talk.wait(2.0)
+    talk.say("EDS - a", "EDS 2 a")
+    talk.warm()
+    talk.reads(
+        """
+        ! 2 s pass
+        > EDS - a
+          < EDS 2 a@1
+        > EDS 2 a
+        ! warm: a
+          < LDS 3 l@1
+        """
+    )
+
+
+def test_a_route_whose_acknowledgement_was_lost_keeps_its_clusters() -> None:
+    talk = Talk()
+    talk.start(gateway("a1 b1", route="1"))
+    talk.offer(gateway("a1 b1", route="2"), "a route to a and b, and the stream breaks before its acknowledgement")
+    again = Talk(Conversation(talk.talk.memory))
+    again.offer(gateway("a1"), "b is gone")
+    again.say("CDS -", "EDS - a b", "LDS -", "RDS - r", version="earlier")
+    again.say("CDS 1", "RDS 5 r", version="earlier")
+    again.reads(
+        """
+        ! b is gone
+        > CDS -
+          < CDS 1 a@1 b@1
+        > EDS - a b
+          < EDS 2 a@1
+          < EDS 3 b@1
+        > LDS -
+          < LDS 4 l@1
+        > RDS - r
+          < RDS 5 r@a
+        > CDS 1
+        > RDS 5 r
+          < CDS 6 a@1
+        """
+    )
+
+
+def test_only_the_lost_acknowledgement_tells_of_a_new_cluster_in_a_route() -> None:
+    talk = Talk()
+    both = gateway("a1 b1", route="a")
+    resources = [r for kind in both.resources for r in both.of(kind).values() if r.type_url != ROUTE]
+    talk.start(make_snapshot(*resources, make_resource(ROUTE, "r", "a", [(CLUSTER, "a")])))
+    talk.offer(make_snapshot(*resources, make_resource(ROUTE, "r", "b", [(CLUSTER, "b")])), "the route moves to b")
+    again = Talk(Conversation(talk.talk.memory))
+    again.offer(gateway("a1"), "b is gone")
+    again.say("CDS -", version="earlier")
+    again.reads(
+        """
+        ! b is gone
+        > CDS -
+          < CDS 1 a@1 b@1
+        """
+    )
+
+
+def test_a_cluster_that_comes_back_must_warm_again() -> None:
+    talk = Talk()
+    talk.start(gateway("a1 b1"))
+    talk.offer(gateway("a1"), "b goes")
+    talk.say("RDS 6 r", "CDS 7", "EDS 3 a")
+    talk.offer(gateway("a1 b1"), "b is back")
+    talk.say("EDS 3 a b", "CDS 8", "EDS 9 a b")
+    talk.warm()
+    talk.reads(
+        """
+        ! b goes
+          < RDS 6 r@a
+        > RDS 6 r
+          < CDS 7 a@1
+        > CDS 7
+        > EDS 3 a
+        ! b is back
+          < CDS 8 a@1 b@1
+        > EDS 3 a b
+          < EDS 9 b@1
+        > CDS 8
+        > EDS 9 a b
+        ! warm: b
+          < RDS 10 r@ab
+        """
+    )
+
+
+def test_a_changed_cluster_whose_assignment_is_refused_gets_the_last_accepted_one() -> None:
+    talk = Talk()
+    talk.start(gateway("a1"))
+    talk.offer(gateway("a2", weights="bad"), "a changes, and its assignment is bad")
+    talk.say("CDS 5", "EDS 6 a NACK no good", "EDS 7 a")
+    talk.reads(
+        """
+        ! a changes, and its assignment is bad
+          < CDS 5 a@2
+          < EDS 6 a@bad
+        > CDS 5
+        > EDS 6 a NACK no good
+          < EDS 7 a@1
+        > EDS 7 a
+        """
+    )
