@@ -16,6 +16,7 @@ from typing import Any
 from weighbridge_simulator.flags import KEYS, FlagError, build_spec, read_pairs, read_value
 from weighbridge_simulator.fleet import Fleet, PortTakenError
 from weighbridge_simulator.node import NodeSpec
+from weighbridge_simulator.sender import send_traffic
 
 _LOOK = 0.5  # seconds between two looks for the parent
 
@@ -25,7 +26,7 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     try:
         specs = _read_specs(options)
-        return _run(_serve(specs, options))
+        return _run(_send(specs[0], options) if options.send else _serve(specs, options))
     except (FlagError, PortTakenError, ValueError) as error:
         print(f"weighbridge simulate: {error}", file=sys.stderr)
         return 2
@@ -46,6 +47,8 @@ def _parser() -> argparse.ArgumentParser:
             parser.add_argument(flag, dest=name, action="append_const", const="true", help=key.meaning)
         else:
             parser.add_argument(flag, dest=name, action="append", metavar="VALUE", help=key.meaning)
+    parser.add_argument("--send", metavar="URL", help="no nodes: send chat requests there and count them")
+    parser.add_argument("--rate", type=float, default=10.0, help="with --send: requests a second (default: 10)")
     parser.add_argument("--print-json", action="store_true", help="announce the ports on stdout as one line of JSON")
     parser.add_argument("--parent-pid", type=int, metavar="PID", help="end when this process is gone")
     parser.add_argument("--end-with-stdin", action="store_true", help="end when standard input does")
@@ -64,11 +67,26 @@ def _read_specs(options: argparse.Namespace) -> list[NodeSpec]:
     return specs
 
 
-async def _serve(specs: Sequence[NodeSpec], options: argparse.Namespace) -> int:
+def _await_signal() -> asyncio.Event:
     ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    return ended
+
+
+async def _send(spec: NodeSpec, options: argparse.Namespace) -> int:
+    ended = _await_signal()
+    tell = options.print_json
+    sending = asyncio.create_task(send_traffic(options.send, spec.models[0][0], options.rate, ended, tell=tell))
+    await _wait(ended, options.parent_pid)
+    ended.set()
+    await sending
+    return 0
+
+
+async def _serve(specs: Sequence[NodeSpec], options: argparse.Namespace) -> int:
+    ended = _await_signal()
+    loop = asyncio.get_running_loop()
     async with Fleet(specs) as fleet:
         announcement = fleet.announce()
         if options.print_json:

@@ -37,12 +37,13 @@ log = logging.getLogger("weighbridge.loop")
 
 
 class Loop:
-    """Turns `loaded` objects and what nodes and Envoys say into `snapshots`; its other cells are to be looked at."""
+    """Turns `loaded` objects and what nodes and Envoys say into `snapshots`; the other cells are to be looked at."""
 
     def __init__(
         self,
         loaded: Latest[Loaded],
         envoys: Latest[EnvoyStates],
+        snapshots: Latest[Snapshot],
         *,
         scope: Scope,
         entrance: Entrance,
@@ -50,7 +51,7 @@ class Loop:
         weighed: Weighed | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.snapshots: Latest[Snapshot] = Latest()
+        self.snapshots = snapshots
         self.rounds: Latest[LoadRound] = Latest()
         self.envoy_rounds: Latest[EnvoyRound] = Latest()
         self.resolved: Resolved | None = None

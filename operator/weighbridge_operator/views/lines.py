@@ -21,8 +21,6 @@ CODES: Final = MappingProxyType({"bold": "1", "dim": "2", "good": "32", "warn": 
 _CONTROL = re.compile(
     r"(?:\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069])+"
 )
-    r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]+"
-)
 
 
 @dataclass(frozen=True, slots=True)

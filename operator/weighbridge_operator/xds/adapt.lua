@@ -1,8 +1,12 @@
 -- Adapts a request to the node that was chosen for it: the name that this node gives the model, and its base path.
 -- Runs in the upstream filter chain, anew for each try, so that a retry on another node is adapted to that one.
--- The node's facts arrive as headers from its endpoint metadata: "served" is ";model=name;model=name;" and holds only names
--- that differ; the route says which models it asks for, the preferred first, separated by blanks.
+--
+-- All tries share one set of headers, while each gets the body as the client sent it. So nothing that the next try needs
+-- may be removed, and what an earlier one wrote (path, content-length) is always written again. The node's facts come as
+-- headers from its endpoint metadata, new for each try: "served" is ";model=name;model=name;". The route's metadata says
+-- which models it asks for, the preferred first, separated by blanks.
 
+local SUFFIXES = { "/chat/completions", "/completions", "/embeddings" }
 local find, sub = string.find, string.sub
 
 local function name_on_node(served, wanted)
@@ -12,20 +16,29 @@ local function name_on_node(served, wanted)
   end
 end
 
+local function path_on_node(path, base)
+  for _, suffix in ipairs(SUFFIXES) do
+    local at = find(path, suffix, 1, true)
+    if at then return base .. sub(path, at) end
+  end
+  return path
+end
+
 function envoy_on_request(handle)
-  local headers = handle:headers()
+  local headers, wanted = handle:headers(), handle:metadata():get("models")
   local served, base = headers:get("x-weighbridge-served"), headers:get("x-weighbridge-base")
-  local wanted, route = headers:get("x-weighbridge-models"), headers:get("x-weighbridge-route")
-  for _, name in ipairs({ "served", "base", "models", "route" }) do headers:remove("x-weighbridge-" .. name) end
+  local route = headers:get("x-weighbridge-route")
+  headers:remove("x-weighbridge-served")
+  headers:remove("x-weighbridge-base")
   headers:remove("x-envoy-original-host")
-  if base and base ~= "" then headers:replace(":path", base .. sub(headers:get(":path"), 4)) end
-  local name = served and wanted and route and name_on_node(served, wanted)
-  if not name then return end
+  headers:replace(":path", path_on_node(headers:get(":path"), base or ""))
   local body = handle:body()
   if not body then return end
-  local text = body:getBytes(0, body:length())
-  local first, last = string.match(route, "(%d+) (%d+)$")
-  text = sub(text, 1, first) .. name .. sub(text, last)
-  body:setBytes(text)
+  local text, name = body:getBytes(0, body:length()), served and wanted and name_on_node(served, wanted)
+  local first, last = string.match(route or "", "(%d+) (%d+)$")
+  if name and tonumber(first or 0) > 0 then
+    text = sub(text, 1, first) .. name .. sub(text, last)
+    body:setBytes(text)
+  end
   handle:headers():replace("content-length", tostring(#text))
 end

@@ -151,9 +151,12 @@ def _stats_listener(host: str, port: int) -> Json:
 
 
 def _shown(paths: Sequence[str]) -> list[Json]:
-    get = {"name": ":method", "string_match": {"exact": "GET"}}
     routes: list[Json] = [
-        {"match": {"path": path, "headers": [get]}, "route": {"cluster": "admin", "timeout": "5s"}} for path in paths
+        {
+            "match": {"path": path, "headers": [{"name": ":method", "string_match": {"exact": "GET"}}]},
+            "route": {"cluster": "admin", "timeout": "5s"},
+        }
+        for path in paths
     ]
     return [*routes, {"match": {"prefix": "/"}, "direct_response": {"status": 404}}]
 

@@ -29,6 +29,7 @@ CONNECT_TIMEOUT = 2.0  # seconds
 #: Below the five seconds after which uvicorn, which most engines run on, closes an idle connection under our request.
 KEEP_IDLE = 4.0
 HEALTH_TIMEOUT = 3.0
+EJECTED_AFTER = 3  # failures in a row
 ADS = {"ads": {}, "resource_api_version": "V3"}
 _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -86,7 +87,7 @@ def _ejection() -> Json:
         "max_ejection_time": "60s",
         "max_ejection_percent": 50,
         "always_eject_one_host": True,
-        "consecutive_gateway_failure": 3,
+        "consecutive_gateway_failure": EJECTED_AFTER,
         "enforcing_consecutive_gateway_failure": 100,
         "enforcing_consecutive_5xx": 0,
         "enforcing_success_rate": 0,

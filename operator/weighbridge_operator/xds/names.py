@@ -17,13 +17,12 @@ ROUTES = "entrance"
 METADATA = "weighbridge"
 
 ROUTE_HEADER = "x-weighbridge-route"  # "type mode model first last", written by the entrance
-MODELS_HEADER = "x-weighbridge-models"  # what is asked of the node, the preferred first
 SERVED_HEADER = "x-weighbridge-served"  # how the chosen node names its models
 BASE_HEADER = "x-weighbridge-base"  # the chosen node's base path
 NODE_HEADER = "x-weighbridge-node"
 POLICY_HEADER = "x-weighbridge-policy"
 #: What a client may never send: listed so that Envoy strips it before any filter.
-OWN_HEADERS = (ROUTE_HEADER, MODELS_HEADER, SERVED_HEADER, BASE_HEADER, NODE_HEADER, POLICY_HEADER)
+OWN_HEADERS = (ROUTE_HEADER, SERVED_HEADER, BASE_HEADER, NODE_HEADER, POLICY_HEADER)
 
 
 def name_cluster(part: str) -> str:

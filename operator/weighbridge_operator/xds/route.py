@@ -21,9 +21,9 @@ from weighbridge_operator.core import ir
 from weighbridge_operator.xds import answers
 from weighbridge_operator.xds.build import Json, extension, message, packed, seconds
 from weighbridge_operator.xds.chains import Plan, Target
+from weighbridge_operator.xds.cluster import EJECTED_AFTER
 from weighbridge_operator.xds.names import (
     METADATA,
-    MODELS_HEADER,
     NODE_HEADER,
     OWN_HEADERS,
     POLICY_HEADER,
@@ -102,14 +102,14 @@ def _route(
     if share is not None:
         fraction = {"numerator": round(share / 100 * _MILLION), "denominator": "MILLION"}
         match["runtime_fraction"] = {"default_value": fraction}
-    route: Json = {"match": match, "route": _action(rule, target, mode)}
-    if rule.default is not None:
-        route["metadata"] = {"filter_metadata": {"envoy.filters.http.lua": {"default": rule.default}}}
+    route: Json = {"match": match, "route": _action(rule, target, mode, len(branch.destinations) - 1)}
+    told = {} if rule.default is None else {"default": rule.default}
     if target.adapts:
-        wanted = " ".join(dict.fromkeys(destination.key for destination in branch.destinations))
-        route["request_headers_to_add"] = [_set(MODELS_HEADER, wanted)]
+        told["models"] = " ".join(dict.fromkeys(destination.key for destination in branch.destinations))
     else:
         route["request_headers_to_remove"] = [ROUTE_HEADER]
+    if told:
+        route["metadata"] = {"filter_metadata": {"envoy.filters.http.lua": told}}
     if debug_headers:
         route["response_headers_to_add"] = [_set(NODE_HEADER, f"%UPSTREAM_METADATA({METADATA}:node)%")]
         if rule.policy is not None:
@@ -117,8 +117,8 @@ def _route(
     return route
 
 
-def _action(rule: ir.Rule, target: Target, mode: str) -> Json:
-    action: Json = {"auto_host_rewrite": True, "retry_policy": _retry(rule, mode)}
+def _action(rule: ir.Rule, target: Target, mode: str, behind: int) -> Json:
+    action: Json = {"auto_host_rewrite": True, "retry_policy": _retry(rule, mode, behind)}
     if len(target.clusters) == 1:
         action["cluster"] = target.clusters[0][0]
     else:
@@ -136,14 +136,14 @@ def _action(rule: ir.Rule, target: Target, mode: str) -> Json:
     return action
 
 
-def _retry(rule: ir.Rule, mode: str) -> Json:
+def _retry(rule: ir.Rule, mode: str, behind: int) -> Json:
     # 500 is left out: a prompt can provoke it on every node in turn. With unequal weights the schedule offers the
     # failed node again and again, hence the many attempts.
     previous = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
     policy: Json = {
         "retry_on": "connect-failure,refused-stream,reset,retriable-status-codes",
         "retriable_status_codes": [429, 502, 503, 504],
-        "num_retries": rule.retry.attempts,
+        "num_retries": _count_retries(rule.retry.attempts, behind),
         "retry_host_predicate": [extension("envoy.retry_host_predicates.previous_hosts", previous)],
         "host_selection_retry_max_attempts": 1000,
         "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
@@ -151,6 +151,12 @@ def _retry(rule: ir.Rule, mode: str) -> Json:
     if mode == "stream":
         policy["per_try_timeout"] = seconds(rule.timeouts.first_token)
     return policy
+
+
+def _count_retries(attempts: int, behind: int) -> int:
+    # A pool of one node is left for the one behind it when its node is ejected, which takes three failures: a request
+    # that makes them itself needs one more try.
+    return max(attempts + behind, EJECTED_AFTER) if attempts and behind else attempts
 
 
 def _set(name: str, value: str) -> Json:

@@ -1,0 +1,115 @@
+"""`weighbridge demo`: a gateway before three simulated nodes of different strength, with steady traffic through it.
+
+The nodes and the traffic are processes of their own, as they would be elsewhere; a failure of theirs is no failure here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from weighbridge_operator.plane import ControlPlane
+from weighbridge_operator.settings import Settings
+from weighbridge_operator.standalone import run_up
+
+MODEL = "qwen2.5-7b"
+SIZES = {"large": 4, "medium": 2, "small": 1}
+RATE = 20.0  # requests a second: about half of what the three can do
+
+
+async def run_demo(settings: Settings) -> int:
+    """Runs the demonstration until a signal comes, and leaves nothing behind."""
+    with tempfile.TemporaryDirectory(prefix="weighbridge-demo-") as folder:
+        nodes = [f"name={name},size={size},model={MODEL}" for name, size in SIZES.items()]
+        fleet = await _start("--every", "8", *(arg for node in nodes for arg in ("--node", node)))
+        try:
+            ports = await _read_ports(fleet)
+            directory = Path(folder)
+            (directory / "nodes.yaml").write_text(yaml.safe_dump_all([_describe(n, p) for n, p in ports.items()]))
+            shown = replace(settings, paths=(directory,), state=None, hints=_hints(settings, ports, directory))
+            return await run_up(shown, _send_traffic)
+        finally:
+            await _stop(fleet)
+
+
+async def _start(*arguments: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "weighbridge_simulator.cli",
+        *arguments,
+        "--print-json",
+        "--parent-pid",
+        str(os.getpid()),
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+async def _read_ports(fleet: asyncio.subprocess.Process) -> dict[str, int]:
+    assert fleet.stdout is not None
+    line = await fleet.stdout.readline()
+    if not line:
+        raise OSError("the simulated nodes did not start")
+    return {node["name"]: node["port"] for node in json.loads(line)["nodes"]}
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.terminate()
+    await process.wait()
+
+
+async def _send_traffic(plane: ControlPlane) -> None:
+    """Sends once the gateway serves, and until the end."""
+    version = 0
+    while True:
+        report, version = await plane.reports.wait_newer(version)
+        if any(envoy.current for envoy in report.envoys):
+            break
+    sender = await _start("--send", report.entrance, "--rate", str(RATE), "--model", MODEL)
+    try:
+        assert sender.stdout is not None
+        while await sender.stdout.readline():
+            continue
+    finally:
+        await _stop(sender)
+
+
+def _describe(name: str, port: int) -> dict[str, object]:
+    return {
+        "apiVersion": "weighbridge.dev/v1alpha1",
+        "kind": "ModelNode",
+        "metadata": {"name": name},
+        "spec": {
+            "engine": "vllm",
+            "address": {"host": "127.0.0.1", "port": port},
+            "models": [{"name": MODEL}],
+            "capacity": SIZES[name],
+        },
+    }
+
+
+def _hints(settings: Settings, ports: dict[str, int], directory: Path) -> tuple[str, ...]:
+    base = f"http://{settings.entrance[0]}:{settings.entrance[1]}"
+    body = '{"model": "%s", "messages": [{"role": "user", "content": "hello"}]}' % MODEL
+    control = f"http://127.0.0.1:{ports['large']}/sim/control"
+    return (
+        f"curl {base}/v1/chat/completions -H 'content-type: application/json' -d '{body}'",
+        f'python: from openai import OpenAI; ai = OpenAI(base_url="{base}/v1", api_key="none")',
+        f'        ai.chat.completions.create(model="{MODEL}", messages=[{{"role": "user", "content": "hello"}}])',
+        "Disturb node large, in another terminal:",
+        f"  slow it down   curl {control} -d '{{\"slow\": 5}}'",
+        f"  flood it       curl {control} -d '{{\"flood\": 12}}'",
+        f"  kill it        curl {control} -d '{{\"down\": true}}'",
+        f"  and undo       curl http://127.0.0.1:{ports['small']}/sim/control "
+        "-d '{\"node\": \"large\", \"clear\": true}'",
+        f"Its objects are in {directory}: edit them and see.",
+    )

@@ -1,0 +1,92 @@
+"""The control plane put together: files, loop, ADS server, report and the small HTTP server. Envoy is anywhere beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Mapping
+
+import aiohttp
+
+from weighbridge_operator.admin import Admin
+from weighbridge_operator.core.resolve import Scope
+from weighbridge_operator.latest import Latest
+from weighbridge_operator.loop import Loop
+from weighbridge_operator.memory_file import keep_memory, read_memory
+from weighbridge_operator.report import Report
+from weighbridge_operator.settings import GATEWAY, Settings
+from weighbridge_operator.sources.files import Loaded, watch
+from weighbridge_operator.state import Ref
+from weighbridge_operator.status import Reporter
+from weighbridge_operator.xds.server import AdsServer
+from weighbridge_operator.xds.snapshot import Snapshot
+from weighbridge_operator.xds.translate import Entrance
+from weighbridge_operator.xds.warmth import ask_over
+
+log = logging.getLogger("weighbridge")
+
+
+class ControlPlane:
+    """`async with ControlPlane(settings) as plane:` serves xDS and its admin interface; `run` does the work."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._http: aiohttp.ClientSession | None = None
+        self.xds_port = self.admin_port = 0
+
+    @property
+    def reports(self) -> Latest[Report]:
+        return self.reporter.reports
+
+    async def __aenter__(self) -> ControlPlane:
+        settings = self._settings
+        self._http = aiohttp.ClientSession()
+        self.loaded: Latest[Loaded] = Latest()
+        snapshots: Latest[Snapshot] = Latest()
+        self.server = AdsServer(GATEWAY, snapshots, warmth=ask_over(self._http))
+        host, port = settings.entrance
+        self.loop = Loop(
+            self.loaded,
+            self.server.states,
+            snapshots,
+            scope=Scope(settings.namespace, settings.allow_loopback),
+            entrance=Entrance(host, port, settings.debug_headers),
+            salt=secrets.token_bytes(16),
+            weighed=read_memory(settings.state, time.monotonic()) if settings.state else None,
+        )
+        self.reporter = Reporter(self.loop, f"http://{host}:{port}", time.monotonic)
+        self.admin = Admin(self.reports)
+        try:
+            self.xds_port = await self.server.start(f"{settings.xds[0]}:{settings.xds[1]}")
+            self.admin_port = await self.admin.start(*settings.admin)
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.admin.stop()
+        await self.server.stop(0.2)
+        if self._http is not None:
+            await self._http.close()
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._read_files())
+            tasks.create_task(self.loop.run())
+            tasks.create_task(self.reporter.run())
+            if self._settings.state is not None:
+                tasks.create_task(keep_memory(self._settings.state, lambda: self.loop.weighed))
+
+    async def _read_files(self) -> None:
+        said: Mapping[Ref, str] = {}
+        async for loaded in watch(self._settings.paths):
+            now = {r.ref: r.message for r in loaded.rejections}
+            for ref, message in now.items():
+                if said.get(ref) != message:
+                    log.warning("%s: %s", ref, message)
+            said = now
+            self.loaded.set(loaded)

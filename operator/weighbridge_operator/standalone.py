@@ -1,0 +1,60 @@
+"""`weighbridge up`: the control plane and an Envoy of its own, and a live table where there is a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from weighbridge_operator.envoy_process import EnvoyProcess, EnvoySettings, check_port_free
+from weighbridge_operator.plane import ControlPlane
+from weighbridge_operator.settings import GATEWAY, Settings
+from weighbridge_operator.views import make_view
+
+Work = Callable[[ControlPlane], Awaitable[None]]
+
+
+async def run_up(settings: Settings, *beside: Work) -> int:
+    """Runs the gateway until a signal comes. `beside` runs with it. Raises OSError where a port is taken."""
+    check_port_free(*settings.entrance)
+    async with ControlPlane(settings) as plane:
+        envoy = EnvoyProcess(
+            EnvoySettings(
+                operator=f"{settings.xds[0]}:{plane.xds_port}",
+                gateway=GATEWAY,
+                binary=settings.envoy,
+                concurrency=settings.concurrency,
+            )
+        )
+        view = make_view(settings, plane.reports)
+        await run_until_signal(plane.run(), envoy.run(), view.run(), *(work(plane) for work in beside))
+    return 0
+
+
+async def run_operator(settings: Settings) -> int:
+    """Runs the control plane alone until a signal comes."""
+    async with ControlPlane(settings) as plane:
+        view = make_view(settings, plane.reports)
+        await run_until_signal(plane.run(), view.run())
+    return 0
+
+
+async def run_until_signal(*work: Awaitable[None]) -> None:
+    """Runs all of it; the first signal, or the first failure, ends the rest."""
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    tasks = [asyncio.ensure_future(each) for each in work]
+    waiting = asyncio.ensure_future(ended.wait())
+    try:
+        await asyncio.wait([*tasks, waiting], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (*tasks, waiting):
+            task.cancel()
+        await asyncio.gather(*tasks, waiting, return_exceptions=True)
+    for task in tasks:
+        if not task.cancelled():
+            with suppress(asyncio.CancelledError):
+                task.result()

@@ -1,0 +1,144 @@
+"""The whole gateway for one test: objects in a directory, the control plane in this process, the real Envoy beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import aiohttp
+import yaml
+
+from support.envoy import RealEnvoy, free_port
+from weighbridge_operator.core.resolve import Scope
+from weighbridge_operator.latest import Latest
+from weighbridge_operator.loop import Loop
+from weighbridge_operator.sources.files import Loaded, watch
+from weighbridge_operator.status import Reporter
+from weighbridge_operator.xds.bootstrap import BootstrapSettings, bootstrap
+from weighbridge_operator.xds.server import AdsServer
+from weighbridge_operator.xds.snapshot import Snapshot
+from weighbridge_operator.xds.translate import Entrance
+from weighbridge_operator.xds.warmth import ask_over
+
+
+def node(name: str, port: int, model: str = "m", **spec: Any) -> dict[str, Any]:
+    """A ModelNode on loopback; `labels` go to its metadata, everything else to its spec."""
+    labels = spec.pop("labels", {})
+    models = spec.pop("models", [{"name": model}])
+    return {
+        "apiVersion": "weighbridge.dev/v1alpha1",
+        "kind": "ModelNode",
+        "metadata": {"name": name, "labels": labels},
+        "spec": {"engine": "vllm", "address": {"host": "127.0.0.1", "port": port}, "models": models} | spec,
+    }
+
+
+def policy(name: str, **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "weighbridge.dev/v1alpha1",
+        "kind": "RoutePolicy",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
+
+
+class Stack:
+    """`async with Stack(objects) as stack:` serves them at `stack.url` until the block ends."""
+
+    def __init__(self, *objects: dict[str, Any], envoys: int = 1, concurrency: int = 1) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="weighbridge-")
+        self.directory = Path(self._folder.name)
+        self._objects, self._count, self._concurrency = objects, envoys, concurrency
+        self._running = AsyncExitStack()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.envoys: list[RealEnvoy] = []
+
+    def write(self, *objects: dict[str, Any], name: str = "objects.yaml") -> None:
+        """Replaces a file of the directory, as an editor would."""
+        target = self.directory / name
+        temporary = target.with_suffix(".tmp")
+        temporary.write_text(yaml.safe_dump_all(objects, sort_keys=False))
+        temporary.chmod(0o600)
+        temporary.replace(target)
+
+    async def __aenter__(self) -> Stack:
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def _start(self) -> None:
+        self.write(*self._objects)
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        loaded: Latest[Loaded] = Latest()
+        http = await self._running.enter_async_context(aiohttp.ClientSession())
+        snapshots: Latest[Snapshot] = Latest()
+        self.server = AdsServer("weighbridge", snapshots, warmth=ask_over(http))
+        entrance = Entrance(port=self.port)
+        self.loop = Loop(loaded, self.server.states, snapshots, scope=Scope(), entrance=entrance, salt=b"test")
+        self.xds_port = await self.server.start("127.0.0.1:0")
+        self._running.push_async_callback(self.server.stop, 0.1)
+        self.reporter = Reporter(self.loop, self.url, time.monotonic)
+        self._tasks = [
+            asyncio.create_task(self._feed(loaded)),
+            asyncio.create_task(self.loop.run()),
+            asyncio.create_task(self.reporter.run()),
+        ]
+        for number in range(self._count):
+            self.envoys.append(await self._running.enter_async_context(self._make_envoy(number)))
+        await self.settle()
+
+    def _make_envoy(self, number: int) -> RealEnvoy:
+        admin = free_port()
+        settings = BootstrapSettings(
+            operator=f"127.0.0.1:{self.xds_port}", gateway="weighbridge", id=f"envoy-{number}", admin_port=admin
+        )
+        return RealEnvoy(bootstrap(settings), admin_port=admin, concurrency=self._concurrency)
+
+    async def _feed(self, loaded: Latest[Loaded]) -> None:
+        async for value in watch([self.directory]):
+            loaded.set(value)
+
+    async def settle(self, limit: float = 20.0) -> None:
+        """Waits until every Envoy holds the newest snapshot of the newest files."""
+        end = time.monotonic() + limit
+        while time.monotonic() < end:
+            failed = next((t for t in self._tasks if t.done()), None)
+            if failed is not None:
+                failed.result()
+            states = self.server.states.get()
+            if states and len(states.envoys) >= self._count and all(e.current for e in states.envoys):
+                return
+            await asyncio.sleep(0.02)
+        raise AssertionError(f"not settled: {self.server.states.get()}\n{[e.log for e in self.envoys]}")
+
+    async def apply(self, *objects: dict[str, Any], name: str = "objects.yaml") -> None:
+        """Writes the objects and waits until the Envoys hold what they ask for."""
+        before = self.loop.loaded.version
+        self.write(*objects, name=name)
+        await self.loop.loaded.wait_newer(before)
+        await asyncio.sleep(0)
+        await self.settle()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Ends everything that was started."""
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+        await self._running.aclose()
+        self._folder.cleanup()
