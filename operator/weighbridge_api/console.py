@@ -72,6 +72,8 @@ def _guard(command: Command, argv: list[str]) -> int:
 
 
 def _run(command: Command, argv: list[str]) -> int:
+    # We start processes but never fork with gRPC running; its fork handlers only log that they are skipped.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     run = import_module(command.module).main
     if command.shared:
         code = cast(Callable[[str, list[str]], int], run)(command.name, argv)

@@ -77,7 +77,7 @@ def choose_paper(stream: TextIO, colour: bool = True) -> Paper:
 def fetch(url: str, path: str) -> bytes:
     """The answer's body. Raises NoAnswerError."""
     base = url.rstrip("/")
-    if urlsplit(base).scheme not in ("http", "https"):
+    if not _is_http(base):
         raise NoAnswerError(f"{clean(url)!r} is no http:// URL: give the operator's with --url or WEIGHBRIDGE_URL")
     # The operator is asked directly: a proxy meant for the internet does not know it.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -113,6 +113,13 @@ def _run(url: str, path: str, output: Output, paper: Paper | None, tell: Tell) -
         sys.stderr.write(f"weighbridge: {clean(url)} answers, but is no Weighbridge operator of this version\n")
         return 1
     return 0
+
+
+def _is_http(url: str) -> bool:
+    try:
+        return urlsplit(url).scheme in ("http", "https")
+    except ValueError:
+        return False
 
 
 def _message(error: urllib.error.HTTPError) -> str:

@@ -1,6 +1,6 @@
 """`weighbridge demo`: a gateway before three simulated nodes of different strength, with steady traffic through it.
 
-The nodes and the traffic are processes of their own, as they would be elsewhere; a failure of theirs is no failure here.
+The nodes and the traffic are processes of their own, as they would be elsewhere.
 """
 
 from __future__ import annotations
@@ -99,8 +99,9 @@ def _describe(name: str, port: int) -> dict[str, object]:
 
 def _hints(settings: Settings, ports: dict[str, int], directory: Path) -> tuple[str, ...]:
     base = f"http://{settings.entrance[0]}:{settings.entrance[1]}"
-    body = '{"model": "%s", "messages": [{"role": "user", "content": "hello"}]}' % MODEL
+    body = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "hello"}]})
     control = f"http://127.0.0.1:{ports['large']}/sim/control"
+    sibling = f"http://127.0.0.1:{ports['small']}/sim/control"
     return (
         f"curl {base}/v1/chat/completions -H 'content-type: application/json' -d '{body}'",
         f'python: from openai import OpenAI; ai = OpenAI(base_url="{base}/v1", api_key="none")',
@@ -109,7 +110,6 @@ def _hints(settings: Settings, ports: dict[str, int], directory: Path) -> tuple[
         f"  slow it down   curl {control} -d '{{\"slow\": 5}}'",
         f"  flood it       curl {control} -d '{{\"flood\": 12}}'",
         f"  kill it        curl {control} -d '{{\"down\": true}}'",
-        f"  and undo       curl http://127.0.0.1:{ports['small']}/sim/control "
-        "-d '{\"node\": \"large\", \"clear\": true}'",
+        f'  and undo       curl {sibling} -d \'{{"node": "large", "clear": true}}\'',
         f"Its objects are in {directory}: edit them and see.",
     )

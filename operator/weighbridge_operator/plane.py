@@ -1,4 +1,4 @@
-"""The control plane put together: files, loop, ADS server, report and the small HTTP server. Envoy is anywhere beside it."""
+"""The control plane put together: files, loop, ADS server, report and the small HTTP server."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from weighbridge_operator.settings import GATEWAY, Settings
 from weighbridge_operator.sources.files import Loaded, watch
 from weighbridge_operator.state import Ref
 from weighbridge_operator.status import Reporter
+from weighbridge_operator.xds.recall import recall_over
 from weighbridge_operator.xds.server import AdsServer
 from weighbridge_operator.xds.snapshot import Snapshot
 from weighbridge_operator.xds.translate import Entrance
@@ -45,7 +46,7 @@ class ControlPlane:
         self._http = aiohttp.ClientSession()
         self.loaded: Latest[Loaded] = Latest()
         snapshots: Latest[Snapshot] = Latest()
-        self.server = AdsServer(GATEWAY, snapshots, warmth=ask_over(self._http))
+        self.server = AdsServer(GATEWAY, snapshots, warmth=ask_over(self._http), recall=recall_over(self._http))
         host, port = settings.entrance
         self.loop = Loop(
             self.loaded,

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+from rich.console import Console
+
 from weighbridge_operator.envoy_process import EnvoyProcess, EnvoySettings, check_port_free
+from weighbridge_operator.latest import Latest
 from weighbridge_operator.plane import ControlPlane
+from weighbridge_operator.report import Report
 from weighbridge_operator.settings import GATEWAY, Settings
-from weighbridge_operator.views import make_view
+from weighbridge_operator.views.live import LiveView
+from weighbridge_operator.views.plain import PlainView
+from weighbridge_operator.views.screen import LineHandler
 
 Work = Callable[[ControlPlane], Awaitable[None]]
 
@@ -27,7 +35,7 @@ async def run_up(settings: Settings, *beside: Work) -> int:
                 concurrency=settings.concurrency,
             )
         )
-        view = make_view(settings, plane.reports)
+        view = _make_view(settings, plane.reports)
         await run_until_signal(plane.run(), envoy.run(), view.run(), *(work(plane) for work in beside))
     return 0
 
@@ -35,9 +43,26 @@ async def run_up(settings: Settings, *beside: Work) -> int:
 async def run_operator(settings: Settings) -> int:
     """Runs the control plane alone until a signal comes."""
     async with ControlPlane(settings) as plane:
-        view = make_view(settings, plane.reports)
+        view = _make_view(settings, plane.reports)
         await run_until_signal(plane.run(), view.run())
     return 0
+
+
+def _make_view(settings: Settings, reports: Latest[Report]) -> LiveView | PlainView:
+    """A live table on a terminal, else lines; what is logged goes through it, so that nothing tears the table."""
+    view: LiveView | PlainView
+    if settings.output == "auto" and sys.stdout.isatty():
+        view = LiveView(reports, settings.hints, console=_console(settings))
+    else:
+        view = PlainView(
+            reports, settings.hints, stream=sys.stdout, output="json" if settings.output == "json" else "text"
+        )
+    logging.getLogger().addHandler(LineHandler(view.log))
+    return view
+
+
+def _console(settings: Settings) -> Console:
+    return Console(highlight=False, markup=False, emoji=False, no_color=not settings.colour)
 
 
 async def run_until_signal(*work: Awaitable[None]) -> None:

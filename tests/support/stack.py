@@ -1,4 +1,4 @@
-"""The whole gateway for one test: objects in a directory, the control plane in this process, the real Envoy beside it."""
+"""The whole gateway for one test: objects in a directory, the control plane here, the real Envoy beside it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from weighbridge_operator.loop import Loop
 from weighbridge_operator.sources.files import Loaded, watch
 from weighbridge_operator.status import Reporter
 from weighbridge_operator.xds.bootstrap import BootstrapSettings, bootstrap
+from weighbridge_operator.xds.recall import recall_over
 from weighbridge_operator.xds.server import AdsServer
 from weighbridge_operator.xds.snapshot import Snapshot
 from weighbridge_operator.xds.translate import Entrance
@@ -81,7 +82,7 @@ class Stack:
         loaded: Latest[Loaded] = Latest()
         http = await self._running.enter_async_context(aiohttp.ClientSession())
         snapshots: Latest[Snapshot] = Latest()
-        self.server = AdsServer("weighbridge", snapshots, warmth=ask_over(http))
+        self.server = AdsServer("weighbridge", snapshots, warmth=ask_over(http), recall=recall_over(http))
         entrance = Entrance(port=self.port)
         self.loop = Loop(loaded, self.server.states, snapshots, scope=Scope(), entrance=entrance, salt=b"test")
         self.xds_port = await self.server.start("127.0.0.1:0")

@@ -42,6 +42,19 @@ def look_up(host: str) -> Iterable[str]:
     return {str(answer[4][0]) for answer in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
 
 
+def look_up_now(hosts: Iterable[str]) -> Mapping[str, str]:
+    """One blocking look at each name, for commands that run once; unknown ones are absent."""
+    found = {}
+    for host in sorted(set(hosts)):
+        try:
+            answer = parse_literal(host) or choose(None, look_up(host))
+        except (OSError, UnicodeError):
+            continue
+        if answer is not None:
+            found[host] = answer
+    return found
+
+
 def parse_literal(host: str) -> str | None:
     """The IP literal that a host is, without brackets and in its usual form; None for a name."""
     try:

@@ -43,16 +43,26 @@ def compare(before: Report | None, after: Report) -> tuple[Change, ...]:
 
 
 def tell(changes: Sequence[Change]) -> tuple[str, ...]:
-    """One line for each change; many changed weights of one pool become one line."""
+    """One line for each change; what is as hoped from the start is told once, as are many changed weights of a pool."""
     crowds: dict[str, list[Change]] = {}
     for change in changes:
         if change.what == "weight":
             crowds.setdefault(change.pool or "", []).append(change)
-    lines = [_tell(c) for c in changes if c.what != "weight" or len(crowds[c.pool or ""]) <= MOST_WEIGHTS]
+    lines = [
+        _tell(c)
+        for c in changes
+        if not _is_expected(c) and (c.what != "weight" or len(crowds[c.pool or ""]) <= MOST_WEIGHTS)
+    ]
     for pool, crowd in crowds.items():
         if len(crowd) > MOST_WEIGHTS:
             lines.append(f"pool {clean(pool)}: weights of {len(crowd)} nodes changed; `weighbridge explain` tells why")
     return tuple(lines)
+
+
+def _is_expected(change: Change) -> bool:
+    """A condition that is true from the start; that it is ready says it once for all of them."""
+    state = change.after or ""
+    return change.what == "condition" and change.before is None and "=True" in state and not state.startswith("Ready=")
 
 
 def _tell(change: Change) -> str:
@@ -116,7 +126,7 @@ def _endpoints(before: Report | None, after: Report) -> Iterator[Change]:
         was = old.get((node, pool))
         if was is None or was.weight != now.weight:
             then = _weight(was) if was else None
-            yield Change("weight", f"node {node}", then, _weight(now), clean(now.reason), pool)
+            yield Change("weight", f"node {node}", then, _weight(now), words.without_weight(clean(now.reason)), pool)
         if (was.healthy if was else True) is not False and now.healthy is False:
             yield Change("health", f"node {node}", None, "out of service", "ejected, or its health check fails", pool)
         if was is not None and was.healthy is False and now.healthy is not False:

@@ -18,7 +18,7 @@ from weighbridge_operator.views.meters import Meters, measure_meters
 
 #: Lines of reason for each node and lines of log: what is tried, from roomy to cramped.
 PLANS: Final = ((3, 6), (2, 6), (2, 4), (2, 2), (2, 1), (1, 4), (1, 3), (1, 2), (1, 1), (1, 0), (0, 1), (0, 0))
-PROBLEMS: Final = 4  # lines of problems and of conditions that are shown at most, each
+SHARE: Final = 8  # refusals, problems and conditions take at most this part of the screen, each
 QUIET: Final = "waiting for the first report"
 
 
@@ -40,7 +40,7 @@ def draw(
         body: list[Line] = []
         foot = _foot(hints, log, 6, screen.width)
     else:
-        top = [*_head(report, elapsed), *_faults(report, screen.width)]
+        top = [*_head(report, elapsed), *_faults(report, screen)]
         body, foot = _choose(report, screen, len(top), hints, log, elapsed)
     gap: list[Line] = [()] * max(0, screen.height - len(top) - len(body) - len(foot))
     return [clip(line, screen.width) for line in (*top, *body, *gap, *foot)][: screen.height]
@@ -109,16 +109,19 @@ def _envoys(envoys: Sequence[EnvoyReport]) -> Line:
     return (Span(words.GOOD, "good"), Span(f" {some} {build} {verb} all that was offered"))
 
 
-def _faults(report: Report, width: int) -> list[Line]:
+def _faults(report: Report, screen: Screen) -> list[Line]:
     refusals = [
         f"Envoy {e.id} refuses {k.kind} {words.version(k.rejected)}: {k.error or 'without a word'}"
         for e in report.envoys
         for k in e.kinds
         if k.rejected
     ]
-    faults = [*refusals, *report.problems]
     states = [text for found in report.objects for text in _states(found)]
-    return [*_some(faults, width, "bad", words.BAD), *_some(states, width, "warn", words.WARN)]
+    return [
+        *_some(refusals, screen, "bad", words.BAD),
+        *_some(report.problems, screen, "bad", words.BAD),
+        *_some(states, screen, "warn", words.WARN),
+    ]
 
 
 def _states(found: ObjectReport) -> list[str]:
@@ -130,12 +133,13 @@ def _states(found: ObjectReport) -> list[str]:
     return [f"{found.kind} {found.namespace}/{found.name}: {c.reason}: {c.message or c.type}" for c in faults]
 
 
-def _some(texts: Sequence[str], width: int, look: Look, sign: str) -> list[Line]:
-    """Each text in up to three lines, all in at most PROBLEMS; what does not fit is counted."""
+def _some(texts: Sequence[str], screen: Screen, look: Look, sign: str) -> list[Line]:
+    """Each text in up to three lines, all in their share of the screen; what does not fit is counted."""
+    most = max(2, screen.height // SHARE)
     lines: list[Line] = []
     for index, text in enumerate(texts):
-        parts = wrap_at_most(clean(text), width - 2, 3)
-        if len(lines) + len(parts) > PROBLEMS and index:
+        parts = wrap_at_most(clean(text), screen.width - 2, 3)
+        if index and len(lines) + len(parts) > most - (index < len(texts) - 1):
             rest = f"  … and {len(texts) - index} more; `weighbridge status` shows all"
             return [*lines, (Span(rest, look),)]
         lines += [(Span(f"{' ' if n else sign} {part}", look),) for n, part in enumerate(parts)]

@@ -19,7 +19,7 @@ Look = Literal["plain", "bold", "dim", "good", "warn", "bad", "head"]
 CODES: Final = MappingProxyType({"bold": "1", "dim": "2", "good": "32", "warn": "33", "bad": "1;31", "head": "1;36"})
 
 _CONTROL = re.compile(
-    r"(?:\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069])+"
+    r" *(?:\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069])+ *"
 )
 
 

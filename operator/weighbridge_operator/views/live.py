@@ -6,6 +6,7 @@ is noticed within a twentieth of a second.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -13,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleDimensions, Group
 from rich.live import Live
 from rich.style import Style
 from rich.text import Text
@@ -26,6 +27,8 @@ from weighbridge_operator.views.screen import run_aside
 from weighbridge_operator.views.words import to_plain
 
 REFRESH: Final = 0.33  # seconds between pictures
+REST: Final = 25  # times as long as a picture takes passes at least before the next: 4 % of a core
+SLOWEST: Final = 1.0  # seconds
 LOOK: Final = 0.05  # seconds between looks at the size
 KEPT: Final = 6  # log lines
 STYLES: Final[Mapping[Look, Style]] = MappingProxyType(
@@ -83,19 +86,28 @@ class LiveView:
                 self._console.print(Text(line), highlight=False)
 
     def _show(self, live: Live, stop: threading.Event) -> None:
-        size, drawn = self._console.size, -REFRESH
+        size, drawn, pause = self._size(), -SLOWEST, REFRESH
         while not stop.wait(LOOK):
             now = self._clock()
-            if now - drawn < REFRESH and self._console.size == size:
+            if now - drawn < pause and self._size() == size:
                 continue
-            size, drawn = self._console.size, now
+            size, drawn = self._size(), now
             live.update(self._picture(), refresh=True)
+            pause = min(SLOWEST, max(REFRESH, REST * (self._clock() - now)))
+
+    def _size(self) -> ConsoleDimensions:
+        # The console would ask standard input first, and take the environment's word over the terminal's.
+        try:
+            width, height = os.get_terminal_size(self._console.file.fileno())
+        except OSError:
+            width = height = 0
+        return ConsoleDimensions(width or 80, height or 24)
 
     def _picture(self) -> Group:
         version = self._reports.version
         if version != self._seen:
             self._seen, self._since = version, self._clock()
-        width, height = self._console.size
+        width, height = self._console.size = self._size()
         fine = self._console.encoding.startswith("utf")
         elapsed = self._clock() - self._since
         lines = draw(self._reports.get(), Screen(width, height, fine), self._hints, tuple(self._log), elapsed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,8 +16,6 @@ LEAST_BAR, MOST_BAR = 3, 14
 LEAST_NAME: Final = 8
 BESIDE: Final = 150  # cells of width from which the reason stands beside the numbers
 OLD: Final = 10.0  # seconds from which numbers are marked as old
-
-_WEIGHT = re.compile(r"\bweight \d+ of \d+: ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +53,10 @@ class Meters:
     def tell(self, row: Row, reasons: int, elapsed: float) -> list[Line]:
         """The row and its reason in up to `reasons` lines, `elapsed` seconds after the report."""
         line = self._numbers(row, elapsed)
+        if not reasons and not self.reason:
+            return [line]
         # The weight has a column.
-        why = _WEIGHT.sub("", words.reason_of(row.node, row.endpoint))
+        why = words.without_weight(words.reason_of(row.node, row.endpoint))
         look: Look = "dim" if words.state_of(row.node, row.endpoint).look == "good" else "warn"
         if not self.reason:
             return [line, *((Span(f"    {part}", look),) for part in wrap_at_most(why, self.width - 4, reasons))]

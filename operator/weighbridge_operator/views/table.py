@@ -45,7 +45,7 @@ REASON_WIDTH = 48  # cells that a reason needs beside the numbers; below it has 
 def tell_status(report: Report, width: int | None) -> list[Line]:
     """The whole report in at most `width` cells; None does not cut."""
     return [
-        *_head(report),
+        *_head(report, width),
         *_problems(report, width),
         *_nodes(report, width),
         *_policies(report, width),
@@ -58,7 +58,7 @@ def tell_reasons(report: Report, nodes: Sequence[ObjectReport], width: int | Non
     pools = {pool.name: pool for pool in report.pools}
     result: list[Line] = []
     for node in nodes:
-        result += [(), _node_title(node)]
+        result += [(), *_node_title(node, width)]
         if not node.endpoints:
             result += _paragraph(words.reason_of(node, None), width, 2)
         for endpoint in node.endpoints:
@@ -66,10 +66,10 @@ def tell_reasons(report: Report, nodes: Sequence[ObjectReport], width: int | Non
     return result[1:]
 
 
-def _head(report: Report) -> list[Line]:
+def _head(report: Report, width: int | None) -> list[Line]:
     what = f"configuration {words.version(report.version)}" if report.version else "no configuration yet"
     rest = f"  {what}, up {words.seconds(report.uptime)}"
-    return [(Span("weighbridge ", "bold"), Span(clean(report.entrance), "head"), Span(rest))]
+    return _beside((Span("weighbridge ", "bold"), Span(clean(report.entrance), "head")), (Span(rest),), width)
 
 
 def _problems(report: Report, width: int | None) -> list[Line]:
@@ -128,13 +128,9 @@ def _policies(report: Report, width: int | None) -> list[Line]:
     lines: list[Line] = [(), (Span("POLICIES", "head"),)] if policies else []
     for policy in policies:
         mark = words.GOOD if policy.ready else words.BAD
-        lines += [
-            (
-                Span(f"{mark} ", "good" if policy.ready else "bad"),
-                Span(clean(f"{policy.namespace}/{policy.name}"), "bold"),
-                *_conditions(policy),
-            )
-        ]
+        name = Span(clean(f"{policy.namespace}/{policy.name}"), "bold")
+        head = (Span(f"{mark} ", "good" if policy.ready else "bad"), name)
+        lines += _beside(head, _conditions(policy), width)
         for condition in policy.conditions:
             if condition.status != "True" and condition.message:
                 text = f"{condition.type} {condition.reason}: {condition.message}"
@@ -187,16 +183,18 @@ def _kind(kind: KindReport, width: int | None) -> list[Line]:
     return [head, *parts]
 
 
-def _node_title(node: ObjectReport) -> Line:
+def _node_title(node: ObjectReport, width: int | None) -> list[Line]:
     ready = words.ready(node)
     mark = words.GOOD if node.ready else words.BAD if ready.look == "bad" else words.WARN
     name = clean(f"{node.namespace}/{node.name}")
-    return (Span(f"{mark} ", ready.look), Span(name, "bold"), Span("  ready: "), ready)
+    head = (Span(f"{mark} ", ready.look), Span(name, "bold"))
+    return _beside(head, (Span("  ready: "), ready), width)
 
 
 def _endpoint(node: ObjectReport, e: EndpointReport, pool: PoolReport | None, width: int | None) -> list[Line]:
     profile = f", profile {pool.profile}" if pool else ""
-    lines: list[Line] = [(Span(f"  pool {clean(e.pool)}", "bold"), Span(f", {clean(e.address)}{profile}", "dim"))]
+    pool_name = Span(f"  pool {clean(e.pool)}", "bold")
+    lines = _beside((pool_name,), (Span(f"  {clean(e.address)}{profile}", "dim"),), width)
     lines += _paragraph(words.reason_of(node, e), width, 2)
     if not e.parts:
         return [*lines, (Span("    no score: none of its signals is known", "warn"),)]
@@ -219,6 +217,13 @@ def _part(part: SignalReport) -> tuple[Span, ...]:
         Span("=", "dim"),
         Span(f"{part.points:.1f}"),
     )
+
+
+def _beside(head: Line, rest: Line, width: int | None) -> list[Line]:
+    """Both in one line where they fit, else one below the other."""
+    if width is None or width_of((*head, *rest)) <= width:
+        return [(*head, *rest)]
+    return [clip(head, width), clip((Span("  "), *rest), width)]
 
 
 def _marked(sign: Span, text: str, width: int | None, look: Look) -> list[Line]:

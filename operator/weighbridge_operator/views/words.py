@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final, Literal, assert_never
 
 from weighbridge_operator.core.explain import number
@@ -12,6 +13,7 @@ UNKNOWN: Final = "-"
 GOOD, WARN, BAD = "✓", "?", "✗"
 SHORT: Final = 12  # characters of a version
 
+_WEIGHT = re.compile(r"\bweight \d+ of \d+: ")
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _PLAIN = str.maketrans({"✓": "+", "✗": "x", "█": "#", "…": "~", "─": "-", "→": ">", "×": "x", "·": "|", "│": "|"})
 
@@ -117,6 +119,11 @@ def reason_of(node: ObjectReport, endpoint: EndpointReport | None) -> str:
     down = "out of service (ejected by Envoy, or its health check fails); " if endpoint.healthy is False else ""
     held = "" if accepted(node) else "its present form is invalid, the last valid one serves; "
     return clean(f"{held}{down}{endpoint.reason}")
+
+
+def without_weight(reason: str) -> str:
+    """The reason without the weight that it starts with, for where the weight stands beside it."""
+    return _WEIGHT.sub("", reason)
 
 
 def measured(part: SignalReport) -> str:

@@ -1,0 +1,45 @@
+# What a user calls. Everything lives in .venv, made anew when requirements.lock changes.
+PYTHON ?= python3
+PORT ?= 8080
+ADMIN ?= 127.0.0.1:8081
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
+
+.PHONY: demo test lint bench bench-balance-short lock clean
+
+demo: $(READY) ## a gateway before three simulated nodes, with traffic; Ctrl-C ends it
+	@exec $(BIN)/weighbridge demo --port $(PORT) --admin $(ADMIN)
+
+test: lint ## everything: lint, types, layers, all tests
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY) ## what the gateway costs, beside the bare Envoy
+	$(BIN)/python bench/overhead.py
+
+bench-balance-short: $(READY) ## is the balance better? under five minutes
+	$(BIN)/python bench/balance_short.py
+
+lock: $(READY) ## choose versions anew
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/pip install -q uv
+	$(VENV)-lock/bin/uv pip compile -q pyproject.toml --all-extras --generate-hashes --universal --no-emit-index-url --no-header -o requirements.lock
+	rm -rf $(VENV)-lock
+
+$(READY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Weighbridge needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	@echo "Setting up $(VENV) (once; most of it is download) ..."
+	@rm -f $(VENV)/ready-*
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+clean:
+	rm -rf $(VENV)

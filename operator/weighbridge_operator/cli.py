@@ -1,0 +1,150 @@
+"""The operator's commands: reads flags and the environment once, puts everything together, and passes it down.
+
+Environment: WEIGHBRIDGE_URL (status, explain), WEIGHBRIDGE_ENVOY (the binary), NO_COLOR, XDG_STATE_HOME.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import logging
+import os
+import sys
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from weighbridge_operator import check, client
+from weighbridge_operator.core.resolve import Scope, resolve
+from weighbridge_operator.demo import run_demo
+from weighbridge_operator.envoy_process import EnvoyNotFoundError
+from weighbridge_operator.settings import Output, Settings
+from weighbridge_operator.sources.addresses import look_up_now
+from weighbridge_operator.standalone import run_operator, run_up
+from weighbridge_operator.state import DesiredState, Ref
+from weighbridge_operator.xds.bootstrap import read_address
+
+URL = "http://127.0.0.1:8081"
+
+
+def main(command: str, argv: list[str]) -> int:
+    """Runs `up`, `demo`, `operator`, `check`, `status` or `explain`; 2 where it could not start."""
+    match command:
+        case "check":
+            return check.main(argv, _find)
+        case "status" | "explain":
+            return _ask(command, argv)
+        case "up" | "demo" | "operator":
+            return _serve(command, argv)
+        case _:
+            raise ValueError(command)
+
+
+def _find(desired: DesiredState) -> Sequence[tuple[Ref, str]]:
+    hosts = {node.spec.address.host for node in desired.nodes}
+    whole = DesiredState(desired.nodes, desired.policies, desired.secrets, desired.rejections, look_up_now(hosts))
+    return [(finding.ref, finding.message) for finding in resolve(whole, Scope()).findings if not finding.note]
+
+
+def _ask(command: str, argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog=f"weighbridge {command}")
+    parser.add_argument("--url", default=os.environ.get("WEIGHBRIDGE_URL", URL), help="the operator's admin interface")
+    parser.add_argument("--output", choices=("text", "json"), default="text")
+    if command == "explain":
+        parser.add_argument("node", nargs="?", help="default: every node")
+    options = parser.parse_args(argv)
+    paper = client.choose_paper(sys.stdout, colour="NO_COLOR" not in os.environ)
+    if command == "status":
+        return client.status(options.url, options.output, paper)
+    return client.explain(options.url, options.node, options.output, paper)
+
+
+def _serve(command: str, argv: Sequence[str]) -> int:
+    options = _parser(command).parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, handlers=[])
+    for name in ("weighbridge", "envoy"):
+        logging.getLogger(name).setLevel(options.log_level.upper())
+    try:
+        return _run(_start(command, _read_settings(command, options)))
+    except (EnvoyNotFoundError, OSError, ValueError) as error:
+        print(f"weighbridge {command}: {error}", file=sys.stderr)
+        return 2
+
+
+def _start(command: str, settings: Settings) -> Coroutine[Any, Any, int]:
+    match command:
+        case "up":
+            return run_up(settings)
+        case "demo":
+            return run_demo(settings)
+        case _:
+            return run_operator(settings)
+
+
+def _parser(command: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"weighbridge {command}")
+    add = parser.add_argument
+    if command != "demo":
+        add(
+            "-f",
+            "--file",
+            dest="paths",
+            metavar="PATH",
+            type=Path,
+            action="append",
+            required=True,
+            help="file or directory",
+        )
+        add("--namespace", default="default", help="serve the objects of this namespace (default: default)")
+        add("--state", type=Path, help="file that remembers the weights over a restart (default: by the paths)")
+        add("--no-debug-headers", action="store_true", help="answers do not tell which node and policy served them")
+    add("--host", default="127.0.0.1", help="address of the entrance (default: 127.0.0.1)")
+    add("--port", type=int, default=8080, help="port of the entrance (default: 8080)")
+    add(
+        "--admin",
+        default="127.0.0.1:8081",
+        metavar="HOST:PORT",
+        help="status, metrics and health (default: %(default)s)",
+    )
+    if command == "operator":
+        add("--xds", default="127.0.0.1:18000", metavar="HOST:PORT", help="where Envoys ask (default: %(default)s)")
+    else:
+        add("--concurrency", type=int, default=min(2, os.cpu_count() or 1), help="Envoy's worker threads")
+    add("--output", choices=get_args(Output), default="auto", help="a live table on a terminal, else lines of change")
+    add("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+    return parser
+
+
+def _read_settings(command: str, options: argparse.Namespace) -> Settings:
+    paths: Sequence[Path] = getattr(options, "paths", ())
+    missing = [str(path) for path in paths if not path.exists()]
+    if missing:
+        raise FileNotFoundError(f"there is no {', '.join(missing)}")
+    return Settings(
+        paths=paths,
+        entrance=(options.host, options.port),
+        admin=read_address(options.admin),
+        xds=read_address(options.xds) if command == "operator" else ("127.0.0.1", 0),
+        namespace=getattr(options, "namespace", "default"),
+        state=getattr(options, "state", None) or (_state_file(paths) if paths else None),
+        debug_headers=not getattr(options, "no_debug_headers", False),
+        concurrency=getattr(options, "concurrency", 1),
+        envoy=os.environ.get("WEIGHBRIDGE_ENVOY"),
+        output=options.output,
+        colour="NO_COLOR" not in os.environ,
+    )
+
+
+def _state_file(paths: Sequence[Path]) -> Path:
+    home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    digest = hashlib.sha256("\n".join(str(path.resolve()) for path in paths).encode()).hexdigest()[:16]
+    return home / "weighbridge" / f"{digest}.json"
+
+
+def _run(work: Coroutine[Any, Any, int]) -> int:
+    try:
+        import uvloop  # noqa: PLC0415  the loop of choice where it is installed
+    except ImportError:
+        return asyncio.run(work)
+    return uvloop.run(work)
