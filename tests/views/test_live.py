@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
-from rich.console import Console
 
 from support import reports
 from weighbridge_operator.latest import Latest
@@ -65,10 +64,9 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
     os.close(found.master)
 
 
-def start(terminal: Terminal, *, no_color: bool = False) -> tuple[Latest[Report], LiveView, asyncio.Task[None]]:
+def start(terminal: Terminal, *, colour: bool = True) -> tuple[Latest[Report], LiveView, asyncio.Task[None]]:
     cell: Latest[Report] = Latest()
-    console = Console(file=terminal.file, no_color=no_color, highlight=False)
-    view = LiveView(cell, ("End: Ctrl-C",), console=console)
+    view = LiveView(cell, ("End: Ctrl-C",), stream=terminal.file, colour=colour)
     return cell, view, asyncio.create_task(view.run())
 
 
@@ -107,7 +105,7 @@ async def test_it_never_wipes_the_screen_between_pictures(terminal: Terminal) ->
 
 
 async def test_without_colours_the_signs_stay(terminal: Terminal) -> None:
-    cell, _, task = start(terminal, no_color=True)
+    cell, _, task = start(terminal, colour=False)
     cell.set(reports.troubled())
     await terminal.until("✗ qwen-large")
     await end(task)

@@ -52,6 +52,6 @@ def title(found: Group) -> Line:
         return (Span("in no pool", "bold"),)
     equal = "weights equal, Envoy picks by its own counts" if pool.equal else "weights differ"
     guard = f" · others' load ignored for {words.seconds(pool.guard)}, it swung" if pool.guard else ""
-    pushes = f"{pool.pushes} change{'' if pool.pushes == 1 else 's'} of weights"
-    rest = f" · {pool.profile} · load {words.score(pool.load)} · {equal} · {pushes}{guard}"
+    pushes = f"{pool.pushes} change{'' if pool.pushes == 1 else 's'}"
+    rest = f" · {pool.profile} · load {words.score(pool.load)} · {equal}, {pushes}{guard}"
     return (Span(f"pool {clean(pool.name)}", "bold"), Span(rest, "dim"))

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TextIO
 
 from rich.console import Console, ConsoleDimensions, Group
 from rich.live import Live
@@ -52,11 +52,12 @@ class LiveView:
         reports: Latest[Report],
         hints: Sequence[str] = (),
         *,
-        console: Console | None = None,
+        stream: TextIO | None = None,
+        colour: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reports, self._hints, self._clock = reports, tuple(hints), clock
-        self._console = console or Console(highlight=False, markup=False, emoji=False)
+        self._console = Console(file=stream, no_color=not colour, highlight=False, markup=False, emoji=False)
         self._log: deque[str] = deque(maxlen=KEPT)
         self._seen, self._since = 0, clock()
 
