@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from weighbridge_operator.standalone import run_up
 
 MODEL = "qwen2.5-7b"
 SIZES = {"large": 4, "medium": 2, "small": 1}
+log = logging.getLogger("weighbridge.demo")
 RATE = 20.0  # requests a second: about half of what the three can do
 
 
@@ -77,10 +79,23 @@ async def _send_traffic(plane: ControlPlane) -> None:
     sender = await _start("--send", report.entrance, "--rate", str(RATE), "--model", MODEL)
     try:
         assert sender.stdout is not None
-        while await sender.stdout.readline():
-            continue
+        await _tell(sender.stdout)
     finally:
         await _stop(sender)
+
+
+async def _tell(lines: asyncio.StreamReader) -> None:
+    """Logs what became of the traffic: when something failed, and else twice a minute."""
+    failed, told = 0, 0
+    while line := await lines.readline():
+        told += 1
+        counts = {name: int(count) for name, count in json.loads(line)["traffic"].items()}
+        lost = sum(counts.get(name, 0) for name in ("lost", "refused", "late", "shed"))
+        cut = counts.get("cut", 0)
+        if lost + cut != failed or told % 30 == 5:
+            failed = lost + cut
+            answered = counts.get("ok", 0)
+            log.info("traffic: %d answered, %d failed, %d cut when their node died in mid-answer", answered, lost, cut)
 
 
 def _describe(name: str, port: int) -> dict[str, object]:

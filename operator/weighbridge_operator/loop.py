@@ -19,6 +19,7 @@ from dataclasses import replace
 
 from weighbridge_operator.core.resolve import Resolved, Scope, resolve
 from weighbridge_operator.core.tick import Weighed, changed_pools, weigh_pools
+from weighbridge_operator.keeping import keep_going
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.sources.addresses import Addresses, parse_literal
 from weighbridge_operator.sources.addresses import Resolved as Names
@@ -76,21 +77,17 @@ class Loop:
             clock=self._clock,
         )
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(Addresses(self._hosts, self.names).run())
+            tasks.create_task(keep_going("looking up names", Addresses(self._hosts, self.names).run))
             await self.loaded.wait_newer()
             await self._look_up()
             self._resolve()
-            tasks.create_task(asking.run())
+            tasks.create_task(keep_going("asking for load", asking.run))
             await self._first_round()
             self._replan()
             tasks.create_task(self._mark(self.loaded))
             tasks.create_task(self._mark(self.names))
-            tasks.create_task(self._follow_rounds())
-            while True:
-                await self._dirty.wait()
-                self._dirty.clear()
-                self._ask_names()
-                self._replan()
+            tasks.create_task(keep_going("weighing", self._follow_rounds))
+            tasks.create_task(keep_going("planning", self._follow_objects))
 
     def is_asked(self, node: str) -> bool:
         """Whether the node ("namespace/name") prints metrics somewhere."""
@@ -117,6 +114,13 @@ class Loop:
         while True:
             _, version = await cell.wait_newer(version)
             self._dirty.set()
+
+    async def _follow_objects(self) -> None:
+        while True:
+            await self._dirty.wait()
+            self._dirty.clear()
+            self._ask_names()
+            self._replan()
 
     async def _follow_rounds(self) -> None:
         version = self.rounds.version

@@ -12,6 +12,7 @@ import aiohttp
 
 from weighbridge_operator.admin import Admin
 from weighbridge_operator.core.resolve import Scope
+from weighbridge_operator.keeping import keep_going
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.loop import Loop
 from weighbridge_operator.memory_file import keep_memory, read_memory
@@ -76,9 +77,9 @@ class ControlPlane:
     async def run(self) -> None:
         """Works until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._read_files())
+            tasks.create_task(keep_going("reading files", self._read_files))
             tasks.create_task(self.loop.run())
-            tasks.create_task(self.reporter.run())
+            tasks.create_task(keep_going("reporting", self.reporter.run))
             if self._settings.state is not None:
                 tasks.create_task(keep_memory(self._settings.state, lambda: self.loop.weighed))
 

@@ -1,4 +1,4 @@
-"""What the control plane says of itself at one moment: the one value behind `status`, `explain`, the live table and JSON.
+"""What the control plane says of itself at one moment: the value behind `status`, `explain` and the live table.
 
 Frozen data that converts to JSON with `dataclasses.asdict`. What is not known is None, never 0.
 """

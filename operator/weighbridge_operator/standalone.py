@@ -9,8 +9,6 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from rich.console import Console
-
 from weighbridge_operator.envoy_process import EnvoyProcess, EnvoySettings, check_port_free
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.plane import ControlPlane
@@ -52,17 +50,13 @@ def _make_view(settings: Settings, reports: Latest[Report]) -> LiveView | PlainV
     """A live table on a terminal, else lines; what is logged goes through it, so that nothing tears the table."""
     view: LiveView | PlainView
     if settings.output == "auto" and sys.stdout.isatty():
-        view = LiveView(reports, settings.hints, console=_console(settings))
+        view = LiveView(reports, settings.hints, colour=settings.colour)
     else:
         view = PlainView(
             reports, settings.hints, stream=sys.stdout, output="json" if settings.output == "json" else "text"
         )
     logging.getLogger().addHandler(LineHandler(view.log))
     return view
-
-
-def _console(settings: Settings) -> Console:
-    return Console(highlight=False, markup=False, emoji=False, no_color=not settings.colour)
 
 
 async def run_until_signal(*work: Awaitable[None]) -> None:

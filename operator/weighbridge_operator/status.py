@@ -28,7 +28,7 @@ from weighbridge_operator.report import (
 from weighbridge_operator.sources.envoys import EnvoyRound, spell
 from weighbridge_operator.state import DesiredState, Ref
 from weighbridge_operator.xds.kinds import LABELS
-from weighbridge_operator.xds.names import name_cluster
+from weighbridge_operator.xds.names import name_authorities, name_cluster, name_credential
 
 PERIOD = 0.5  # seconds between reports
 WINDOW = 10.0  # seconds over which shares of requests are counted
@@ -140,7 +140,7 @@ class Reporter:
             kind="ModelNode",
             namespace=ref.namespace,
             name=ref.name,
-            conditions=judge_node(ref, evidence, [name_cluster(part.name) for _, part, _ in own], facts, asked),
+            conditions=judge_node(ref, evidence, _names(own), facts, asked),
             endpoints=tuple(
                 _endpoint(pool, e, verdicts.get(pool.name), self._loop.weighed, traffic, now) for pool, _, e in own
             ),
@@ -169,6 +169,18 @@ class Reporter:
             )
             for envoy in (states.envoys if states else ())
         )
+
+
+def _names(places: Iterable[_Place]) -> set[str]:
+    """What of xDS stands for these endpoints: a refusal of any of it concerns the node."""
+    names: set[str] = set()
+    for _, part, endpoint in places:
+        names.add(name_cluster(part.name))
+        if part.credential is not None:
+            names.add(name_credential(part.credential))
+        if endpoint.tls is not None and endpoint.tls.ca is not None:
+            names.add(name_authorities(endpoint.tls.ca))
+    return names
 
 
 def _find_places(gateway: ir.Gateway) -> Mapping[str, Sequence[_Place]]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -43,6 +46,9 @@ def resolve_node(node: ModelNode, desired: DesiredState, allow_loopback: bool) -
     problem = _missing_secret(node, desired)
     if problem is not None:
         return Finding(ref, RESOLVED_REFS, "SecretNotFound", problem)
+    problem = _broken_secret(node, desired)
+    if problem is not None:
+        return Finding(ref, RESOLVED_REFS, "SecretInvalid", problem)
     return Server(node, _endpoint(node, address), _health(node), _credential(node))
 
 
@@ -79,6 +85,32 @@ def _missing_secret(node: ModelNode, desired: DesiredState) -> str | None:
                 f"in namespace {namespace}"
             )
     return None
+
+
+def _broken_secret(node: ModelNode, desired: DesiredState) -> str | None:
+    """What Envoy would refuse, or what would break out of a header; values are never repeated."""
+    namespace, spec = node.metadata.namespace, node.spec
+    if spec.tls is not None and spec.tls.ca_secret_ref is not None:
+        name = spec.tls.ca_secret_ref.name
+        if not _is_pem(desired.secrets[namespace, name]["ca.crt"]):
+            return f"spec.tls.caSecretRef: entry ca.crt of Secret {name} holds no certificate in PEM form"
+    if spec.credentials is not None:
+        entry = spec.credentials.secret_ref
+        key = desired.secrets[namespace, entry.name][entry.key].strip()
+        if not key or any(byte < 33 or byte > 126 for byte in key):
+            return (
+                f"spec.credentials.secretRef: entry {entry.key} of Secret {entry.name} must be one line of printable "
+                "characters without blanks"
+            )
+    return None
+
+
+def _is_pem(text: bytes) -> bool:
+    blocks = re.findall(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----", text)
+    try:
+        return bool(blocks) and all(base64.b64decode(b"".join(block.split()), validate=True) for block in blocks)
+    except binascii.Error:
+        return False
 
 
 def _endpoint(node: ModelNode, address: str) -> ir.Endpoint:

@@ -1,0 +1,25 @@
+"""Keeps a piece of work going: a fault of ours in it is logged and the work starts anew; the rest never notices.
+
+The gateway serves by what it published last, so that a part that fails for a second costs freshness and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+PAUSE = 1.0  # seconds before the work starts anew
+log = logging.getLogger("weighbridge.keeping")
+
+
+async def keep_going(name: str, work: Callable[[], Awaitable[None]], pause: float = PAUSE) -> None:
+    """Runs `work` until it ends by itself or is cancelled, as often as it fails."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            log.exception("%s failed and starts anew in %g s", name, pause)
+            await asyncio.sleep(pause)
+        else:
+            return
