@@ -188,6 +188,13 @@ async def test_another_server_is_told_from_the_operator(body: bytes, capsys: pyt
     assert "no Weighbridge operator" in capsys.readouterr().err
 
 
+async def test_a_proxy_of_the_environment_is_not_asked(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    running.cell.set(reports.healthy())
+    assert (await call(status, running.url, "json"))[0] == 0
+
+
 async def test_a_silent_server_is_given_up(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("weighbridge_operator.client.TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -108,12 +108,14 @@ async def test_a_reader_that_went_away_stops_the_printing_and_nothing_else() -> 
     reading, writing = os.pipe()
     os.close(reading)
     cell: Latest[Report] = Latest()
-    with suppress(BrokenPipeError), open(writing, "w") as out:  # noqa: ASYNC230
-        task = asyncio.create_task(PlainView(cell, ("hint",), stream=out).run())
-        cell.set(reports.healthy())
-        done, _ = await asyncio.wait([task], timeout=0.6)
-        assert not done
-        await end(task)
+    out = open(writing, "w")  # noqa: ASYNC230, SIM115
+    task = asyncio.create_task(PlainView(cell, ("hint",), stream=out).run())
+    cell.set(reports.healthy())
+    done, _ = await asyncio.wait([task], timeout=0.6)
+    await end(task)
+    with suppress(BrokenPipeError):
+        out.close()
+    assert not done
 
 
 async def test_a_reader_that_reads_nothing_does_not_hold_up_the_loop() -> None:

@@ -93,6 +93,19 @@ async def test_it_draws_follows_and_restores_the_terminal(terminal: Terminal) ->
     assert "envoy: a line" in written[written.rindex(LEAVE) :].decode()
 
 
+async def test_a_new_size_does_not_wait_for_the_next_picture(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("REFRESH", "SLOWEST"):
+        monkeypatch.setattr(f"weighbridge_operator.views.live.{name}", 3600.0)
+    _, _, task = start(terminal)
+    await terminal.until("End: Ctrl-C")
+    drawn = len(terminal.read())
+    terminal.resize(100, 30)
+    await terminal.until("─" * 100, drawn)
+    await end(task)
+
+
 async def test_it_never_wipes_the_screen_between_pictures(terminal: Terminal) -> None:
     cell, _, task = start(terminal)
     cell.set(reports.healthy())
