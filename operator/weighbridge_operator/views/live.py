@@ -87,7 +87,7 @@ class LiveView:
                 self._console.print(Text(line), highlight=False)
 
     def _show(self, live: Live, stop: threading.Event) -> None:
-        size, drawn, pause = self._size(), -SLOWEST, REFRESH
+        size, drawn, pause = self._size(), self._clock(), REFRESH
         while not stop.wait(LOOK):
             now = self._clock()
             if now - drawn < pause and self._size() == size:
