@@ -114,7 +114,10 @@ async def test_models_are_renamed_for_each_node_also_on_a_retry() -> None:
             node(name, one.port, models=[{"name": "m", "servedAs": f"own-{name}"}]) for name, one in fleet.nodes.items()
         ]
         async with Stack(*objects) as stack:
-            body = '{ "seed": 12345678901234567890, "messages":[{"model":"x","role":"user","content":"hi"}], "model" : "m"}'
+            body = (
+                '{ "seed": 12345678901234567890, "messages":[{"model":"x","role":"user","content":"hi"}],'
+                ' "model" : "m"}'
+            )
             seen: Counter[str] = Counter()
             for _ in range(40):
                 status, answer = await post(stack, body)

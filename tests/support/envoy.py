@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import socket
 import tempfile
+from contextlib import suppress
 from importlib.metadata import distribution
 from pathlib import Path
 from types import TracebackType
@@ -23,10 +25,12 @@ def find_envoy() -> str:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on now, outside of the range that the system gives to others meanwhile."""
+    while True:
+        port = secrets.choice(range(12000, 32000))
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class RealEnvoy:

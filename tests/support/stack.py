@@ -20,6 +20,7 @@ from weighbridge_operator.loop import Loop
 from weighbridge_operator.sources.files import Loaded, watch
 from weighbridge_operator.status import Reporter
 from weighbridge_operator.xds.bootstrap import BootstrapSettings, bootstrap
+from weighbridge_operator.xds.kinds import LABELS
 from weighbridge_operator.xds.recall import recall_over
 from weighbridge_operator.xds.server import AdsServer
 from weighbridge_operator.xds.snapshot import Snapshot
@@ -115,18 +116,22 @@ class Stack:
             failed = next((t for t in self._tasks if t.done()), None)
             if failed is not None:
                 failed.result()
-            states = self.server.states.get()
-            if states and len(states.envoys) >= self._count and all(e.current for e in states.envoys):
-                return
+            states, snapshot = self.server.states.get(), self.loop.snapshots.get()
+            if states and snapshot and len(states.envoys) >= self._count:
+                kinds = [kind for envoy in states.envoys for kind in envoy.kinds]
+                versions = {LABELS[kind]: version for kind, version in snapshot.versions.items()}
+                if kinds and all(k.current and versions.get(LABELS.get(k.kind, k.kind)) == k.wanted for k in kinds):
+                    return
             await asyncio.sleep(0.02)
         raise AssertionError(f"not settled: {self.server.states.get()}\n{[e.log for e in self.envoys]}")
 
     async def apply(self, *objects: dict[str, Any], name: str = "objects.yaml") -> None:
         """Writes the objects and waits until the Envoys hold what they ask for."""
-        before = self.loop.loaded.version
+        before, resolved = self.loop.loaded.version, self.loop.resolved
         self.write(*objects, name=name)
         await self.loop.loaded.wait_newer(before)
-        await asyncio.sleep(0)
+        while self.loop.resolved is resolved:  # noqa: ASYNC110  what the loop keeps tells no event
+            await asyncio.sleep(0.005)
         await self.settle()
 
     async def __aexit__(

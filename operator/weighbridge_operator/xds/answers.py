@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 
 from weighbridge_operator.core import ir
-from weighbridge_operator.xds.build import Json
+from weighbridge_operator.xds.build import Json, extension
 
 MOST_NAMES = 50  # in one message
 MOST_MODELS = 10_000  # in one list
@@ -21,9 +21,18 @@ _FLAGS: tuple[tuple[tuple[str, ...], int | None, str, str], ...] = (
     (("UO",), 503, "The nodes for this request have all they can take. Try again soon.", "overloaded"),
     (("UT", "SI", "UMSDR", "DT"), 504, "The node did not answer in time.", "timeout"),
     (("UF", "UC", "UR", "LR", "URX", "UPE"), 503, "The node failed before it answered.", "node_failed"),
-    (("DPE", "IH"), None, "The request is not valid HTTP.", "invalid_http"),
+    (("DPE", "IH"), None, "The gateway does not accept this HTTP request.", "invalid_http"),
     (("NR",), 404, "There is nothing at this address.", "not_found"),
 )
+#: Envoy's refusals without a flag, by status; None is any other.
+_REFUSALS: tuple[tuple[int | None, str, str], ...] = (
+    (408, "The request took too long to arrive.", "request_timeout"),
+    (426, "Use HTTP/1.1 or HTTP/2.", "invalid_http"),
+    (431, "The headers are too large or too many.", "headers_too_large"),
+    (None, "The gateway does not accept this HTTP request.", "invalid_http"),
+)
+#: The entrance's own answers, which have their body already, are local replies too.
+_NOT_WORDED = 'response.code_details != "lua_response" && response.code_details != "direct_response"'
 
 
 def error(message: str, code: str, kind: str = "invalid_request_error", param: str | None = None) -> Json:
@@ -38,13 +47,21 @@ def local_replies() -> Json:
             "filter": {"response_flag_filter": {"flags": list(flags)}},
             **({"status_code": status} if status else {}),
             "body_format_override": {
-                "json_format": error(message, code, "api_error" if status else "invalid_request_error")
+                "json_format": error(message, code, "api_error" if (status or 0) >= 500 else "invalid_request_error")
             },
         }
         for flags, status, message, code in _FLAGS
     ]
     too_large = error("The body is larger than 16 MiB.", "request_too_large")
     mappers.insert(0, {"filter": _status(413), "body_format_override": {"json_format": too_large}})
+    not_worded = {
+        "extension_filter": extension(
+            "cel", "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter", {"expression": _NOT_WORDED}
+        )
+    }
+    for status, message, code in _REFUSALS:
+        wanted = {"and_filter": {"filters": [_status(status), not_worded]}} if status else not_worded
+        mappers.append({"filter": wanted, "body_format_override": {"json_format": error(message, code)}})
     return {"mappers": mappers}
 
 

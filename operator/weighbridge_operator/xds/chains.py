@@ -18,10 +18,14 @@ PLAIN_BASE = "/v1"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Clusters with their weights, and whether requests are adapted to the node there."""
+    """Clusters with their weights, and whether requests are adapted to the node there.
+
+    `patience`: how many tries go to the preferred cluster before one goes to the next; None where there is no next.
+    """
 
     clusters: tuple[tuple[str, int], ...]
     adapts: bool
+    patience: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +42,19 @@ class Plan:
         """Where requests for `asked` go."""
         needs = _needs_adapting(self.pools, destinations, asked)
         named = []
+        patience: int | None = None
         for members, weight in _orders(self.pools, destinations):
             name = members[0] if len(members) == 1 else name_chain(members, needs)
             needs = needs or name in self.adapting
             named.append((name, weight))
-        return Target(tuple(named), needs)
+            if len(members) > 1:
+                patience = min(patience or 2, 2, len(self.parts[members[0]].endpoints) or 1)
+        return Target(tuple(named), needs, patience)
+
+    def credentials(self, members: Iterable[str]) -> tuple[tuple[str, str, str], ...]:
+        """What the nodes of these clusters are sent to let requests in, sorted."""
+        found = {self.parts[member].credential for member in members}
+        return tuple(sorted(credential for credential in found if credential is not None))
 
 
 def plan_clusters(gateway: ir.Gateway) -> Plan:

@@ -15,6 +15,7 @@ from weighbridge_operator.core import ir
 from weighbridge_operator.xds.build import Json, extension, message, packed, seconds
 from weighbridge_operator.xds.names import (
     BASE_HEADER,
+    CREDENTIAL_HEADER,
     METADATA,
     SERVED_HEADER,
     name_authorities,
@@ -23,6 +24,7 @@ from weighbridge_operator.xds.names import (
     name_tls,
 )
 
+Credential = tuple[str, str, str]  # namespace, secret, entry
 UNLIMITED = 2**32 - 1
 CHOICES = 5  # docs/architecture.md: more gain little, a full scan is a trap
 CONNECT_TIMEOUT = 2.0  # seconds
@@ -47,7 +49,7 @@ def translate_part(part: ir.Part, adapts: bool, budget: float) -> Message:
         "circuit_breakers": _breakers(budget),
         "track_cluster_stats": {"per_endpoint_stats": True},
         "ignore_health_on_host_removal": True,
-        "typed_extension_protocol_options": {_OPTIONS: _http(adapts, part.credential)},
+        "typed_extension_protocol_options": {_OPTIONS: _http(_filters(adapts, part.credential))},
     }
     if part.health is not None:
         fields["health_checks"] = [_check(part.health)]
@@ -57,8 +59,13 @@ def translate_part(part: ir.Part, adapts: bool, budget: float) -> Message:
     return message(Cluster, fields)
 
 
-def translate_chain(name: str, clusters: tuple[str, ...], adapts: bool, budget: float) -> Message:
-    """A cluster that takes the first of `clusters` with a healthy node. Counts and ejection stay with the members."""
+def translate_chain(
+    name: str, clusters: tuple[str, ...], adapts: bool, budget: float, credentials: tuple[Credential, ...]
+) -> Message:
+    """A cluster that takes the first of `clusters` with a healthy node. Counts and ejection stay with the members.
+
+    The members' filters do not run here, so that `credentials` are all that any member needs.
+    """
     members = packed("envoy.extensions.clusters.aggregate.v3.ClusterConfig", {"clusters": list(clusters)})
     return message(
         Cluster,
@@ -68,7 +75,7 @@ def translate_chain(name: str, clusters: tuple[str, ...], adapts: bool, budget: 
             "lb_policy": "CLUSTER_PROVIDED",
             "cluster_type": {"name": "envoy.clusters.aggregate", "typed_config": members},
             "circuit_breakers": _breakers(budget),
-            "typed_extension_protocol_options": {_OPTIONS: _http(adapts, None)},
+            "typed_extension_protocol_options": {_OPTIONS: _http(_chain_filters(adapts, credentials))},
         },
     )
 
@@ -124,12 +131,7 @@ def _check(health: ir.HealthCheck) -> Json:
     }
 
 
-def _http(adapts: bool, credential: tuple[str, str, str] | None) -> Json:
-    filters: list[Json] = []
-    if adapts:
-        filters += [_tell_node(), _adapt()]
-    if credential is not None:
-        filters.append(_inject(credential))
+def _http(filters: list[Json]) -> Json:
     options: Json = {
         "explicit_http_config": {"http_protocol_options": {}},
         "common_http_protocol_options": {"idle_timeout": seconds(KEEP_IDLE)},
@@ -140,14 +142,42 @@ def _http(adapts: bool, credential: tuple[str, str, str] | None) -> Json:
     return packed(_OPTIONS, options)
 
 
-def _tell_node() -> Json:
-    def told(header: str, key: str) -> Json:
-        value = f"%UPSTREAM_METADATA({METADATA}:{key})%"
-        return {"append": {"append_action": "OVERWRITE_IF_EXISTS_OR_ADD", "header": {"key": header, "value": value}}}
+def _filters(adapts: bool, credential: Credential | None) -> list[Json]:
+    filters = [_mutate(*_TELL_NODE), _adapt()] if adapts else []
+    return filters if credential is None else [*filters, _inject(credential)]
 
-    mutations = {"request_mutations": [told(SERVED_HEADER, "served"), told(BASE_HEADER, "base")]}
+
+def _chain_filters(adapts: bool, credentials: tuple[Credential, ...]) -> list[Json]:
+    if not credentials:
+        return _filters(adapts, None)
+    # All tries share one set of headers: the key that one node was sent must not stay for the next.
+    filters = [_mutate({"remove": "authorization"}, _tell(CREDENTIAL_HEADER, "credential"))]
+    filters += _filters(adapts, None)
+    filters += [_only_for(credential, _inject(credential)) for credential in credentials]
+    return [*filters, _mutate({"remove": CREDENTIAL_HEADER})]
+
+
+def _only_for(credential: Credential, inject: Json) -> Json:
+    read = packed("envoy.type.matcher.v3.HttpRequestHeaderMatchInput", {"header_name": CREDENTIAL_HEADER})
+    named = {"input": {"name": "header", "typed_config": read}, "value_match": {"exact": name_credential(credential)}}
+    skip = extension("skip", "envoy.extensions.filters.common.matcher.action.v3.SkipFilter")
+    others = {"predicate": {"not_matcher": {"single_predicate": named}}, "on_match": {"action": skip}}
+    kind = "envoy.extensions.common.matching.v3.ExtensionWithMatcher"
+    fields = {"extension_config": inject, "xds_matcher": {"matcher_list": {"matchers": [others]}}}
+    return extension("envoy.filters.http.match_delegate", kind, fields)
+
+
+def _tell(header: str, key: str) -> Json:
+    value = f"%UPSTREAM_METADATA({METADATA}:{key})%"
+    return {"append": {"append_action": "OVERWRITE_IF_EXISTS_OR_ADD", "header": {"key": header, "value": value}}}
+
+
+_TELL_NODE = (_tell(SERVED_HEADER, "served"), _tell(BASE_HEADER, "base"))
+
+
+def _mutate(*mutations: Json) -> Json:
     kind = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
-    return extension("envoy.filters.http.header_mutation", kind, {"mutations": mutations})
+    return extension("envoy.filters.http.header_mutation", kind, {"mutations": {"request_mutations": list(mutations)}})
 
 
 def _adapt() -> Json:
@@ -157,7 +187,7 @@ def _adapt() -> Json:
     )
 
 
-def _inject(credential: tuple[str, str, str]) -> Json:
+def _inject(credential: Credential) -> Json:
     generic = packed(
         "envoy.extensions.http.injected_credentials.generic.v3.Generic",
         {"credential": {"name": name_credential(credential), "sds_config": ADS}, "header": "Authorization"},

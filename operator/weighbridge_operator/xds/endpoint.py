@@ -8,7 +8,7 @@ from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 from google.protobuf.message import Message
 
 from weighbridge_operator.core import ir
-from weighbridge_operator.xds.names import METADATA, name_cluster, name_tls
+from weighbridge_operator.xds.names import METADATA, name_cluster, name_credential, name_tls
 
 DEFAULT_WEIGHT = 1024
 #: A chain moves on to its next pool only when no node of this one is left: any healthy share counts as all of it.
@@ -36,6 +36,8 @@ def assign(part: ir.Part, weights: Mapping[str, int]) -> Message:
         told["tier"].string_value = endpoint.tier
         told["served"].string_value = list_served(endpoint)
         told["base"].string_value = base_of(endpoint)
+        if part.credential is not None:
+            told["credential"].string_value = name_credential(part.credential)
         if endpoint.tls is not None:
             matched = added.metadata.filter_metadata["envoy.transport_socket_match"].fields
             matched["tls"].string_value = name_tls(endpoint.tls)

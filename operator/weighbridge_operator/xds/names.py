@@ -19,10 +19,11 @@ METADATA = "weighbridge"
 ROUTE_HEADER = "x-weighbridge-route"  # "type mode model first last", written by the entrance
 SERVED_HEADER = "x-weighbridge-served"  # how the chosen node names its models
 BASE_HEADER = "x-weighbridge-base"  # the chosen node's base path
+CREDENTIAL_HEADER = "x-weighbridge-credential"  # the name of the chosen node's credential
 NODE_HEADER = "x-weighbridge-node"
 POLICY_HEADER = "x-weighbridge-policy"
 #: What a client may never send: listed so that Envoy strips it before any filter.
-OWN_HEADERS = (ROUTE_HEADER, SERVED_HEADER, BASE_HEADER, NODE_HEADER, POLICY_HEADER)
+OWN_HEADERS = (ROUTE_HEADER, SERVED_HEADER, BASE_HEADER, CREDENTIAL_HEADER, NODE_HEADER, POLICY_HEADER)
 
 
 def name_cluster(part: str) -> str:

@@ -21,7 +21,6 @@ from weighbridge_operator.core import ir
 from weighbridge_operator.xds import answers
 from weighbridge_operator.xds.build import Json, extension, message, packed, seconds
 from weighbridge_operator.xds.chains import Plan, Target
-from weighbridge_operator.xds.cluster import EJECTED_AFTER
 from weighbridge_operator.xds.names import (
     METADATA,
     NODE_HEADER,
@@ -36,10 +35,16 @@ _MILLION = 1_000_000
 #: Callers' keys and whereabouts are no business of a node's.
 _KEPT_FROM_NODES = (
     "authorization",
+    "proxy-authorization",
     "x-api-key",
     "api-key",
     "cookie",
+    "openai-organization",
+    "openai-project",
+    "forwarded",
+    "x-real-ip",
     "x-forwarded-for",
+    "x-forwarded-host",
     "x-forwarded-proto",
     "x-envoy-external-address",
 )
@@ -102,7 +107,7 @@ def _route(
     if share is not None:
         fraction = {"numerator": round(share / 100 * _MILLION), "denominator": "MILLION"}
         match["runtime_fraction"] = {"default_value": fraction}
-    route: Json = {"match": match, "route": _action(rule, target, mode, len(branch.destinations) - 1)}
+    route: Json = {"match": match, "route": _action(rule, target, mode)}
     told = {} if rule.default is None else {"default": rule.default}
     if target.adapts:
         told["models"] = " ".join(dict.fromkeys(destination.key for destination in branch.destinations))
@@ -117,8 +122,8 @@ def _route(
     return route
 
 
-def _action(rule: ir.Rule, target: Target, mode: str, behind: int) -> Json:
-    action: Json = {"auto_host_rewrite": True, "retry_policy": _retry(rule, mode, behind)}
+def _action(rule: ir.Rule, target: Target, mode: str) -> Json:
+    action: Json = {"auto_host_rewrite": True, "retry_policy": _retry(rule, mode, target.patience)}
     if len(target.clusters) == 1:
         action["cluster"] = target.clusters[0][0]
     else:
@@ -136,27 +141,28 @@ def _action(rule: ir.Rule, target: Target, mode: str, behind: int) -> Json:
     return action
 
 
-def _retry(rule: ir.Rule, mode: str, behind: int) -> Json:
+def _retry(rule: ir.Rule, mode: str, patience: int | None) -> Json:
     # 500 is left out: a prompt can provoke it on every node in turn. With unequal weights the schedule offers the
     # failed node again and again, hence the many attempts.
     previous = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
     policy: Json = {
         "retry_on": "connect-failure,refused-stream,reset,retriable-status-codes",
         "retriable_status_codes": [429, 502, 503, 504],
-        "num_retries": _count_retries(rule.retry.attempts, behind),
+        "num_retries": rule.retry.attempts,
         "retry_host_predicate": [extension("envoy.retry_host_predicates.previous_hosts", previous)],
         "host_selection_retry_max_attempts": 1000,
         "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
     }
     if mode == "stream":
         policy["per_try_timeout"] = seconds(rule.timeouts.first_token)
+    if patience is not None:
+        # A chain's clusters are priorities to Envoy. Without this a request would try a pool's last node until that
+        # is ejected.
+        kind = "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
+        policy["retry_priority"] = extension(
+            "envoy.retry_priorities.previous_priorities", kind, {"update_frequency": patience}
+        )
     return policy
-
-
-def _count_retries(attempts: int, behind: int) -> int:
-    # A pool of one node is left for the one behind it when its node is ejected, which takes three failures: a request
-    # that makes them itself needs one more try.
-    return max(attempts + behind, EJECTED_AFTER) if attempts and behind else attempts
 
 
 def _set(name: str, value: str) -> Json:

@@ -43,7 +43,7 @@ def translate(
         translate_part(part, name in plan.adapting, plan.budgets.get(name, 0.0)) for name, part in plan.parts.items()
     ]
     clusters += [
-        translate_chain(name, members, name in plan.adapting, plan.budgets[name])
+        translate_chain(name, members, name in plan.adapting, plan.budgets[name], plan.credentials(members))
         for name, members in plan.chains.items()
     ]
     return snapshot.build(
