@@ -17,7 +17,8 @@ LOOPBACK = "127.0.0.1"
 CONNECTIONS = 50_000  # of callers at once; one more is refused
 KEEPALIVE = ("2s", "1s")  # between pings, and for the answer to one: a frozen operator is noticed in 3 s
 RECONNECT = ("0.2s", "1s")  # first and longest pause
-#: All of the admin interface that others may see: it can also end the process and show its configuration.
+#: All of the admin interface that others may see: it can also end the process. The configuration (secrets come
+#: redacted) is what an operator asks back after its own restart.
 SHOWN = ("/stats", "/stats/prometheus", "/ready")
 
 _HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -126,9 +127,11 @@ def _admin(port: int) -> Json:
 
 def _cluster(name: str, host: str, port: int) -> Json:
     endpoint = {"endpoint": {"address": _socket(host, port)}}
+    # By default only IPv6 addresses are tried where a name has both kinds, and many a server listens on one alone.
+    kind = {"type": "STATIC"} if is_literal(host) else {"type": "STRICT_DNS", "dns_lookup_family": "ALL"}
     return {
         "name": name,
-        "type": "STATIC" if is_literal(host) else "STRICT_DNS",
+        **kind,
         "connect_timeout": "1s",
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
     }

@@ -1,0 +1,188 @@
+"""What an Envoy is started with: accepted by Envoy, understood by the operator, and closed where it should be."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+
+import aiohttp
+import pytest
+import yaml
+from envoy.config.core.v3.base_pb2 import Node
+from google.protobuf.json_format import ParseDict
+
+from support.envoy import RealEnvoy, find_envoy, free_port
+from support.gateway import make_assignment, make_cluster, make_listener, make_routes
+from weighbridge_operator.bootstrap_command import main
+from weighbridge_operator.latest import Latest
+from weighbridge_operator.xds.bootstrap import BootstrapSettings, bootstrap, print_address, read_address
+from weighbridge_operator.xds.server import AdsServer
+from weighbridge_operator.xds.session import read_node
+from weighbridge_operator.xds.snapshot import build
+from weighbridge_operator.xds.warmth import ask_over
+
+Start = Callable[..., Awaitable[RealEnvoy]]
+
+
+def make(operator: str = "127.0.0.1:18000", stats: str | None = None) -> BootstrapSettings:
+    return BootstrapSettings(operator, "weighbridge", "a", 9901, stats)
+
+
+@pytest.mark.envoy
+@pytest.mark.parametrize(
+    "settings",
+    [make(), make("operator.weighbridge.svc:18000"), make("[::1]:18000"), make(stats="10.0.0.7:9902")],
+    ids=["ipv4", "name", "ipv6", "stats"],
+)
+def test_envoy_accepts_it_without_a_warning(settings: BootstrapSettings) -> None:
+    command = [find_envoy(), "--mode", "validate", "--disable-hot-restart", "--log-level", "warning"]
+    done = subprocess.run(
+        [*command, "--config-yaml", json.dumps(bootstrap(settings))],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "[warning]" not in done.stderr
+
+
+def test_the_operator_reads_who_it_is_and_where_its_statistics_are() -> None:
+    for settings, told in ((make(), "http://127.0.0.1:9901"), (make(stats="[fd00::7]:9902"), "http://[fd00::7]:9902")):
+        node = read_node(ParseDict(bootstrap(settings)["node"], Node()))
+        assert (node.id, node.cluster, node.stats) == ("a", "weighbridge", told)
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:80", "a.example:1", "[fe80::1]:65535"])
+def test_an_address_is_printed_as_it_was_read(text: str) -> None:
+    assert print_address(*read_address(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "a:", ":1", "a:0", "a:65536", "a:x", "a:²", "::1:80", "[a]:1", "http://a:1", "a b:1", "u@a:1"]
+)
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not an address"):
+        read_address(text)
+
+
+@pytest.mark.envoy
+async def test_an_envoy_is_not_ready_before_it_has_its_configuration(start_envoy: Start) -> None:
+    async with aiohttp.ClientSession() as http:
+        snapshots: Latest = Latest()
+        server = AdsServer("weighbridge", snapshots, warmth=ask_over(http))
+        port, admin = await server.start("127.0.0.1:0"), free_port()
+        try:
+            envoy = await start_envoy(
+                bootstrap(BootstrapSettings(f"localhost:{port}", "weighbridge", "a", admin)), admin_port=admin
+            )
+            async with asyncio.timeout(20):
+                states, version = await server.states.wait_newer()
+                while not states.envoys:
+                    states, version = await server.states.wait_newer(version)
+            async with http.get(f"{envoy.admin_url}/ready") as answer:
+                assert (answer.status, (await answer.text()).strip()) == (503, "PRE_INITIALIZING")
+            snapshots.set(
+                build(
+                    clusters=[make_cluster("c")],
+                    endpoints=[make_assignment("c", [9])],
+                    listeners=[make_listener("front", "r")],
+                    routes=[make_routes("r", "c")],
+                )
+            )
+            await envoy.listener_port("front")
+            assert (await envoy.admin("/ready")).strip() == "LIVE"
+        finally:
+            await server.stop(0.1)
+
+
+@pytest.mark.envoy
+async def test_the_statistics_address_shows_statistics_and_nothing_else(start_envoy: Start) -> None:
+    admin, stats = free_port(), free_port()
+    config = bootstrap(BootstrapSettings("127.0.0.1:9", "weighbridge", "a", admin, f"127.0.0.1:{stats}"))
+    # Nobody gives this Envoy its listeners; the static ones start only then.
+    del config["dynamic_resources"]
+    await start_envoy(config, admin_port=admin)
+    base = f"http://127.0.0.1:{stats}"
+    async with aiohttp.ClientSession() as http:
+        for path in ("/stats?filter=^server.live$", "/stats/prometheus", "/ready"):
+            async with http.get(base + path) as answer:
+                assert answer.status == 200, path
+        for path in ("/", "/clusters", "/stats/recentlookups", "/quitquitquit", "/statsx", "/ready/../clusters"):
+            async with http.get(base + path) as answer:
+                assert answer.status == 404, path
+        for path in ("/quitquitquit", "/stats", "/logging?level=trace"):
+            async with http.post(base + path) as answer:
+                assert answer.status == 404, path
+
+
+@pytest.mark.envoy
+async def test_statistics_are_read_when_callers_have_taken_every_connection(start_envoy: Start) -> None:
+    admin, stats, front = free_port(), free_port(), free_port()
+    told = f"127.0.0.1:{stats}"
+    config = bootstrap(BootstrapSettings("127.0.0.1:9", "weighbridge", "a", admin, told, connections=1))
+    del config["dynamic_resources"]
+    # The same listener once more, without the exemption: it stands for the entrance.
+    shown = config["static_resources"]["listeners"][0]
+    entrance = json.loads(json.dumps(shown)) | {"name": "front", "ignore_global_conn_limit": False}
+    entrance["address"]["socket_address"]["port_value"] = front
+    config["static_resources"]["listeners"].append(entrance)
+    await start_envoy(config, admin_port=admin)
+    async with aiohttp.ClientSession() as caller, aiohttp.ClientSession() as second, aiohttp.ClientSession() as http:
+        async with caller.get(f"http://127.0.0.1:{front}/ready") as answer:
+            assert answer.status == 200
+        with pytest.raises(aiohttp.ClientError):
+            await second.get(f"http://127.0.0.1:{front}/ready")
+        async with http.get(f"http://{told}/ready") as answer:
+            assert answer.status == 200
+
+
+def test_the_command_prints_json_and_yaml_of_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--operator", "op:18000", "--id", "edge", "--stats", "10.0.0.7:9902"]
+    assert main(arguments) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert main([*arguments, "--output", "yaml"]) == 0
+    text = capsys.readouterr().out
+    assert yaml.safe_load(text) == printed
+    assert "&id" not in text
+    assert printed == bootstrap(BootstrapSettings("op:18000", "weighbridge", "edge", 9901, "10.0.0.7:9902"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], "--operator"),
+        (["--operator", "op"], "'op' is not an address"),
+        (["--operator", "op:1", "--admin-port", "0"], "admin port"),
+        (["--operator", "op:1", "--admin-port", "x"], "--admin-port"),
+        (["--operator", "op:1", "--stats", "0.0.0.0:1"], "reaches this Envoy"),
+        (["--operator", "op:1", "--stats", "name:1"], "IP address"),
+        (["--operator", "op:1", "--connections", "0"], "connections"),
+        (["--operator", "op:1", "--output", "xml"], "--output"),
+    ],
+)
+def test_a_bad_argument_is_one_line_and_exit_code_2(
+    arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code = main(arguments)
+    except SystemExit as left:
+        code = left.code  # type: ignore[assignment]
+    error = capsys.readouterr().err
+    assert code == 2
+    assert error.count("\n") == 1
+    assert named in error
+
+
+def test_printing_it_needs_no_grpc() -> None:
+    program = (
+        "import sys; sys.modules['grpc'] = None; sys.modules['envoy'] = None\n"
+        "from weighbridge_operator.bootstrap_command import main\n"
+        "main(['--operator', 'op:1'])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=20)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["node"]["cluster"] == "weighbridge"
