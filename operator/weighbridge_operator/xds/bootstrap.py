@@ -19,7 +19,7 @@ KEEPALIVE = ("2s", "1s")  # between pings, and for the answer to one: a frozen o
 RECONNECT = ("0.2s", "1s")  # first and longest pause
 #: All of the admin interface that others may see: it can also end the process. The configuration (secrets come
 #: redacted) is what an operator asks back after its own restart.
-SHOWN = ("/stats", "/stats/prometheus", "/ready")
+SHOWN = ("/stats", "/stats/prometheus", "/ready", "/config_dump")
 
 _HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
