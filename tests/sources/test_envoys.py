@@ -241,7 +241,8 @@ envoy_cluster_endpoint_rq_active{envoy_cluster_name="a",envoy_endpoint_address="
 
 
 def test_a_draining_envoys_requests_still_count() -> None:
-    assert read_statistics(WHOLE, 5.0) == EnvoyState(5.0, {("a", "10.0.0.1:80"): 3}, {}, {}, warming_clusters=2, live=False)
+    active = {("a", "10.0.0.1:80"): 3}
+    assert read_statistics(WHOLE, 5.0) == EnvoyState(5.0, active, {}, {}, warming_clusters=2, live=False)
 
 
 @pytest.mark.parametrize(

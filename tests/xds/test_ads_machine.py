@@ -79,7 +79,7 @@ class Stream(RuleBasedStateMachine):
     def check_routes(self, before: dict[str, set[str]]) -> None:
         """No response may take a cluster from under a route, or bring a route before its cluster."""
         for name, missing in dangling(self.envoy).items():
-            # What led to a refused cluster before may lead to its successor's unfinished parts now: no worse than it was.
+            # What led to a refused cluster may lead to its successor's unfinished parts now: no worse than before.
             unexcused = set() if before.get(name) else missing
             unexcused -= {cluster for kind, cluster, _ in self.envoy.refused if kind == CLUSTER}
             assert not unexcused, f"route {name} leads to {unexcused}, which cannot serve"

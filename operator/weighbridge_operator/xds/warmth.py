@@ -26,8 +26,8 @@ def ask_over(http: aiohttp.ClientSession) -> Warmth:
                 gauge = GAUGE.search(await answer.content.read(SIZE_LIMIT))
                 return gauge is not None and int(gauge[1]) == 0
         except aiohttp.ClientConnectorError as error:
-            # A starting Envoy opens its listeners, that of its statistics too, only when its clusters are warm: nobody can
-            # come in yet, and to wait for it would be to wait for ourselves.
+            # A starting Envoy opens its listeners, that of its statistics too, only when its clusters are warm: nobody
+            # can come in yet, and to wait for it would be to wait for ourselves.
             return isinstance(error.os_error, ConnectionRefusedError)
         except (TimeoutError, aiohttp.ClientError):
             return False

@@ -1,0 +1,104 @@
+"""What a restart goes on from, and work that is kept going."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from weighbridge_operator.core import ir
+from weighbridge_operator.core.tick import Weighed, weigh_pools
+from weighbridge_operator.keeping import keep_going
+from weighbridge_operator.memory_file import keep_memory, read_memory, write_memory
+from weighbridge_operator.state import LoadRound, LoadSample
+
+
+def endpoint(name: str) -> ir.Endpoint:
+    return ir.Endpoint(
+        node=f"default/{name}",
+        engine="vllm",
+        address="10.0.0.1",
+        port=8000,
+        hostname=None,
+        base_path="/v1",
+        served=(ir.Served("m", None, "m"),),
+        tls=None,
+        tier="standard",
+        capacity=1.0,
+        concurrency=None,
+    )
+
+
+NODES = ("default/a", "default/b", "default/c")
+POOL = ir.Pool(
+    "p",
+    (ir.Part("p", tuple(endpoint(name) for name in "abc"), None, None),),
+    ir.Balance("llm", (("kv", 40.0), ("queue", 40.0), ("running", 20.0)), 10.0),
+)
+GATEWAY = ir.Gateway((POOL,))
+
+
+def flood(weighed: Weighed, begin: float) -> Weighed:
+    """Half a minute in which node a holds forty requests of others."""
+    for step in range(15):
+        now = begin + 2.0 * step
+        samples = {
+            node: LoadSample(node, now, waiting=0.0, running=50.0 if node == NODES[0] else 10.0, generated_tokens=now)
+            for node in NODES
+        }
+        load = LoadRound(now, samples, {("p", node): 10 for node in NODES})
+        weighed = weigh_pools(GATEWAY, weighed, load, now)
+    return weighed
+
+
+def test_a_restart_goes_on_from_the_last_weights(tmp_path: Path) -> None:
+    weighed = flood(Weighed(), 100.0)
+    weights = weighed.verdicts["p"].weights
+    assert weights[NODES[0]] < weights[NODES[1]]
+    path = tmp_path / "state" / "weights.json"
+    write_memory(path, weighed)
+    again = read_memory(path, 7.0)
+    first = weigh_pools(GATEWAY, again, None, 7.5)
+    assert dict(first.verdicts["p"].weights) == dict(weights)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"written": "x"}', '{"written": 0, "pools": {"p": 1}}', "\x00"])
+def test_a_broken_file_is_as_good_as_none(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "weights.json"
+    path.write_text(text)
+    assert read_memory(path, 1.0) == Weighed()
+
+
+def test_weights_of_yesterday_say_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "weights.json"
+    write_memory(path, flood(Weighed(), 100.0))
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps(data | {"written": data["written"] - 86400}))
+    assert read_memory(path, 1.0) == Weighed()
+
+
+async def test_the_last_weights_are_written_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "weights.json"
+    weighed = flood(Weighed(), 100.0)
+    keeping = asyncio.create_task(keep_memory(path, lambda: weighed))
+    await asyncio.sleep(0)
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+    assert read_memory(path, 1.0).memories.keys() == {"p"}
+
+
+async def test_work_that_fails_starts_anew_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    runs = []
+
+    async def work() -> None:
+        runs.append(1)
+        if len(runs) < 3:
+            raise RuntimeError("broken")
+
+    with caplog.at_level(logging.ERROR):
+        await keep_going("counting", work, pause=0.0)
+    assert len(runs) == 3
+    assert "counting failed" in caplog.text
