@@ -5,6 +5,9 @@ from __future__ import annotations
 from weighbridge_operator.core.verdict import NodeFacts, Verdict
 
 
+OLD = 5.0  # seconds; younger numbers are as they should be
+
+
 def explain(verdict: Verdict, node: str, now: float) -> str:
     """One sentence: why the node has its weight."""
     facts = verdict.facts[node]
@@ -45,14 +48,14 @@ def _clauses(verdict: Verdict, facts: NodeFacts, now: float) -> list[str]:
 def _room(facts: NodeFacts) -> str:
     match facts.room_source:
         case "given":
-            return f"room {number(facts.capacity)} of the median (capacity {number(facts.room_raw or 0)} given)"
+            return f"room {number(facts.capacity)} times the median's (capacity {number(facts.room_raw or 0)} given)"
         case "published":
-            return f"room {number(facts.capacity)} of the median ({number(facts.room_raw or 0)} KV tokens published)"
+            return f"room {number(facts.capacity)} times the median's ({number(facts.room_raw or 0)} KV tokens published)"
         case "not short":
             known = f"{number(facts.room_raw)} KV tokens published" if facts.room_raw else "KV tokens not known yet"
             return f"room as all ({known}, and KV is not short)"
         case "smallest known":
-            return f"room {number(facts.capacity)} of the median (not known yet, the pool's smallest is assumed)"
+            return f"room {number(facts.capacity)} times the median's (not known yet, the pool's smallest is assumed)"
         case "default":
             return "room as all" if facts.trimmed == 1 else f"room {number(facts.capacity)} of all"
 
@@ -76,7 +79,7 @@ def _others(verdict: Verdict, facts: NodeFacts) -> str:
 def _speed(verdict: Verdict, facts: NodeFacts) -> str:
     if verdict.equal or facts.s == 1:
         return ""
-    return f"speed {number(facts.s)} of the median"
+    return f"speed {number(facts.s)} times the median's"
 
 
 def _news(facts: NodeFacts) -> str:
@@ -88,7 +91,7 @@ def _news(facts: NodeFacts) -> str:
         case "none":
             pass
     if facts.fresh:
-        return f"numbers {number(facts.age or 0)} s old"
+        return f"numbers {number(facts.age)} s old" if facts.age and facts.age >= OLD else ""
     why = f" ({facts.error})" if facts.error else ""
     if facts.age is None:
         return f"it never sent numbers{why}, so only its room counts"
