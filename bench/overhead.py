@@ -1,0 +1,213 @@
+"""What the gateway costs: plain chat routes through the whole generated configuration beside a bare route of the same Envoy.
+
+`make bench` runs it. One worker each; the upstream is one more Envoy that answers at once; wrk asks. Rounds are
+interleaved, so that a noisy machine is noisy to all, and every figure is the median over rounds of the ratio (or the
+difference) to the bare route of the same round. Where there are two CPUs or more the Envoy under test has one of its own.
+Promise S1 (README, "Measured"): without key and limit 0.78 of bare Envoy's throughput, 0.60 with the model renamed for
+the node, and at most 0.2 ms more at p50.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from support.envoy import RealEnvoy
+from support.stack import Stack, node
+from wrk import Run, pin, require_wrk, run_wrk, write_script
+
+MODEL, RENAMED = "qwen2.5-7b-instruct", "llama3.1-8b"
+BUSY = 32  # connections where throughput is measured; latency is measured with one
+PLAIN_FLOOR, RENAMED_FLOOR, ADDED = 0.78, 0.60, 200.0  # of throughput, and microseconds at p50
+_MANAGER = "envoy.filters.network.http_connection_manager"
+_TYPES = "type.googleapis.com/envoy.extensions.filters"
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One thing to measure. `floor` is the promised part of bare throughput, None where nothing is promised."""
+
+    name: str
+    url: str
+    script: Path
+    server: int
+    floor: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One variant in one round: under load, and with one request at a time."""
+
+    busy: Run
+    alone: Run
+
+
+def answer() -> str:
+    """A chat completion of about 600 bytes."""
+    text = "Envoy is a proxy that was made for large meshes of services; this gateway lets it carry model traffic. " * 3
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 210, "completion_tokens": 68, "total_tokens": 278}
+    card = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1700000000, "model": MODEL}
+    return json.dumps(card | {"choices": [choice], "usage": usage})
+
+
+def body(model: str, stream: bool = False) -> bytes:
+    """A chat request of about 1 KB, in the order in which OpenAI's client writes it."""
+    text = "Explain to me, step by step, why a queue grows without bound when more arrives than leaves. " * 9
+    messages = [{"role": "system", "content": "You are a helpful assistant."}, {"role": "user", "content": text}]
+    return json.dumps({"messages": messages, "model": model, "max_tokens": 128, "stream": stream}).encode()
+
+
+def _static(routes: list[dict[str, Any]], clusters: list[dict[str, Any]]) -> dict[str, Any]:
+    """A bootstrap of one listener with these routes, and nothing else."""
+    router = {"name": "router", "typed_config": {"@type": f"{_TYPES}.http.router.v3.Router"}}
+    manager = {
+        "@type": f"{_TYPES}.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "bench",
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
+        "http_filters": [router],
+    }
+    chain = {"filters": [{"name": _MANAGER, "typed_config": manager}]}
+    listener = {"name": "front", "address": _socket(0), "filter_chains": [chain]}
+    return {"static_resources": {"listeners": [listener], "clusters": clusters}}
+
+
+def _socket(port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+
+
+def make_upstream() -> dict[str, Any]:
+    """Answers everything at once."""
+    header = {"header": {"key": "content-type", "value": "application/json"}}
+    respond = {"status": 200, "body": {"inline_string": answer()}}
+    route = {"match": {"prefix": "/"}, "direct_response": respond, "response_headers_to_add": [header]}
+    return _static([route], [])
+
+
+def make_bare(upstream: int) -> dict[str, Any]:
+    """One route to the upstream."""
+    endpoints = [{"lb_endpoints": [{"endpoint": {"address": _socket(upstream)}}]}]
+    cluster = {"name": "up", "type": "STATIC", "load_assignment": {"cluster_name": "up", "endpoints": endpoints}}
+    return _static([{"match": {"prefix": "/"}, "route": {"cluster": "up"}}], [cluster])
+
+
+def make_nodes(upstream: int, others: int) -> Iterator[dict[str, Any]]:
+    """The two nodes that are asked, and nodes with `others` more models, all of them the upstream."""
+    yield node("plain", upstream, MODEL)
+    yield node("renamed", upstream, models=[{"name": RENAMED, "servedAs": "meta-llama/Llama-3.1-8B-Instruct"}])
+    for first in range(0, others, 50):
+        models = [{"name": f"other-{number:04}"} for number in range(first, min(first + 50, others))]
+        yield node(f"other-{first:04}", upstream, models=models)
+
+
+async def start(running: AsyncExitStack, others: int) -> list[Variant]:
+    """Starts every Envoy and says what there is to measure, the bare one first."""
+    folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+    upstream = await running.enter_async_context(RealEnvoy(make_upstream()))
+    port = await upstream.listener_port()
+    bare = await running.enter_async_context(RealEnvoy(make_bare(port)))
+    small = await running.enter_async_context(Stack(*make_nodes(port, 0)))
+    large = await running.enter_async_context(Stack(*make_nodes(port, others)))
+    plain = write_script(folder / "plain.lua", body(MODEL))
+    renamed = write_script(folder / "renamed.lua", body(RENAMED))
+    stream = write_script(folder / "stream.lua", body(MODEL, stream=True))
+    ids = [_pid(bare), _pid(small.envoys[0]), _pid(large.envoys[0])]
+    _place(under_test=ids, beside=[_pid(upstream), os.getpid()])
+    urls = [f"http://127.0.0.1:{await bare.listener_port()}", small.url, large.url]
+    urls = [f"{url}/v1/chat/completions" for url in urls]
+    return [
+        Variant("bare Envoy", urls[0], plain, ids[0]),
+        Variant("plain", urls[1], plain, ids[1], PLAIN_FLOOR),
+        Variant("plain, stream: true", urls[1], stream, ids[1]),
+        Variant("model renamed for the node", urls[1], renamed, ids[1], RENAMED_FLOOR),
+        Variant(f"plain, {others:,} other models", urls[2], plain, ids[2], PLAIN_FLOOR),
+    ]
+
+
+def _pid(envoy: RealEnvoy) -> int:
+    assert envoy.process is not None
+    return envoy.process.pid
+
+
+def _place(under_test: list[int], beside: list[int]) -> None:
+    cpus = sorted(os.sched_getaffinity(0))
+    if len(cpus) > 1:
+        for process in under_test:
+            pin(process, cpus[:1])
+        for process in beside:
+            pin(process, cpus[1:])
+
+
+async def measure(variants: list[Variant], rounds: int, seconds: float) -> dict[str, list[Round]]:
+    """All rounds of all variants. Each round starts with another one."""
+    seen: dict[str, list[Round]] = {variant.name: [] for variant in variants}
+    for variant in variants:
+        await run_wrk(variant.url, variant.script, BUSY, 1.0, variant.server)
+    for number in range(rounds):
+        for place in range(len(variants)):
+            variant = variants[(number + place) % len(variants)]
+            print(f"\r\x1b[Kround {number + 1} of {rounds}: {variant.name}", end="", file=sys.stderr, flush=True)
+            busy = await run_wrk(variant.url, variant.script, BUSY, seconds, variant.server)
+            alone = await run_wrk(variant.url, variant.script, 1, 1.0, variant.server)
+            seen[variant.name].append(Round(busy, alone))
+    print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    return seen
+
+
+def show(variants: list[Variant], seen: dict[str, list[Round]]) -> bool:
+    """Prints the table; whether every promise holds."""
+    bare = seen[variants[0].name]
+    print(f"{'':30}{'req/s':>9}{'of bare':>9}{'CPU us':>8}{'added':>7}{'p50 us':>8}{'added':>7}  promise")
+    kept = True
+    for variant in variants:
+        rounds = seen[variant.name]
+        part = statistics.median(r.busy.rate / b.busy.rate for r, b in zip(rounds, bare, strict=True))
+        later = statistics.median(r.alone.p50 - b.alone.p50 for r, b in zip(rounds, bare, strict=True))
+        costs = statistics.median(r.busy.cpu - b.busy.cpu for r, b in zip(rounds, bare, strict=True))
+        line = f"{variant.name:30}{statistics.median(r.busy.rate for r in rounds):9,.0f}{part:9.3f}"
+        line += f"{statistics.median(r.busy.cpu for r in rounds):8.1f}{costs:7.1f}"
+        line += f"{statistics.median(r.alone.p50 for r in rounds):8.0f}{later:7.0f}"
+        if variant.floor is not None:
+            holds = part >= variant.floor and later <= ADDED
+            kept = kept and holds
+            line += f"  {'holds' if holds else 'MISSED'}: >= {variant.floor:.2f} of bare, <= {ADDED:.0f} us added"
+        print(line)
+    return kept
+
+
+async def run(rounds: int, seconds: float, others: int, report: Path | None) -> bool:
+    """The whole benchmark."""
+    async with AsyncExitStack() as running:
+        variants = await start(running, others)
+        seen = await measure(variants, rounds, seconds)
+    load = os.getloadavg()[0]
+    print(f"medians of {rounds} interleaved rounds of {seconds:.0f} s; one worker each; load average now {load:.1f}\n")
+    if report is not None:
+        report.write_text(json.dumps({name: [asdict(r) for r in rows] for name, rows in seen.items()}, indent=1))
+    return show(variants, seen)
+
+
+def main() -> int:
+    """0 if the promises hold, 1 if not, 2 if it can't run here."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of throughput, for each variant and round")
+    parser.add_argument("--others", type=int, default=1000, help="models besides, in the last variant")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="raw results")
+    given = parser.parse_args()
+    require_wrk()
+    return 0 if asyncio.run(run(given.rounds, given.seconds, given.others, given.json)) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
