@@ -63,6 +63,7 @@ class Loop:
         self._hosts: Latest[frozenset[str]] = Latest()
         self._scope, self._entrance, self._salt, self._clock = scope, entrance, salt, clock
         self._targets: tuple[ScrapeTarget, ...] = ()
+        self._asked: frozenset[str] = frozenset()
         self._owners: Owners = {}
         self._dirty = asyncio.Event()
 
@@ -91,7 +92,7 @@ class Loop:
 
     def is_asked(self, node: str) -> bool:
         """Whether the node ("namespace/name") prints metrics somewhere."""
-        return any(target.node == node for target in self._targets)
+        return node in self._asked
 
     async def _look_up(self) -> None:
         hosts = self._ask_names()
@@ -139,6 +140,7 @@ class Loop:
         desired = replace(loaded.desired, addresses=names.addresses if names else {})
         self.resolved = resolve(desired, self._scope)
         self._targets = list_targets(self.resolved, desired)
+        self._asked = frozenset(target.node for target in self._targets)
         self._owners = list_owners(self.resolved.gateway)
         return self.resolved
 

@@ -43,6 +43,7 @@ class EndpointReport:
     age: float | None  # seconds since its numbers were taken
     healthy: bool | None  # False where an Envoy ejected it or its health check fails
     reason: str  # one sentence
+    tier: str = "standard"  # the spec of the machine, as the user says
 
 
 @dataclass(frozen=True, slots=True)

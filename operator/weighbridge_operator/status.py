@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -31,6 +31,7 @@ from weighbridge_operator.xds.kinds import LABELS
 from weighbridge_operator.xds.names import name_authorities, name_cluster, name_credential
 
 PERIOD = 0.5  # seconds between reports
+REST = 20  # times as long as a report took, for fleets so large that it takes long
 WINDOW = 10.0  # seconds over which shares of requests are counted
 
 _Totals = Mapping[tuple[str, str], int]  # (pool, node) -> requests since the start of the Envoys
@@ -44,6 +45,7 @@ class _Traffic:
     recent: _Totals
     active: _Totals | None
     healthy: Mapping[tuple[str, str], bool]
+    sent: Mapping[str, int]  # recent, by pool
 
 
 _Place = tuple[ir.Pool, ir.Part, ir.Endpoint]
@@ -61,8 +63,9 @@ class Reporter:
     async def run(self) -> None:
         """Reports until cancelled."""
         while True:
+            began = self._clock()
             self.reports.set(self.build())
-            await asyncio.sleep(PERIOD)
+            await asyncio.sleep(max(PERIOD, REST * (self._clock() - began)))
 
     def build(self) -> Report:
         """The report of this moment."""
@@ -120,8 +123,11 @@ class Reporter:
         self._remember(total)
         before = self._history[0][1]
         recent = {owner: max(0, count - before.get(owner, 0)) for owner, count in total.items()}
+        sent: Counter[str] = Counter()
+        for (pool, _), count in recent.items():
+            sent[pool] += count
         counted = self._loop.rounds.get()
-        return _Traffic(total, recent, counted.inflight if counted else None, healthy)
+        return _Traffic(total, recent, counted.inflight if counted else None, healthy, sent)
 
     def _remember(self, total: _Totals) -> None:
         now = self._clock()
@@ -215,7 +221,7 @@ def _endpoint(
     weights = dict(verdict.weights) if verdict else {}
     weight = weights.get(endpoint.node, 1)
     last = weighed.view.load(endpoint.node).last if facts and facts.fresh else None
-    sent = sum(count for (name, _), count in traffic.recent.items() if name == pool.name)
+    sent = traffic.sent.get(pool.name, 0)
     score = facts.score if facts else None
     return EndpointReport(
         pool=pool.name,
@@ -233,6 +239,7 @@ def _endpoint(
         age=weighed.view.load(endpoint.node).age(now),
         healthy=traffic.healthy.get(key),
         reason=facts.reason if facts else "",
+        tier=endpoint.tier,
     )
 
 
