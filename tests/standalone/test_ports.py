@@ -1,0 +1,49 @@
+"""A port that is taken is said to be, whoever has it and however they share it."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from support.envoy import free_port
+from weighbridge_operator.envoy_process import PortTakenError, check_port_free
+from weighbridge_operator.ports import take_free_port
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["exclusive", "reuse-port"])
+@pytest.mark.parametrize(("taken", "asked"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1")])
+def test_a_taken_port_is_refused_with_a_remedy(taken: str, asked: str, shared: bool) -> None:
+    with socket.socket() as other:
+        if shared:  # as Envoy does: a second one would get half of the connections
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind((taken, 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(PortTakenError) as refused:
+            check_port_free(asked, port)
+    assert str(refused.value) == f"port {port} of {asked} is taken; choose another with --port"
+
+
+def test_a_port_is_free_as_soon_as_its_listener_is_gone() -> None:
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        caller = socket.create_connection(("127.0.0.1", port))
+        served, _ = other.accept()
+        served.close()  # first, so that it is the listener's side that waits for late packets
+        caller.close()
+    check_port_free("127.0.0.1", port)
+    check_port_free("127.0.0.1", 0)
+
+
+def test_an_address_of_another_machine_is_named() -> None:
+    with pytest.raises(PortTakenError, match=r"192\.0\.2\.1 is not an address of this machine"):
+        check_port_free("192.0.2.1", free_port())
+
+
+def test_a_free_port_can_be_listened_on() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", take_free_port("127.0.0.1")))
