@@ -124,6 +124,17 @@ async def test_the_statistics_address_shows_statistics_and_nothing_else(start_en
         for path in ("/stats?filter=^server.live$", "/stats/prometheus", "/ready"):
             async with http.get(base + path) as answer:
                 assert answer.status == 200, path
+        for part in ("dynamic_active_clusters", "dynamic_route_configs"):
+            async with http.get(f"{base}/config_dump?resource={part}") as answer:
+                assert answer.status == 200, part
+                assert "bootstrap" not in await answer.text()
+        # Where Envoy looks at the first of two, so must we.
+        twice = f"{base}/config_dump?resource=dynamic_active_clusters&resource=bootstrap"
+        async with http.get(twice) as answer:
+            assert "node" not in await answer.text()
+        for query in ("", "?resource=bootstrap", "?resource=dynamic_listeners", "?resource=bootstrap&resource=x"):
+            async with http.get(f"{base}/config_dump{query}") as answer:
+                assert answer.status == 404, query
         for path in ("/", "/clusters", "/stats/recentlookups", "/quitquitquit", "/statsx", "/ready/../clusters"):
             async with http.get(base + path) as answer:
                 assert answer.status == 404, path

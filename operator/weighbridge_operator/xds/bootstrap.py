@@ -6,7 +6,6 @@ dict that is JSON and, with it, YAML.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
@@ -17,9 +16,10 @@ LOOPBACK = "127.0.0.1"
 CONNECTIONS = 50_000  # of callers at once; one more is refused
 KEEPALIVE = ("2s", "1s")  # between pings, and for the answer to one: a frozen operator is noticed in 3 s
 RECONNECT = ("0.2s", "1s")  # first and longest pause
-#: All of the admin interface that others may see: it can also end the process. The configuration (secrets come
-#: redacted) is what an operator asks back after its own restart.
-SHOWN = ("/stats", "/stats/prometheus", "/ready", "/config_dump")
+#: All of the admin interface that others may see: it can also end the process.
+SHOWN = ("/stats", "/stats/prometheus", "/ready")
+#: Of the configuration, what an operator asks back after its own restart; not the rest, where secrets have traces.
+DUMPED = ("dynamic_active_clusters", "dynamic_route_configs")
 
 _HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
@@ -142,7 +142,7 @@ def _stats_listener(host: str, port: int) -> Json:
         "@type": f"type.googleapis.com/{_MANAGER}",
         "stat_prefix": "stats",
         "request_headers_timeout": "5s",
-        "route_config": {"virtual_hosts": [{"name": "stats", "domains": ["*"], "routes": _shown(SHOWN)}]},
+        "route_config": {"virtual_hosts": [{"name": "stats", "domains": ["*"], "routes": _shown()}]},
         "http_filters": [{"name": _ROUTER, "typed_config": {"@type": f"type.googleapis.com/{_ROUTER}"}}],
     }
     return {
@@ -153,13 +153,18 @@ def _stats_listener(host: str, port: int) -> Json:
     }
 
 
-def _shown(paths: Sequence[str]) -> list[Json]:
+def _shown() -> list[Json]:
+    matches: list[Json] = [{"path": path} for path in SHOWN]
+    matches += [
+        {"path": "/config_dump", "query_parameters": [{"name": "resource", "string_match": {"exact": part}}]}
+        for part in DUMPED
+    ]
     routes: list[Json] = [
         {
-            "match": {"path": path, "headers": [{"name": ":method", "string_match": {"exact": "GET"}}]},
+            "match": {**match, "headers": [{"name": ":method", "string_match": {"exact": "GET"}}]},
             "route": {"cluster": "admin", "timeout": "5s"},
         }
-        for path in paths
+        for match in matches
     ]
     return [*routes, {"match": {"prefix": "/"}, "direct_response": {"status": 404}}]
 
