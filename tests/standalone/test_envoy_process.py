@@ -34,6 +34,7 @@ from weighbridge_operator.xds.snapshot import Snapshot, build
 from weighbridge_operator.xds.warmth import ask_over
 
 pytestmark = pytest.mark.envoy
+LONGEST_TOTAL = 86_400.0  # seconds, the longest that a RoutePolicy may allow
 LIMIT = 20.0  # seconds; a busy machine
 
 #: A process that keeps an Envoy, as `weighbridge up` does, and tells its process id. No operator answers.
@@ -215,6 +216,23 @@ async def test_a_change_of_the_listener_cuts_no_stream() -> None:
         node.end.set()
         for text in await asyncio.gather(*streams, later):
             assert text.endswith("end")
+
+
+async def test_a_replaced_listener_outlasts_any_answer_and_sends_its_callers_to_the_new_one() -> None:
+    async with Slow() as node, keep_envoy(node.port) as gateway, aiohttp.ClientSession() as http:
+        async with http.get(f"http://127.0.0.1:{gateway.envoy.admin_port}/server_info") as answer:
+            options = (await answer.json())["command_line_options"]
+        assert float(options["drain_time"].removesuffix("s")) > LONGEST_TOTAL
+        node.end.set()
+        url = f"http://127.0.0.1:{gateway.port}/"
+        async with http.get(url) as answer:
+            assert "connection" not in answer.headers
+            await answer.read()
+        before = gateway.accepted(LISTENER)
+        gateway.snapshots.set(make_snapshot(gateway.port, node.port, 2**21))
+        await wait_for(lambda: gateway.accepted(LISTENER) != before)
+        async with http.get(url) as answer:  # on the connection of before
+            assert answer.headers["connection"] == "close"
 
 
 async def read_all(http: aiohttp.ClientSession, url: str) -> str:
