@@ -6,10 +6,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 
-.PHONY: demo test lint bench bench-balance-short lock clean
+.PHONY: setup demo test lint bench bench-balance-short lock clean
 
 demo: $(READY) ## a gateway before three simulated nodes, with traffic; Ctrl-C ends it
 	@exec $(BIN)/weighbridge demo --port $(PORT) --admin $(ADMIN)
+
+setup: $(READY) ## .venv with everything in it
 
 test: lint ## everything: lint, types, layers, all tests
 	$(BIN)/python -m pytest
