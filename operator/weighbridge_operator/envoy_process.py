@@ -2,7 +2,7 @@
 
 Nothing of it is on disk: the bootstrap is an argument, the log a pipe, and without hot restart there is no shared
 memory to leave behind. It is tied to our life by the kernel (`tether`), so that even kill -9 of us ends it. The pipe
-never makes Envoy wait: while we are frozen, lines are lost and requests are not.
+never makes Envoy wait: if we are frozen until it is full, the log of that Envoy ends there, and its requests go on.
 """
 
 from __future__ import annotations
