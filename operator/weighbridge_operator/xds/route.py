@@ -131,9 +131,9 @@ def _action(rule: ir.Rule, target: Target, mode: str) -> Json:
         action["weighted_clusters"] = {"clusters": weighted}
     limits = rule.timeouts
     if mode == "stream":
-        # Envoy has one timer for silence, which runs before the first byte too: the longer of the two bounds it.
+        # Silence is bounded for each try: the timer of the whole stream would run on over a retry and end it.
         action["timeout"] = "0s"
-        action["idle_timeout"] = seconds(max(limits.first_token, limits.idle))
+        action["idle_timeout"] = "0s"
         action["max_stream_duration"] = {"max_stream_duration": seconds(limits.total)}
     else:
         action["timeout"] = seconds(limits.total)
@@ -154,7 +154,10 @@ def _retry(rule: ir.Rule, mode: str, patience: int | None) -> Json:
         "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
     }
     if mode == "stream":
-        policy["per_try_timeout"] = seconds(rule.timeouts.first_token)
+        # Envoy's timer for silence runs before the first byte too, so that the longer of the two bounds it.
+        limits = rule.timeouts
+        policy["per_try_timeout"] = seconds(limits.first_token)
+        policy["per_try_idle_timeout"] = seconds(max(limits.first_token, limits.idle))
     if patience is not None:
         # A chain's clusters are priorities to Envoy. Without this a request would try a pool's last node until that
         # is ejected.
