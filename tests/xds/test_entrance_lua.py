@@ -66,6 +66,30 @@ def judge(text: bytes) -> list[tuple[str, Any]] | None:
     return objects[-1]
 
 
+def find_fault(text: str) -> str | None:
+    """The first key of the outermost object that the gateway refuses, though JSON allows it."""
+    decoder, seen = json.JSONDecoder(), set[str]()
+    at = skip(text, text.index("{") + 1)
+    while text[at] != "}":
+        key, end = decoder.raw_decode(text, at)
+        if "\\" in text[at:end]:
+            return "escaped"
+        if key in seen:
+            return "twice"
+        seen.add(key)
+        _, at = decoder.raw_decode(text, skip(text, text.index(":", end) + 1))
+        at = skip(text, at)
+        at = skip(text, at + 1) if text[at] == "," else at
+    return None
+
+
+def skip(text: str, at: int) -> int:
+    """The next place that is no space."""
+    while text[at] in " \t\r\n":
+        at += 1
+    return at
+
+
 def check(read: Callable[[bytes], Outcome], text: bytes) -> None:
     """The one property: accepted exactly when it should be, and `model` and `stream` found where they stand."""
     outcome, told = read(text)
@@ -78,12 +102,11 @@ def check(read: Callable[[bytes], Outcome], text: bytes) -> None:
             ("refused", "escaped"),
         )
         return
-    keys = [key for key, _ in members]
-    if outcome == "refused":
-        escaped = any(json.dumps(key, ensure_ascii=False) != f'"{key}"' for key in keys) or b"\\" in text
-        assert (told == "twice" and len(set(keys)) < len(keys)) or (told == "escaped" and escaped), (told, text)
+    fault = find_fault(text.decode())
+    if fault is not None:
+        assert (outcome, told) == ("refused", fault)
         return
-    assert len(set(keys)) == len(keys)
+    assert outcome == "ok", told
     found = dict(members)
     assert told.get("names_model", False) == ("model" in found)
     model = found.get("model")

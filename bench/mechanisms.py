@@ -1,0 +1,181 @@
+"""The ways to spread requests that are measured side by side, and the gateway that runs one of them on real Envoys.
+
+A rival gets what the product generates, with only the cluster's policy and the endpoints' weights put in place of ours:
+same entrance, retries, ejection and health checks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from envoy.config.cluster.v3.cluster_pb2 import Cluster
+from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
+from envoy.config.listener.v3.listener_pb2 import Listener
+from envoy.config.route.v3.route_pb2 import RouteConfiguration
+from envoy.extensions.load_balancing_policies.maglev.v3 import maglev_pb2 as _maglev  # noqa: F401  registers the type
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+from support.envoy import free_port
+from support.stack import Stack, node, policy
+from weighbridge_operator.core.resolve import Scope
+from weighbridge_operator.latest import Latest
+from weighbridge_operator.loop import Loop
+from weighbridge_operator.sources.files import Loaded
+from weighbridge_operator.status import Reporter
+from weighbridge_operator.xds.envoys import EnvoyStates
+from weighbridge_operator.xds.kinds import CLUSTER, ENDPOINT, LISTENER, ROUTE
+from weighbridge_operator.xds.server import AdsServer
+from weighbridge_operator.xds.snapshot import Resource, Snapshot, build
+from weighbridge_operator.xds.translate import Entrance
+from weighbridge_operator.xds.warmth import ask_over
+
+TICK = 2.0  # seconds between two decisions of the rival that has any
+_POLICIES = "envoy.extensions.load_balancing_policies"
+
+Weigh = Callable[[Mapping[str, float]], Mapping[str, int]]  # scores by node to weights by node
+
+
+@dataclass(frozen=True, slots=True)
+class Mechanism:
+    """`profile` is ours; `envoy` a rival's policy (name, fields), with `weigh` where its weights follow scores."""
+
+    name: str
+    profile: str = "llm"
+    envoy: tuple[str, Mapping[str, Any]] | None = None
+    weigh: Weigh | None = None
+
+
+def lowest_wins(scores: Mapping[str, float]) -> dict[str, int]:
+    """1000 for the node with the lowest score, 1 for the others."""
+    best = min(scores, key=lambda name: (scores[name], name), default=None)
+    return {name: 1000 if name == best else 1 for name in scores}
+
+
+MECHANISMS: Mapping[str, Mechanism] = {
+    m.name: m
+    for m in (
+        Mechanism("ours, llm"),
+        Mechanism("ours, classic", profile="classic"),
+        Mechanism("round robin", envoy=("round_robin.v3.RoundRobin", {})),
+        Mechanism("LEAST_REQUEST", envoy=("least_request.v3.LeastRequest", {"choice_count": 2})),
+        Mechanism("lowest score", envoy=("maglev.v3.Maglev", {"table_size": 1009}), weigh=lowest_wins),
+    )
+}
+
+
+def describe(mechanism: Mechanism, fleet: Sequence[Mapping[str, Any]], capacities: Sequence[float | None]) -> list[Any]:
+    """The objects of a gateway before this fleet (as `weighbridge simulate` announces it)."""
+    objects = []
+    for one, capacity in zip(fleet, capacities, strict=True):
+        spec: dict[str, Any] = {} if capacity is None else {"capacity": capacity}
+        if mechanism.profile == "classic":
+            spec["metrics"] = {"scrape": [{"port": one["port"]}, {"port": one["machine_port"]}]}
+        objects.append(node(one["name"], one["port"], "sim", **spec))
+    return [*objects, policy("all", balance={"profile": mechanism.profile})]
+
+
+class Gateway(Stack):
+    """A Stack whose Envoys balance by a mechanism."""
+
+    def __init__(self, mechanism: Mechanism, *objects: dict[str, Any], envoys: int) -> None:
+        super().__init__(*objects, envoys=envoys)
+        self._mechanism = mechanism
+        self.pushes = 0
+
+    async def _start(self) -> None:
+        self.write(*self._objects)
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        http = await self._running.enter_async_context(aiohttp.ClientSession())
+        loaded: Latest[Loaded] = Latest()
+        decided: Latest[Snapshot] = Latest()
+        told: Latest[Snapshot] = Latest()
+        self.server = AdsServer("weighbridge", told, warmth=ask_over(http))
+        entrance = Entrance(port=self.port)
+        self.loop = Loop(loaded, self.server.states, decided, scope=Scope(), entrance=entrance, salt=b"bench")
+        self.reporter = Reporter(self.loop, self.url, time.monotonic)
+        self.xds_port = await self.server.start("127.0.0.1:0")
+        self._running.push_async_callback(self.server.stop, 0.1)
+        work = [self._feed(loaded), self.loop.run(), self._tell(decided, told)]
+        self._tasks = [asyncio.create_task(one) for one in work]
+        for number in range(self._count):
+            self.envoys.append(await self._running.enter_async_context(self._make_envoy(number)))
+        await self.settle()
+
+    async def settle(self, limit: float = 60.0) -> None:
+        """Waits until every Envoy holds what it was offered, which for a rival is not what the product decided."""
+        async with asyncio.timeout(limit):
+            version, states = 0, EnvoyStates()
+            while len(states.envoys) < self._count or not all(envoy.current for envoy in states.envoys):
+                states, version = await self.server.states.wait_newer(version)
+
+    async def _tell(self, decided: Latest[Snapshot], told: Latest[Snapshot]) -> None:
+        version, before = 0, None
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TICK):
+                    _, version = await decided.wait_newer(version)
+            snapshot = decided.get()
+            if snapshot is None:
+                continue
+            after = self._rewrite(snapshot)
+            if before is None or after.versions != before.versions:
+                self.pushes += before is not None
+                before = after
+                told.set(after)
+
+    def _rewrite(self, snapshot: Snapshot) -> Snapshot:
+        mechanism = self._mechanism
+        if mechanism.envoy is None:
+            return snapshot
+        weights = mechanism.weigh(self.scores()) if mechanism.weigh else {}
+        return build(
+            clusters=[_with_policy(r, *mechanism.envoy) for r in snapshot.clusters.values()],
+            endpoints=[_with_weights(r, weights) for r in snapshot.endpoints.values()],
+            listeners=[_parse(Listener, r) for r in snapshot.of(LISTENER).values()],
+            routes=[_parse(RouteConfiguration, r) for r in snapshot.of(ROUTE).values()],
+        )
+
+    def scores(self) -> dict[str, float]:
+        """The newest scores by node; one that is unknown counts as 0, as most that use scores do."""
+        verdicts = self.loop.weighed.verdicts.values()
+        facts = [fact for verdict in verdicts for fact in verdict.facts.values()]
+        return {fact.node.partition("/")[2]: fact.score.value if fact.score else 0.0 for fact in facts}
+
+    def weights(self) -> dict[str, int]:
+        """What the product itself would tell now, by node."""
+        return {n.partition("/")[2]: w for by_node in self.loop.weighed.weights.values() for n, w in by_node.items()}
+
+
+def _parse(kind: Any, resource: Resource) -> Any:
+    message = kind()
+    message.ParseFromString(resource.body)
+    return message
+
+
+def _with_policy(resource: Resource, kind: str, fields: Mapping[str, Any]) -> Message:
+    assert resource.type_url == CLUSTER
+    cluster: Cluster = _parse(Cluster, resource)
+    cluster.ClearField("load_balancing_policy")
+    name = f"envoy.load_balancing_policies.{kind.partition('.')[0]}"
+    packed = {"@type": f"type.googleapis.com/{_POLICIES}.{kind}", **fields}
+    chosen = {"policies": [{"typed_extension_config": {"name": name, "typed_config": packed}}]}
+    json_format.ParseDict(chosen, cluster.load_balancing_policy)
+    return cluster  # type: ignore[no-any-return]
+
+
+def _with_weights(resource: Resource, weights: Mapping[str, int]) -> Message:
+    assert resource.type_url == ENDPOINT
+    assignment: ClusterLoadAssignment = _parse(ClusterLoadAssignment, resource)
+    for locality in assignment.endpoints:
+        for endpoint in locality.lb_endpoints:
+            told = endpoint.metadata.filter_metadata["weighbridge"].fields["node"].string_value
+            endpoint.load_balancing_weight.value = weights.get(told, 1)
+    return assignment  # type: ignore[no-any-return]
