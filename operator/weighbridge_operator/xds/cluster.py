@@ -32,6 +32,7 @@ CONNECT_TIMEOUT = 2.0  # seconds
 KEEP_IDLE = 4.0
 HEALTH_TIMEOUT = 3.0
 EJECTED_AFTER = 3  # failures in a row
+ERRORS_IN_A_ROW = 20  # of any status from 500
 ADS = {"ads": {}, "resource_api_version": "V3"}
 _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -45,7 +46,7 @@ def translate_part(part: ir.Part, adapts: bool, budget: float) -> Message:
         "connect_timeout": seconds(CONNECT_TIMEOUT),
         "load_balancing_policy": {"policies": [{"typed_extension_config": _least_request()}]},
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
-        "outlier_detection": _ejection(),
+        "outlier_detection": _ejection(len(part.endpoints)),
         "circuit_breakers": _breakers(budget),
         "track_cluster_stats": {"per_endpoint_stats": True},
         "ignore_health_on_host_removal": True,
@@ -85,9 +86,9 @@ def _least_request() -> Json:
     return extension("envoy.load_balancing_policies.least_request", kind, {"choice_count": CHOICES})
 
 
-def _ejection() -> Json:
-    # A 500 can be provoked by a prompt on every node in turn, so that it counts only where a node answers hardly
-    # anything else. 502, 503, 504, resets and refused connections count at once.
+def _ejection(nodes: int) -> Json:
+    # 502, 503, 504, resets and refused connections count at once. A 500 can be provoked by a prompt on every node in
+    # turn, so that it counts only where a node answers hardly anything else, and never against a pool's only node.
     return {
         "interval": "1s",
         "base_ejection_time": "5s",
@@ -96,7 +97,8 @@ def _ejection() -> Json:
         "always_eject_one_host": True,
         "consecutive_gateway_failure": EJECTED_AFTER,
         "enforcing_consecutive_gateway_failure": 100,
-        "enforcing_consecutive_5xx": 0,
+        "consecutive_5xx": ERRORS_IN_A_ROW,
+        "enforcing_consecutive_5xx": 100 if nodes > 1 else 0,
         "enforcing_success_rate": 0,
         "failure_percentage_threshold": 90,
         "enforcing_failure_percentage": 100,

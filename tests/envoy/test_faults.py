@@ -1,0 +1,59 @@
+"""The promises about faults, F1 and F5 to F7, on real processes under 200 requests a second: short forms of bench/faults.py."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+pytestmark = pytest.mark.envoy
+
+
+@pytest.fixture(scope="module")
+def faults() -> ModuleType:
+    path = Path(__file__).parents[2] / "bench" / "faults.py"
+    spec = importlib.util.spec_from_file_location("faults", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["faults"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+async def test_a_killed_node_costs_no_request(faults: ModuleType) -> None:
+    figure = await faults.killed_node(5.0)
+    assert (figure.asked, figure.lost) == (1000, 0), figure
+
+
+async def test_a_frozen_node_costs_at_most_five_of_two_thousand(faults: ModuleType) -> None:
+    figure = await faults.frozen_node(5.0)
+    assert figure.lost <= 5, figure
+
+
+async def test_a_killed_operator_costs_nothing_and_is_back_in_two_seconds(faults: ModuleType) -> None:
+    figure = await faults.killed_operator(5.0)
+    assert figure.lost == 0, figure
+    assert figure.told["effect_s"] < 2.0, figure
+
+
+async def test_a_stream_whose_node_dies_raises_and_never_looks_complete(faults: ModuleType) -> None:
+    figure = await faults.dying_stream()
+    assert figure.lost == 0, figure
+    assert figure.told["raised"] == figure.asked
+    assert figure.told["slowest_s"] < 2.0, figure
+
+
+async def test_changes_cut_no_stream(faults: ModuleType) -> None:
+    figure = await faults.changes(4.0)
+    assert (figure.asked, figure.lost) == (50, 0), figure
+    assert figure.told["outlived"], figure
+
+
+async def test_a_node_that_answers_500_at_once_is_left_out_and_comes_back(faults: ModuleType) -> None:
+    figure = await faults.fast_failing(500, 5.0)
+    assert figure.lost < 100, figure
+    assert figure.told["share_after_recovery"] > 0.15, figure
