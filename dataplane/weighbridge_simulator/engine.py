@@ -77,8 +77,7 @@ class Engine:
             raise ValueError(f"needs {job.kv} KV tokens and {job.n} sequences; {room}")
         if self._due <= now:
             self._run(now)
-        job.submitted = now
-        job.place = "waiting"
+        job.submitted, job.place = now, "waiting"
         self._queue.append(job)
         self._waiting += job.n
         if self._waiting == job.n and not self._frozen and self._has_room(job):

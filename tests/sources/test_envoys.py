@@ -58,12 +58,7 @@ def configuration(nodes: list[str]) -> dict[str, Any]:
                 {"name": "all", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, "route": {"cluster": CLUSTER}}]}
             ]
         },
-        "http_filters": [
-            {
-                "name": "router",
-                "typed_config": {"@type": f"{TYPES}.http.router.v3.Router"},
-            }
-        ],
+        "http_filters": [{"name": "router", "typed_config": {"@type": f"{TYPES}.http.router.v3.Router"}}],
     }
     listener = {
         "name": "entrance",

@@ -110,10 +110,7 @@ def make_bootstrap(ads_port: int, *, admin_port: int | None = None, gateway: str
                     "typed_extension_protocol_options": {
                         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http2
                     },
-                    "load_assignment": {
-                        "cluster_name": "ads",
-                        "endpoints": [{"lb_endpoints": [{"endpoint": target}]}],
-                    },
+                    "load_assignment": {"cluster_name": "ads", "endpoints": [{"lb_endpoints": [{"endpoint": target}]}]},
                 }
             ]
         },
