@@ -1,4 +1,4 @@
-"""The promises about faults, F1 and F5 to F7, on real processes under 200 requests a second: short forms of bench/faults.py."""
+"""F1 and F5 to F7 on real processes under 200 requests a second: short forms of bench/faults.py, with their bounds."""
 
 from __future__ import annotations
 

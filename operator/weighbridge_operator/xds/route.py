@@ -32,6 +32,7 @@ from weighbridge_operator.xds.names import (
 
 MODES = ("whole", "stream")
 _MILLION = 1_000_000
+_PAUSE = 0.5  # seconds, more than the longest before a retry
 #: Callers' keys and whereabouts are no business of a node's.
 _KEPT_FROM_NODES = (
     "authorization",
@@ -131,9 +132,11 @@ def _action(rule: ir.Rule, target: Target, mode: str) -> Json:
         action["weighted_clusters"] = {"clusters": weighted}
     limits = rule.timeouts
     if mode == "stream":
-        # Silence is bounded for each try: the timer of the whole stream would run on over a retry and end it.
+        # Envoy has one timer for silence. It runs before the first byte too, and on over a retry: it must leave time
+        # for one node that says nothing and another that answers.
+        tries = 2 if rule.retry.attempts else 1
         action["timeout"] = "0s"
-        action["idle_timeout"] = "0s"
+        action["idle_timeout"] = seconds(max(tries * limits.first_token + _PAUSE, limits.idle))
         action["max_stream_duration"] = {"max_stream_duration": seconds(limits.total)}
     else:
         action["timeout"] = seconds(limits.total)
@@ -154,7 +157,7 @@ def _retry(rule: ir.Rule, mode: str, patience: int | None) -> Json:
         "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
     }
     if mode == "stream":
-        # Envoy's timer for silence runs before the first byte too, so that the longer of the two bounds it.
+        # The second stands between the head, which vLLM sends at once, and the first part; later it does not run.
         limits = rule.timeouts
         policy["per_try_timeout"] = seconds(limits.first_token)
         policy["per_try_idle_timeout"] = seconds(max(limits.first_token, limits.idle))
