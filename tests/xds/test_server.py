@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
@@ -71,10 +71,12 @@ async def accept(call: Any, response: DiscoveryResponse) -> None:
     await call.write(DiscoveryRequest(type_url=kind, version_info=version, response_nonce=response.nonce))
 
 
-async def wait_for(server: AdsServer, *names: str) -> EnvoyStates:
+async def wait_for(
+    server: AdsServer, *names: str, until: Callable[[EnvoyStates], bool] = lambda _: True
+) -> EnvoyStates:
     version, states = 0, EnvoyStates()
     async with asyncio.timeout(10):
-        while [envoy.id for envoy in states.envoys] != list(names) or version == 0:
+        while [envoy.id for envoy in states.envoys] != list(names) or version == 0 or not until(states):
             states, version = await server.states.wait_newer(version)
     return states
 
@@ -147,7 +149,8 @@ async def test_what_an_envoy_refused_is_not_sent_to_it_on_its_next_stream() -> N
     nack.error_detail.message = "no good"
     await call.write(nack)
     assert len((await call.read()).resources) == 0
-    (envoy,) = (await wait_for(server, "envoy-1")).envoys
+    known = await wait_for(server, "envoy-1", until=lambda states: bool(states.envoys[0].kinds[0].refusals))
+    (envoy,) = known.envoys
     assert [refusal.text for _, refusal in envoy.kinds[0].refusals] == ["no good"]
     call.cancel()
     await wait_for(server)
