@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from dataclasses import replace
@@ -29,7 +30,9 @@ def node(name: str, **more: str) -> tuple[tuple[str, str], ...]:
 @pytest.mark.parametrize("make", [reports.healthy, reports.troubled, reports.many, reports.foreign, lambda: None])
 def test_promtool_has_nothing_to_say(make: object) -> None:
     tool = shutil.which("promtool")
-    assert tool, "promtool is missing: install Debian's package prometheus"
+    if tool is None and "CI" not in os.environ:
+        pytest.skip("promtool is not here: Debian's package prometheus has it, and CI installs that")
+    assert tool
     page = metrics.expose(make(), "1.2.3")  # type: ignore[operator]
     done = subprocess.run([tool, "check", "metrics"], input=page.encode(), capture_output=True, timeout=30, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
