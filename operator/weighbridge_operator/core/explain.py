@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from weighbridge_operator.core.verdict import NodeFacts, Verdict
 
-
 OLD = 5.0  # seconds; younger numbers are as they should be
 
 
@@ -50,7 +49,9 @@ def _room(facts: NodeFacts) -> str:
         case "given":
             return f"room {number(facts.capacity)} times the median's (capacity {number(facts.room_raw or 0)} given)"
         case "published":
-            return f"room {number(facts.capacity)} times the median's ({number(facts.room_raw or 0)} KV tokens published)"
+            return (
+                f"room {number(facts.capacity)} times the median's ({number(facts.room_raw or 0)} KV tokens published)"
+            )
         case "not short":
             known = f"{number(facts.room_raw)} KV tokens published" if facts.room_raw else "KV tokens not known yet"
             return f"room as all ({known}, and KV is not short)"
