@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 
-.PHONY: setup demo test lint bench bench-balance-short lock clean
+.PHONY: setup demo test lint bench bench-balance-short bench-faults lock clean
 
 demo: $(READY) ## a gateway before three simulated nodes, with traffic; Ctrl-C ends it
 	@exec $(BIN)/weighbridge demo --port $(PORT) --admin $(ADMIN)
@@ -23,10 +23,13 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 bench: $(READY) ## what the gateway costs, beside the bare Envoy
-	$(BIN)/python bench/overhead.py
+	PYTHONPATH=tests $(BIN)/python bench/overhead.py
 
 bench-balance-short: $(READY) ## is the balance better? under five minutes
-	$(BIN)/python bench/balance_short.py
+	PYTHONPATH=tests $(BIN)/python bench/balance_short.py
+
+bench-faults: $(READY) ## what is lost when something dies; two minutes
+	PYTHONPATH=tests $(BIN)/python bench/faults.py
 
 lock: $(READY) ## choose versions anew
 	$(PYTHON) -m venv $(VENV)-lock
