@@ -11,6 +11,10 @@ import pytest
 from support.envoy import RealEnvoy
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write tests/golden anew instead of comparing")
+
+
 @pytest.fixture
 async def start_envoy() -> AsyncIterator[Callable[..., Awaitable[RealEnvoy]]]:
     """Starts a real Envoy with a bootstrap; whatever was started is ended with the test."""

@@ -37,7 +37,8 @@ from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2 as _
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2 as _tls  # noqa: F401
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as _options  # noqa: F401
 from envoy.type.matcher.v3 import http_inputs_pb2 as _inputs  # noqa: F401
-from google.protobuf import json_format
+from google.protobuf import json_format, symbol_database
+from google.protobuf.any_pb2 import Any as Any_
 from google.protobuf.message import Message
 
 Json = dict[str, Any]
@@ -45,7 +46,28 @@ Json = dict[str, Any]
 
 def message(kind: Any, fields: Mapping[str, Any]) -> Message:
     """A message of `kind` with these fields, named as in the .proto. Raises google.protobuf.json_format.ParseError."""
-    return cast(Message, json_format.ParseDict(dict(fields), kind()))
+    made = cast(Message, json_format.ParseDict(dict(fields), kind()))
+    _order(made)
+    return made
+
+
+def _order(value: Message) -> None:
+    """Serialises what is packed once more, with its maps in order: else each process would make other bytes of it."""
+    for field, found in value.ListFields():
+        if field.message_type is None:
+            continue
+        if field.message_type.GetOptions().map_entry:
+            parts = [part for part in found.values() if isinstance(part, Message)]
+        else:
+            parts = [found] if isinstance(found, Message) else list(found)
+        for part in parts:
+            if isinstance(part, Any_):
+                inner = symbol_database.Default().GetSymbol(part.TypeName())()
+                inner.ParseFromString(part.value)
+                _order(inner)
+                part.value = inner.SerializeToString(deterministic=True)
+            else:
+                _order(part)
 
 
 def packed(name: str, fields: Mapping[str, Any] | None = None) -> Json:
