@@ -100,7 +100,8 @@ async def run_cell(
         async with starting:
             fleet = await running.enter_async_context(simulate(scenario.rooms))
             objects = describe(kind, fleet, capacities)
-            gateway = await running.enter_async_context(Gateway(kind, *objects, envoys=ENVOYS))
+            gateway = Gateway(kind, *objects, envoys=ENVOYS)
+            await running.enter_async_context(gateway)
         random = Random(seed)
         rate = scenario.load * sum(scenario.rooms) * UNIT_RATE
         arrivals = list(draw_arrivals(rate, seconds, Sizes(), random))

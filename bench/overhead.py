@@ -1,10 +1,10 @@
 """What the gateway costs: chat routes through the whole generated configuration beside a bare route of the same Envoy.
 
-`make bench` runs it. One worker each; the upstream is one more Envoy that answers at once; wrk asks. Rounds are
-interleaved, so that a noisy machine is noisy to all, and every figure is the median over rounds of the ratio (or the
-difference) to the bare route of the same round. Where there are two CPUs or more the Envoy under test has one of its
-own. Promised, without key and limit: 0.78 of bare Envoy's throughput, 0.60 with the model renamed for the node, and at
-most 0.2 ms more at p50.
+`make bench` runs it. One worker each; the upstream is one more Envoy that answers at once; wrk asks. Each variant is
+measured right beside the bare route, round by round, so that a noisy machine is noisy to both; every figure is the
+median over rounds of the ratio (or the difference) within a pair. Where there are two CPUs or more the Envoy under test
+has one of its own. Promised, without key and limit: 0.78 of bare throughput, 0.60 with the model renamed for the
+node, and at most 0.2 ms more at p50.
 """
 
 from __future__ import annotations
@@ -50,6 +50,14 @@ class Round:
 
     busy: Run
     alone: Run
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One variant and, right beside it, the bare route."""
+
+    bare: Round
+    ours: Round
 
 
 def answer() -> str:
@@ -150,35 +158,46 @@ def _place(under_test: list[int], beside: list[int]) -> None:
             pin(process, cpus[1:])
 
 
-async def measure(variants: list[Variant], rounds: int, seconds: float) -> dict[str, list[Round]]:
-    """All rounds of all variants. Each round starts with another one."""
-    seen: dict[str, list[Round]] = {variant.name: [] for variant in variants}
+async def measure(variants: list[Variant], rounds: int, seconds: float) -> dict[str, list[Pair]]:
+    """All rounds of all variants, each right beside a round of the first, now before it, now after it."""
+    bare, rest = variants[0], variants[1:]
+    seen: dict[str, list[Pair]] = {variant.name: [] for variant in rest}
     for variant in variants:
         await run_wrk(variant.url, variant.script, BUSY, 1.0, variant.server)
     for number in range(rounds):
-        for place in range(len(variants)):
-            variant = variants[(number + place) % len(variants)]
+        for variant in rest:
             print(f"\r\x1b[Kround {number + 1} of {rounds}: {variant.name}", end="", file=sys.stderr, flush=True)
-            busy = await run_wrk(variant.url, variant.script, BUSY, seconds, variant.server)
-            alone = await run_wrk(variant.url, variant.script, 1, 1.0, variant.server)
-            seen[variant.name].append(Round(busy, alone))
+            order = [bare, variant] if number % 2 else [variant, bare]
+            both = {one.name: await measure_round(one, seconds) for one in order}
+            seen[variant.name].append(Pair(both[bare.name], both[variant.name]))
     print("\r\x1b[K", end="", file=sys.stderr, flush=True)
     return seen
 
 
-def show(variants: list[Variant], seen: dict[str, list[Round]]) -> bool:
+async def measure_round(variant: Variant, seconds: float) -> Round:
+    """One variant, under load and alone."""
+    busy = await run_wrk(variant.url, variant.script, BUSY, seconds, variant.server)
+    return Round(busy, await run_wrk(variant.url, variant.script, 1, 1.0, variant.server))
+
+
+def show(variants: list[Variant], seen: dict[str, list[Pair]]) -> bool:
     """Prints the table; whether every promise holds."""
-    bare = seen[variants[0].name]
+    median = statistics.median
+    bare = [pair.bare for pairs in seen.values() for pair in pairs]
     print(f"{'':30}{'req/s':>9}{'of bare':>9}{'CPU us':>8}{'added':>7}{'p50 us':>8}{'added':>7}  promise")
+    first = (
+        f"{variants[0].name:30}{median(r.busy.rate for r in bare):9,.0f}{1:9.3f}{median(r.busy.cpu for r in bare):8.1f}"
+    )
+    print(f"{first}{'':7}{median(r.alone.p50 for r in bare):8.0f}")
     kept = True
-    for variant in variants:
-        rounds = seen[variant.name]
-        part = statistics.median(r.busy.rate / b.busy.rate for r, b in zip(rounds, bare, strict=True))
-        later = statistics.median(r.alone.p50 - b.alone.p50 for r, b in zip(rounds, bare, strict=True))
-        costs = statistics.median(r.busy.cpu - b.busy.cpu for r, b in zip(rounds, bare, strict=True))
-        line = f"{variant.name:30}{statistics.median(r.busy.rate for r in rounds):9,.0f}{part:9.3f}"
-        line += f"{statistics.median(r.busy.cpu for r in rounds):8.1f}{costs:7.1f}"
-        line += f"{statistics.median(r.alone.p50 for r in rounds):8.0f}{later:7.0f}"
+    for variant in variants[1:]:
+        pairs = seen[variant.name]
+        part = median(p.ours.busy.rate / p.bare.busy.rate for p in pairs)
+        later = median(p.ours.alone.p50 - p.bare.alone.p50 for p in pairs)
+        line = f"{variant.name:30}{median(p.ours.busy.rate for p in pairs):9,.0f}{part:9.3f}"
+        line += f"{median(p.ours.busy.cpu for p in pairs):8.1f}"
+        line += f"{median(p.ours.busy.cpu - p.bare.busy.cpu for p in pairs):7.1f}"
+        line += f"{median(p.ours.alone.p50 for p in pairs):8.0f}{later:7.0f}"
         if variant.floor is not None:
             holds = part >= variant.floor and later <= ADDED
             kept = kept and holds
