@@ -98,6 +98,14 @@ class Stack:
             self.envoys.append(await self._running.enter_async_context(self._make_envoy(number)))
         await self.settle()
 
+    async def add_envoy(self) -> RealEnvoy:
+        """One more, which takes callers on the same port, once it holds everything."""
+        number = self._count
+        self._count += 1
+        self.envoys.append(await self._running.enter_async_context(self._make_envoy(number)))
+        await self.settle()
+        return self.envoys[-1]
+
     def _make_envoy(self, number: int) -> RealEnvoy:
         admin = free_port()
         settings = BootstrapSettings(

@@ -16,7 +16,8 @@ from weighbridge_operator.sources.listing import FileText
 from weighbridge_operator.xds.translate import Entrance, translate
 for path in sys.argv[1:]:
     desired = settle([FileText("in.yaml", Path(path).read_bytes(), private=True)], {}).desired
-    print(sorted(translate(resolve(desired, Scope()).gateway, {}, desired.secrets, Entrance(), b"salt").versions.items()))
+    snapshot = translate(resolve(desired, Scope()).gateway, {}, desired.secrets, Entrance(), b"salt")
+    print(sorted(snapshot.versions.items()))
 """
 
 
