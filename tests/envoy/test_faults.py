@@ -29,9 +29,11 @@ async def test_a_killed_node_costs_no_request(faults: ModuleType) -> None:
     assert (figure.asked, figure.lost) == (1000, 0), figure
 
 
-async def test_a_frozen_node_costs_at_most_five_of_two_thousand(faults: ModuleType) -> None:
+async def test_a_frozen_node_costs_few_and_only_until_its_checks_fail(faults: ModuleType) -> None:
     figure = await faults.frozen_node(5.0)
-    assert figure.lost <= 5, figure
+    # Five choices among three nodes all fall on the frozen one in 1 of 243 requests.
+    assert figure.lost <= 10, figure
+    assert set(figure.told.get("how", {})) <= {"late"}, figure
 
 
 async def test_a_killed_operator_costs_nothing_and_is_back_in_two_seconds(faults: ModuleType) -> None:
