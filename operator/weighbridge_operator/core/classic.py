@@ -22,8 +22,9 @@ from weighbridge_operator.core.others import DECAY, FAST, HOLD, blend
 from weighbridge_operator.core.score import Score
 
 MINUTES: Final = 180.0  # seconds, time constant of the line
-NOTICEABLE: Final = 6.0  # points of 100, to begin with
+NOTICEABLE: Final = 9.0  # points of 100, to begin with
 STILL: Final = 3.0  # points of 100, while it lasts: giving less makes what is left look smaller
+CALM: Final = 6.0  # seconds; long requests make one of equal nodes look burdened for about so long
 FLOOR: Final = 0.5  # a score is weaker evidence than counted requests
 PRIOR_SLOPE: Final = 0.5  # of the slope through the origin, believed before the data tell
 PRIOR_SPREAD: Final = 0.1  # relative spread of requests at which data and prior weigh the same
@@ -67,7 +68,7 @@ def settle(
     result, shares = {}, {}
     for n, m in heard.items():
         if n in heights and len(known) > 1:
-            excess = heights[n] - base
+            excess = _calm(m.excess, heights[n] - base, elapsed)
         else:
             excess = m.excess * (math.exp(-elapsed / DECAY) if now - m.scored_at > HOLD else 1.0)
         own = slope * loads[n]
@@ -90,6 +91,11 @@ def _base(heights: list[float]) -> float:
     if not heights:
         return 0.0
     return heights[(len(heights) - 1) // 4] if len(heights) >= 5 else median(heights)
+
+
+def _calm(before: float, found: float, elapsed: float) -> float:
+    """Points above the line are believed slowly; fewer at once."""
+    return before + blend(elapsed, CALM) * (found - before) if found > before else found
 
 
 def _hear(memory: NodeMemory, score: Score | None, elapsed: float, now: float) -> NodeMemory:
