@@ -157,7 +157,7 @@ class Timeouts(Shape):
     idle: Annotated[Duration, Within("100ms", "24h")] = Field(
         default_factory=lambda data: min(30.0, data.get("total", 30.0))
     )
-    """Between two parts of a stream; default: 30s, or the total where that is less."""
+    """Between two parts of a stream, or twice firstToken where that is longer; default: 30s, or the total if less."""
 
     @model_validator(mode="after")
     def _check_total(self) -> Timeouts:

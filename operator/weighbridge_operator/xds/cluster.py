@@ -1,6 +1,6 @@
 """Clusters: one for each part of a pool, and chains that move on to the next pool when one has no node left.
 
-The settings are those of docs/architecture.md, "What Envoy is told": the best of five choices by Envoy's own counts,
+The settings are those of docs/architecture.md, "What Envoy is told": the best of eight choices by Envoy's own counts,
 ejection on by default, retries bounded by a budget instead of the breaker that silently allows three.
 """
 
@@ -26,7 +26,7 @@ from weighbridge_operator.xds.names import (
 
 Credential = tuple[str, str, str]  # namespace, secret, entry
 UNLIMITED = 2**32 - 1
-CHOICES = 5  # docs/architecture.md: more gain little, a full scan is a trap
+CHOICES = 8  # docs/architecture.md: fewer send too much to a frozen node of three, a full scan is a trap
 CONNECT_TIMEOUT = 2.0  # seconds
 #: Below the five seconds after which uvicorn, which most engines run on, closes an idle connection under our request.
 KEEP_IDLE = 4.0
