@@ -3,8 +3,12 @@
 `make bench` runs it. One worker each; the upstream is one more Envoy that answers at once; wrk asks. Each variant is
 measured right beside the bare route, round by round, so that a noisy machine is noisy to both; every figure is the
 median over rounds of the ratio (or the difference) within a pair. Where there are two CPUs or more the Envoy under test
-has one of its own. Promised, without key and limit: 0.78 of bare throughput, 0.60 with the model renamed for the
-node, and at most 0.2 ms more at p50.
+has one of its own.
+
+Two upstreams, one after the other. `direct`, a direct response, is what promise S1 is stated for: without key and limit
+0.78 of bare throughput, 0.60 with the model renamed for the node, at most 0.2 ms more at p50. It answers before it has
+the body, which closes the connection, so that the bare route pays for a new one each time, too. `kept` reads the body
+and keeps the connection, as a model server does: the bare route costs a third of that, and what we add weighs more.
 """
 
 from __future__ import annotations
@@ -94,14 +98,13 @@ def _socket(port: int) -> dict[str, Any]:
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
 
-def make_upstream() -> dict[str, Any]:
-    """Answers everything at once."""
-    # A direct response before the whole body came closes the connection, which no model server does.
+def make_upstream(keeps: bool) -> dict[str, Any]:
+    """Answers everything at once; `keeps` the connection, because it waits for the whole body first."""
     whole = {"@type": f"{_TYPES}.http.buffer.v3.Buffer", "max_request_bytes": 1 << 20}
     header = {"header": {"key": "content-type", "value": "application/json"}}
     respond = {"status": 200, "body": {"inline_string": answer()}}
     route = {"match": {"prefix": "/"}, "direct_response": respond, "response_headers_to_add": [header]}
-    return _static([route], [], {"name": "buffer", "typed_config": whole})
+    return _static([route], [], *([{"name": "buffer", "typed_config": whole}] if keeps else []))
 
 
 def make_bare(upstream: int) -> dict[str, Any]:
@@ -120,10 +123,10 @@ def make_nodes(upstream: int, others: int) -> Iterator[dict[str, Any]]:
         yield node(f"other-{first:04}", upstream, models=models)
 
 
-async def start(running: AsyncExitStack, others: int) -> list[Variant]:
+async def start(running: AsyncExitStack, others: int, keeps: bool) -> list[Variant]:
     """Starts every Envoy and says what there is to measure, the bare one first."""
     folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-    upstream = await running.enter_async_context(RealEnvoy(make_upstream()))
+    upstream = await running.enter_async_context(RealEnvoy(make_upstream(keeps)))
     port = await upstream.listener_port()
     bare = await running.enter_async_context(RealEnvoy(make_bare(port)))
     small = await running.enter_async_context(Stack(*make_nodes(port, 0)))
@@ -135,12 +138,13 @@ async def start(running: AsyncExitStack, others: int) -> list[Variant]:
     _place(under_test=ids, beside=[_pid(upstream), os.getpid()])
     urls = [f"http://127.0.0.1:{await bare.listener_port()}", small.url, large.url]
     urls = [f"{url}/v1/chat/completions" for url in urls]
+    floors = (None, None) if keeps else (PLAIN_FLOOR, RENAMED_FLOOR)
     return [
         Variant("bare Envoy", urls[0], plain, ids[0]),
-        Variant("plain", urls[1], plain, ids[1], PLAIN_FLOOR),
+        Variant("plain", urls[1], plain, ids[1], floors[0]),
         Variant("plain, stream: true", urls[1], stream, ids[1]),
-        Variant("model renamed for the node", urls[1], renamed, ids[1], RENAMED_FLOOR),
-        Variant(f"plain, {others:,} other models", urls[2], plain, ids[2], PLAIN_FLOOR),
+        Variant("model renamed for the node", urls[1], renamed, ids[1], floors[1]),
+        Variant(f"plain, {others:,} other models", urls[2], plain, ids[2], floors[0]),
     ]
 
 
@@ -206,14 +210,16 @@ def show(variants: list[Variant], seen: dict[str, list[Pair]]) -> bool:
     return kept
 
 
-async def run(rounds: int, seconds: float, others: int, report: Path | None) -> bool:
-    """The whole benchmark."""
+async def run(upstream: str, rounds: int, seconds: float, others: int, report: Path | None) -> bool:
+    """One table; whether its promises hold."""
     async with AsyncExitStack() as running:
-        variants = await start(running, others)
+        variants = await start(running, others, upstream == "kept")
         seen = await measure(variants, rounds, seconds)
     load = os.getloadavg()[0]
-    print(f"medians of {rounds} interleaved rounds of {seconds:.0f} s; one worker each; load average now {load:.1f}\n")
+    print(f"\nupstream {upstream}: medians of {rounds} interleaved rounds of {seconds:g} s; one worker each")
+    print(f"load average now {load:.1f}\n")
     if report is not None:
+        report = report.with_suffix(f".{upstream}{report.suffix}")
         raw = {name: [asdict(r) for r in rows] for name, rows in seen.items()}
         await asyncio.to_thread(report.write_text, json.dumps(raw, indent=1))
     return show(variants, seen)
@@ -222,13 +228,16 @@ async def run(rounds: int, seconds: float, others: int, report: Path | None) -> 
 def main() -> int:
     """0 if the promises hold, 1 if not, 2 if it can't run here."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--upstream", choices=("direct", "kept"), help="default: both, one after the other")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of throughput, for each variant and round")
     parser.add_argument("--others", type=int, default=1000, help="models besides, in the last variant")
     parser.add_argument("--json", type=Path, metavar="FILE", help="raw results")
     given = parser.parse_args()
     require_wrk()
-    return 0 if asyncio.run(run(given.rounds, given.seconds, given.others, given.json)) else 1
+    upstreams = [given.upstream] if given.upstream else ["direct", "kept"]
+    held = [asyncio.run(run(each, given.rounds, given.seconds, given.others, given.json)) for each in upstreams]
+    return 0 if all(held) else 1
 
 
 if __name__ == "__main__":

@@ -31,8 +31,8 @@ async def test_a_killed_node_costs_no_request(faults: ModuleType) -> None:
 
 async def test_a_frozen_node_costs_few_and_only_until_its_checks_fail(faults: ModuleType) -> None:
     figure = await faults.frozen_node(5.0)
-    # Five choices among three nodes all fall on the frozen one in 1 of 243 requests.
-    assert figure.lost <= 10, figure
+    # What lay on it when it froze, and the one in 6,561 whose eight choices among three nodes all fall on it.
+    assert figure.lost <= 5, figure
     assert set(figure.told.get("how", {})) <= {"late"}, figure
 
 
