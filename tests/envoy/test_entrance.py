@@ -107,6 +107,24 @@ async def test_bad_requests_never_reach_a_node(fleet: Fleet) -> None:
         assert all(sum(one.state()["requests"].values()) == 0 for one in fleet.nodes.values())
 
 
+async def test_null_is_no_stream_and_what_looks_like_an_address_is_none(fleet: Fleet) -> None:
+    async with Stack(*serve(fleet)) as stack:
+        status, answer = await post(
+            stack, '{"model": "m", "stream": null, "messages": [{"role": "user", "content": "x"}]}'
+        )
+        assert (status, answer["object"]) == (200, "chat.completion")
+        async with aiohttp.ClientSession() as http:
+            for path, method, wanted in (
+                ("/v1/chat/completions", "GET", 405),
+                ("/v1/chat/completions?a=b", "GET", 405),
+                ("/v1/chat/completionsX", "POST", 404),
+                ("/v1/chat/completions/", "POST", 404),
+            ):
+                async with http.request(method, stack.url + path, json={"model": "m"}) as told:
+                    assert told.status == wanted, path
+                    assert (await told.json())["error"]["message"]
+
+
 async def test_models_are_renamed_for_each_node_also_on_a_retry() -> None:
     specs = [NodeSpec(name=name, models=((f"own-{name}", f"own-{name}"),), zero=True) for name in "ab"]
     async with Fleet(specs) as fleet:

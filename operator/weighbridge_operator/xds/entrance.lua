@@ -85,7 +85,7 @@ local function note(asked, key, text, first, last, c)
     if c == QUOTE then asked.first, asked.last = first, last end
   elseif key == "stream" then
     asked.stream = c == 116
-    asked.odd_stream = c ~= 116 and c ~= 102
+    asked.odd_stream = c ~= 116 and c ~= 102 and c ~= 110 -- null is OpenAI's way to say: as by default
   end
 end
 

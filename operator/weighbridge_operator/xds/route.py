@@ -180,13 +180,14 @@ def _other_paths(gateway: ir.Gateway) -> Json:
     cards = answers.model_cards(gateway)
     listing = answers.direct(200, {"object": "list", "data": list(cards.values())})
     exact: dict[str, Json] = {"/v1/models": _on(_get(listing), answers.wrong_method("GET"))}
+    exact |= {path: _on(answers.wrong_method("POST")) for path in answers.PATHS}
     for name, card in cards.items():
         found = _on(_get(answers.direct(200, card)), answers.wrong_method("GET"))
         exact[f"/v1/models/{name}"] = found
         exact[f"/v1/models/{quote(name, safe='')}"] = found
     names = answers.list_names(name for name in cards if "@" not in name)
     no_model = answers.direct(404, answers.error(f"There is no such model. There are: {names}.", "model_not_found"))
-    rest = {"/v1/models/": _on(no_model)} | {path: _on(answers.wrong_method("POST")) for path in answers.PATHS}
+    rest = {"/v1/models/": _on(no_model)} | {f"{path}?": _on(answers.wrong_method("POST")) for path in answers.PATHS}
     unknown = _on(answers.unknown_path(gateway))
     return _nested({**_exact(exact), "on_no_match": _nested({**_prefixes(":path", rest), "on_no_match": unknown})})
 
