@@ -78,7 +78,7 @@ def envoy(folder: Path, name: str, nodes: list[str]) -> Iterator[Running]:
     written = folder / f"{name}.json"
     written.write_text(json.dumps(configuration(nodes)))
     admin = folder / f"{name}.admin"
-    command = [binary, "-c", str(written), "--use-dynamic-base-id", "--admin-address-path", str(admin)]
+    command = [binary, "-c", str(written), "--disable-hot-restart", "--admin-address-path", str(admin)]
     with subprocess.Popen([*command, "-l", "error", "--concurrency", "1"]) as process:
         try:
             yield Running(process, f"http://{wait_for(admin)}", find_entrance(f"http://{wait_for(admin)}"))

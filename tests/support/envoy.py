@@ -54,7 +54,7 @@ class RealEnvoy:
             self.process = await asyncio.create_subprocess_exec(
                 find_envoy(),
                 *("--config-path", str(folder / "bootstrap.json"), "--admin-address-path", str(folder / "admin")),
-                *("--use-dynamic-base-id", "--log-level", "warning", *self._arguments),
+                *("--disable-hot-restart", "--log-level", "warning", *self._arguments),
                 stdout=log,
                 stderr=log,
             )

@@ -137,7 +137,7 @@ class Scene:
         )
         config = self._folder / "envoy.json"
         config.write_bytes((await printing.communicate())[0])
-        command = ("--config-path", str(config), "--use-dynamic-base-id", "--log-level", "error", "--concurrency", "1")
+        command = ("--config-path", str(config), "--disable-hot-restart", "--log-level", "error", "--concurrency", "1")
         self.envoy = Process(find_envoy(), *command, log=self._folder / "envoy.log")
         await self.envoy.start()
         self._running.push_async_callback(self.envoy.kill)
