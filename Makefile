@@ -23,13 +23,13 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 bench: $(READY) ## what the gateway costs, beside the bare Envoy
-	PYTHONPATH=tests $(BIN)/python bench/overhead.py
+	PYTHONPATH=tests GRPC_ENABLE_FORK_SUPPORT=0 $(BIN)/python bench/overhead.py
 
 bench-balance-short: $(READY) ## is the balance better? under five minutes
-	PYTHONPATH=tests $(BIN)/python bench/balance_short.py
+	PYTHONPATH=tests GRPC_ENABLE_FORK_SUPPORT=0 $(BIN)/python bench/balance_short.py
 
 bench-faults: $(READY) ## what is lost when something dies; two minutes
-	PYTHONPATH=tests $(BIN)/python bench/faults.py
+	PYTHONPATH=tests GRPC_ENABLE_FORK_SUPPORT=0 $(BIN)/python bench/faults.py
 
 lock: $(READY) ## choose versions anew
 	$(PYTHON) -m venv $(VENV)-lock
