@@ -6,6 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 
+# We start processes while gRPC's threads run; its fork handlers can crash such a child before it becomes another program.
+export GRPC_ENABLE_FORK_SUPPORT := 0
+
 .PHONY: setup demo test lint bench bench-balance-short bench-faults lock clean
 
 demo: $(READY) ## a gateway before three simulated nodes, with traffic; Ctrl-C ends it
@@ -23,13 +26,13 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 bench: $(READY) ## what the gateway costs, beside the bare Envoy
-	PYTHONPATH=tests GRPC_ENABLE_FORK_SUPPORT=0 $(BIN)/python bench/overhead.py
+	PYTHONPATH=tests $(BIN)/python bench/overhead.py
 
 bench-balance-short: $(READY) ## is the balance better? under five minutes
-	PYTHONPATH=tests GRPC_ENABLE_FORK_SUPPORT=0 $(BIN)/python bench/balance_short.py
+	PYTHONPATH=tests $(BIN)/python bench/balance_short.py
 
 bench-faults: $(READY) ## what is lost when something dies; two minutes
-	PYTHONPATH=tests GRPC_ENABLE_FORK_SUPPORT=0 $(BIN)/python bench/faults.py
+	PYTHONPATH=tests $(BIN)/python bench/faults.py
 
 lock: $(READY) ## choose versions anew
 	$(PYTHON) -m venv $(VENV)-lock
