@@ -19,6 +19,7 @@ from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 from envoy.config.listener.v3.listener_pb2 import Listener
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from envoy.extensions.load_balancing_policies.maglev.v3 import maglev_pb2 as _maglev  # noqa: F401  registers the type
+from envoy.extensions.load_balancing_policies.round_robin.v3 import round_robin_pb2 as _robin  # noqa: F401
 from google.protobuf import json_format
 from google.protobuf.message import Message
 

@@ -18,27 +18,18 @@ from weighbridge_operator.sources.files import Loaded, load
 from weighbridge_operator.sources.objects import Problem
 from weighbridge_operator.state import DesiredState, Ref
 
-#: What is wrong with valid objects that do not fit together.
-Find = Callable[[DesiredState], Sequence[tuple[Ref, str]]]
+#: What is wrong with valid objects that do not fit together, for a gateway of this namespace.
+Find = Callable[[DesiredState, str], Sequence[tuple[Ref, str]]]
 
 
 def main(argv: Sequence[str], find: Find | None = None) -> int:
     """0 where everything is valid, 1 where something is not, 2 for a wrong command line."""
     parser = argparse.ArgumentParser(prog="weighbridge check", description="Say what is wrong with YAML files.")
-    parser.add_argument(
-        "-f",
-        "--file",
-        dest="paths",
-        metavar="PATH",
-        type=Path,
-        action="append",
-        required=True,
-        help="file or directory",
-    )
+    add_objects(parser)
     parser.add_argument("--output", choices=("text", "json"), default="text")
     arguments = parser.parse_args(argv)
     loaded = load(arguments.paths)
-    problems = (*loaded.problems, *find_problems(loaded, find))
+    problems = (*loaded.problems, *find_problems(loaded, find, arguments.namespace))
     if arguments.output == "json":
         print_json(loaded, problems, sys.stdout)
     else:
@@ -46,9 +37,18 @@ def main(argv: Sequence[str], find: Find | None = None) -> int:
     return 1 if problems else 0
 
 
-def find_problems(loaded: Loaded, find: Find | None) -> tuple[Problem, ...]:
+def add_objects(parser: argparse.ArgumentParser) -> None:
+    """The flags that say where the objects are: of every command that reads them."""
+    told = "file or directory; may be given again"
+    parser.add_argument(
+        "-f", "--file", dest="paths", metavar="PATH", type=Path, action="append", required=True, help=told
+    )
+    parser.add_argument("--namespace", default="default", help="of the objects to serve (default: %(default)s)")
+
+
+def find_problems(loaded: Loaded, find: Find | None, namespace: str) -> tuple[Problem, ...]:
     """What `find` says of the valid objects, as problems of the files that they stand in."""
-    found = find(loaded.desired) if find else ()
+    found = find(loaded.desired, namespace) if find else ()
     return tuple(_place(loaded, ref, message) for ref, message in found)
 
 

@@ -1,6 +1,6 @@
 """The operator's commands: reads flags and the environment once, puts everything together, and passes it down.
 
-Environment: WEIGHBRIDGE_URL (status, explain), WEIGHBRIDGE_ENVOY (the binary), NO_COLOR, XDG_STATE_HOME.
+Environment: WEIGHBRIDGE_URL (status, explain), WEIGHBRIDGE_ENVOY (the binary), NO_COLOR, TERM, XDG_STATE_HOME.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -41,10 +42,9 @@ def main(command: str, argv: list[str]) -> int:
             raise ValueError(command)
 
 
-def _find(desired: DesiredState) -> Sequence[tuple[Ref, str]]:
-    hosts = {node.spec.address.host for node in desired.nodes}
-    whole = DesiredState(desired.nodes, desired.policies, desired.secrets, desired.rejections, look_up_now(hosts))
-    return [(finding.ref, finding.message) for finding in resolve(whole, Scope()).findings if not finding.note]
+def _find(desired: DesiredState, namespace: str) -> Sequence[tuple[Ref, str]]:
+    whole = replace(desired, addresses=look_up_now(node.spec.address.host for node in desired.nodes))
+    return [(finding.ref, finding.message) for finding in resolve(whole, Scope(namespace)).findings]
 
 
 def _ask(command: str, argv: Sequence[str]) -> int:
@@ -86,17 +86,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"weighbridge {command}")
     add = parser.add_argument
     if command != "demo":
-        add(
-            "-f",
-            "--file",
-            dest="paths",
-            metavar="PATH",
-            type=Path,
-            action="append",
-            required=True,
-            help="file or directory",
-        )
-        add("--namespace", default="default", help="serve the objects of this namespace (default: default)")
+        check.add_objects(parser)
         add("--state", type=Path, help="file that remembers the weights over a restart (default: by the paths)")
         add("--no-debug-headers", action="store_true", help="answers do not tell which node and policy served them")
     add("--host", default="127.0.0.1", help="address of the entrance (default: 127.0.0.1)")
@@ -132,6 +122,7 @@ def _read_settings(command: str, options: argparse.Namespace) -> Settings:
         concurrency=getattr(options, "concurrency", 1),
         envoy=os.environ.get("WEIGHBRIDGE_ENVOY"),
         output=options.output,
+        live=sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb"),
         colour="NO_COLOR" not in os.environ,
     )
 

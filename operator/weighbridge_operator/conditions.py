@@ -11,12 +11,12 @@ from weighbridge_operator.core.verdict import NodeFacts
 from weighbridge_operator.report import ConditionReport
 from weighbridge_operator.state import Ref, Rejection
 from weighbridge_operator.xds.envoys import EnvoyState, EnvoyStates
-from weighbridge_operator.xds.kinds import LABELS
+from weighbridge_operator.xds.kinds import LABELS, LISTENER, ROUTE
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is known of all objects. `clusters`: the Envoy clusters that stand for an object's part in the snapshot."""
+    """What is known of all objects."""
 
     rejections: Mapping[Ref, Rejection]
     findings: Mapping[Ref, tuple[Finding, ...]]
@@ -25,16 +25,26 @@ class Evidence:
 
 
 def judge_policy(ref: Ref, evidence: Evidence, clusters: Iterable[str]) -> tuple[ConditionReport, ...]:
-    """A policy's conditions."""
+    """A policy's conditions. `clusters`: the names of what stands for it in the snapshot."""
     return _with_ready((*_validity(ref, evidence), _programmed(evidence, clusters)))
 
 
 def judge_node(
-    ref: Ref, evidence: Evidence, clusters: Iterable[str], facts: Iterable[NodeFacts], asked: bool
+    ref: Ref,
+    evidence: Evidence,
+    clusters: Iterable[str],
+    facts: Iterable[NodeFacts],
+    *,
+    asked: bool,
+    healthy: bool,
 ) -> tuple[ConditionReport, ...]:
-    """A node's conditions. `asked`: it has an endpoint that prints metrics."""
+    """A node's conditions. `asked`: it has an endpoint that prints metrics; `healthy`: no Envoy keeps it out."""
     known = (*_validity(ref, evidence), _programmed(evidence, clusters), _fresh(tuple(facts), asked))
-    return _with_ready(known)
+    ready = _with_ready(known)
+    if healthy or ready[-1].status != "True":
+        return ready
+    why = "an Envoy keeps it out: it failed in a row, or its health check does; look at the node's own log"
+    return (*known, ConditionReport(READY, "False", "OutOfService", why))
 
 
 def _validity(ref: Ref, evidence: Evidence) -> tuple[ConditionReport, ConditionReport]:
@@ -43,14 +53,14 @@ def _validity(ref: Ref, evidence: Evidence) -> tuple[ConditionReport, ConditionR
         held = "; its last valid form is still served" if rejection.held else ""
         accepted = ConditionReport(ACCEPTED, "False", "Invalid", rejection.message + held)
     else:
-        accepted = _from_findings(ACCEPTED, "Valid", "", evidence.findings.get(ref, ()))
-    return accepted, _from_findings(RESOLVED_REFS, "Resolved", "", evidence.findings.get(ref, ()))
+        accepted = _from_findings(ACCEPTED, "Valid", evidence.findings.get(ref, ()))
+    return accepted, _from_findings(RESOLVED_REFS, "Resolved", evidence.findings.get(ref, ()))
 
 
-def _from_findings(kind: str, reason: str, message: str, findings: tuple[Finding, ...]) -> ConditionReport:
-    against = [f for f in findings if f.condition == kind and not f.note]
+def _from_findings(kind: str, reason: str, findings: tuple[Finding, ...]) -> ConditionReport:
+    against = [f for f in findings if f.condition == kind]
     if not against:
-        return ConditionReport(kind, "True", reason, message)
+        return ConditionReport(kind, "True", reason, "")
     return ConditionReport(kind, "False", against[0].reason, "; ".join(f.message for f in against))
 
 
@@ -78,7 +88,7 @@ def _refusals(envoy: EnvoyState, clusters: set[str]) -> Iterator[str]:
     # A refused route table or listener concerns every object; a cluster those that stand in it.
     for kind in envoy.kinds:
         for name, refusal in kind.refusals:
-            if name in clusters or LABELS[kind.kind] in ("LDS", "RDS"):
+            if name in clusters or kind.kind in (LISTENER, ROUTE):
                 yield f"Envoy {envoy.id} refused {LABELS[kind.kind]} {name}: {refusal.text}"
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
 from weighbridge_operator.core.resolve import Resolved, Scope, resolve
@@ -129,10 +129,9 @@ class Loop:
             load, version = await self.rounds.wait_newer(version)
             self._tick(load)
 
-    def _stats_urls(self) -> Mapping[str, str]:
-        # An Envoy that tells no address can't be read, and then the counts of all are not complete.
+    def _stats_urls(self) -> Mapping[str, str | None]:
         states = self.envoys.get()
-        return {envoy.id: envoy.stats or "http://unknown.invalid" for envoy in states.envoys} if states else {}
+        return {envoy.id: envoy.stats for envoy in states.envoys} if states else {}
 
     def _resolve(self) -> Resolved:
         loaded, names = self.loaded.get(), self.names.get()
@@ -146,7 +145,7 @@ class Loop:
 
     def _replan(self) -> None:
         """A new snapshot for new objects. One that can't be made leaves the last one in place."""
-        before = self.snapshots.get()
+        before, held = self.snapshots.get(), self.resolved
         resolved = self._resolve()
         loaded = self.loaded.get()
         assert loaded is not None
@@ -158,6 +157,7 @@ class Loop:
             )
         except (SnapshotError, ValueError):
             log.exception("no snapshot can be made of these objects; the last one keeps serving")
+            self.resolved = held  # what the ticks to come have to weigh is what is served
             return
         if after != before:
             self.snapshots.set(after)
@@ -176,9 +176,9 @@ class Loop:
                 log.info("weights of %s: %s", pool, told)
 
 
-async def _within(limit: float, event: object) -> None:
+async def _within(limit: float, event: Awaitable[object]) -> None:
     try:
-        await asyncio.wait_for(event, limit)  # type: ignore[arg-type]
+        await asyncio.wait_for(event, limit)
     except TimeoutError:
         return
 

@@ -53,7 +53,7 @@ class ControlPlane:
             self.loaded,
             self.server.states,
             snapshots,
-            scope=Scope(settings.namespace, settings.allow_loopback),
+            scope=Scope(settings.namespace),
             entrance=Entrance(host, port, settings.debug_headers),
             salt=secrets.token_bytes(16),
             weighed=read_memory(settings.state, time.monotonic()) if settings.state else None,

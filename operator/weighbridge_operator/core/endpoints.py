@@ -14,8 +14,6 @@ from weighbridge_operator.core import ir
 from weighbridge_operator.core.findings import Finding
 from weighbridge_operator.state import DesiredState, Ref
 
-#: Engines that publish queue, running requests and KV use: their pools are weighed by the llm profile.
-PUBLISHING = frozenset({"vllm", "sglang"})
 _HEALTH_PATHS = {"vllm": "/health", "sglang": "/health"}
 
 

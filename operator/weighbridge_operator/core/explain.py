@@ -52,6 +52,9 @@ def _room(facts: NodeFacts) -> str:
             return (
                 f"room {number(facts.capacity)} times the median's ({number(facts.room_raw or 0)} KV tokens published)"
             )
+        case "converted":
+            of = f"{number(facts.room_raw or 0)} by its KV tokens, in the unit of the capacities given"
+            return f"room {number(facts.capacity)} times the median's ({of})"
         case "not short":
             known = f"{number(facts.room_raw)} KV tokens published" if facts.room_raw else "KV tokens not known yet"
             return f"room as all ({known}, and KV is not short)"

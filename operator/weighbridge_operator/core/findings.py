@@ -9,10 +9,9 @@ from weighbridge_operator.state import Ref
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`condition` (a condition's type) is False for `reason` (one word) and `message`; a `note` breaks nothing."""
+    """`condition` (a condition's type) is False for `reason` (one word) and `message`."""
 
     ref: Ref
     condition: str
     reason: str
     message: str
-    note: bool = False

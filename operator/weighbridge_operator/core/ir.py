@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Profile = Literal["llm", "classic"]
+#: Engines that publish queue, running requests, KV use and KV room: pools of them are weighed by the llm profile.
+PUBLISHING = frozenset({"vllm", "sglang"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Final, Literal
 from weighbridge_operator.core import ir
 from weighbridge_operator.core.memory import nearest
 
-Source = Literal["given", "published", "not short", "smallest known", "default"]
+Source = Literal["given", "published", "converted", "not short", "smallest known", "default"]
 
 BAND: Final = 1.4  # a spread below it is equal
 TRUST: Final = 2.0  # published rooms differ at most by this
@@ -26,8 +26,6 @@ HYSTERESIS: Final = 0.75  # of a step, before a published room or the median mov
 CONTRADICTION: Final = 1.5
 #: KV in use per node, of the smallest node's: where published rooms begin to count, and where they cease to.
 SHORT, AMPLE = 0.9, 0.6
-#: Engines that can say how many tokens their KV cache holds.
-PUBLISHERS: Final = frozenset({"vllm", "sglang", "custom"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +90,8 @@ def _known(endpoints: Mapping[str, ir.Endpoint], tokens: Mapping[str, float]) ->
         units = [given[n] / trusted[n] for n in given if n in trusted]
         unit = median(units) if units else None
         rest = {n: t * unit for n, t in trusted.items() if n not in given} if unit else {}
-        return {n: (c, "given") for n, c in given.items()} | {n: (c, "published") for n, c in rest.items()}
-    if any(e.engine not in PUBLISHERS for e in endpoints.values()):
+        return {n: (c, "given") for n, c in given.items()} | {n: (c, "converted") for n, c in rest.items()}
+    if any(e.engine not in ir.PUBLISHING for e in endpoints.values()):
         return {}
     return {n: (t, "published") for n, t in trusted.items()}
 

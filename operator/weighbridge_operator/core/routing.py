@@ -64,7 +64,7 @@ class Router:
         winner: str | None = None
         for policy in rank_policies(self._policies, model, kind):
             name = policy_id(policy)
-            if not policy.spec.match.models and not self._has_nodes(policy, kind, model, version):
+            if not self._speaks_for(policy, kind, model, version):
                 continue
             if winner is not None:
                 self.used.setdefault(name, winner)
@@ -77,10 +77,10 @@ class Router:
             draft.append((_rule(None), self._split(None, kind, model, version)))
         return draft
 
-    def _has_nodes(self, policy: RoutePolicy, kind: str, model: str, version: str) -> bool:
+    def _speaks_for(self, policy: RoutePolicy, kind: str, model: str, version: str) -> bool:
         # A policy that names no models speaks for those that its nodes serve; one that names them means them.
         demand = Demand(policy.metadata.name, model, version, kind)
-        return bool(select_servers(self._serving[kind, model], demand, policy))
+        return bool(policy.spec.match.models or select_servers(self._serving[kind, model], demand, policy))
 
     def _split(self, policy: RoutePolicy | None, kind: str, model: str, version: str) -> _Split:
         rest = tuple(
@@ -100,7 +100,7 @@ class Router:
 
     def _plain_policy(self, model: str, kind: str) -> RoutePolicy | None:
         ranked = rank_policies(self._policies, model, kind)
-        return next((p for p in ranked if not p.spec.match.headers), None)
+        return next((p for p in ranked if not p.spec.match.headers and self._speaks_for(p, kind, model, "")), None)
 
     def _fallbacks(self, policy: RoutePolicy | None, kind: str) -> list[str]:
         found = []

@@ -1,6 +1,6 @@
 """The law: measured load in, Envoy's endpoint weights out, once per pool and tick.
 
-Weights are exactly equal unless room or others' load provably differ: Envoy then compares its own counts of five random
+Weights are exactly equal unless room or others' load provably differ: Envoy then compares counts of some random
 nodes, which is better than any weight of ours. When they differ, Envoy schedules by weight/(active + 1), whose balance
 point holds requests in flight in proportion to sqrt(weight * time); so that they lie in proportion to room c times what
 others leave u, whatever the speed s, the weight is (c u)^2 s. Every input moves on a grid with hysteresis, a change

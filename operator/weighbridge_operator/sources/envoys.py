@@ -76,9 +76,16 @@ def spell(cluster: str) -> str:
 
 
 async def read_envoys(
-    session: aiohttp.ClientSession, bases: Mapping[str, str], clock: Callable[[], float], *, limit: float = TIMEOUT
+    session: aiohttp.ClientSession,
+    bases: Mapping[str, str | None],
+    clock: Callable[[], float],
+    *,
+    limit: float = TIMEOUT,
 ) -> EnvoyRound:
-    """Asks every Envoy at once; `bases` are their administration URLs ("http://127.0.0.1:9901") by Envoy id."""
+    """Asks every Envoy at once; `bases` are their administration URLs ("http://127.0.0.1:9901") by Envoy id.
+
+    One that tells no URL can't be read, and is missing.
+    """
     answers = await asyncio.gather(*(_read_envoy(session, base, clock, limit) for base in bases.values()))
     answered = dict(zip(bases, answers, strict=True))
     return EnvoyRound(
@@ -88,8 +95,10 @@ async def read_envoys(
 
 
 async def _read_envoy(
-    session: aiohttp.ClientSession, base: str, clock: Callable[[], float], limit: float
+    session: aiohttp.ClientSession, base: str | None, clock: Callable[[], float], limit: float
 ) -> EnvoyState | str:
+    if base is None:
+        return "does not tell where its statistics are: start it with what `weighbridge bootstrap` prints"
     try:
         page = await fetch(session, base + PATH, clock, timeout=limit)
     except FetchError as error:

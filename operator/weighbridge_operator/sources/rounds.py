@@ -60,7 +60,7 @@ class Rounds:
     def __init__(
         self,
         targets: Callable[[], Sequence[ScrapeTarget]],
-        envoys: Callable[[], Mapping[str, str]],  # Envoy id -> administration URL
+        envoys: Callable[[], Mapping[str, str | None]],  # Envoy id -> administration URL
         owners: Callable[[], Owners],
         out: Latest[LoadRound],
         envoys_out: Latest[EnvoyRound],

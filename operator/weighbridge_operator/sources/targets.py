@@ -6,12 +6,11 @@ import ssl
 
 from weighbridge_api.modelnode import ModelNode
 from weighbridge_operator.core import ir
-from weighbridge_operator.core.endpoints import PUBLISHING
 from weighbridge_operator.core.resolve import Resolved
 from weighbridge_operator.sources.rounds import Owners
 from weighbridge_operator.sources.scrape import ScrapeTarget
 from weighbridge_operator.state import DesiredState
-from weighbridge_operator.xds.names import name_cluster
+from weighbridge_operator.xds.names import name_cluster, print_address
 
 
 def list_targets(resolved: Resolved, desired: DesiredState) -> tuple[ScrapeTarget, ...]:
@@ -26,7 +25,7 @@ def list_targets(resolved: Resolved, desired: DesiredState) -> tuple[ScrapeTarge
 def list_owners(gateway: ir.Gateway) -> Owners:
     """(cluster, "ip:port") -> (pool, node) for every endpoint."""
     return {
-        (name_cluster(part.name), _authority(endpoint.address, endpoint.port)): (pool.name, endpoint.node)
+        (name_cluster(part.name), print_address(endpoint.address, endpoint.port)): (pool.name, endpoint.node)
         for pool in gateway.pools
         for part in pool.parts
         for endpoint in part.endpoints
@@ -37,17 +36,17 @@ def _pages(node: ModelNode) -> tuple[tuple[int, str], ...]:
     spec = node.spec
     if spec.metrics is not None:
         return tuple((scrape.port, scrape.path) for scrape in spec.metrics.scrape)
-    return ((spec.address.port, "/metrics"),) if spec.engine in PUBLISHING else ()
+    return ((spec.address.port, "/metrics"),) if spec.engine in ir.PUBLISHING else ()
 
 
 def _target(node: ModelNode, endpoint: ir.Endpoint, desired: DesiredState) -> ScrapeTarget:
     # Exporters beside the engine listen on ports of their own and speak plain HTTP.
-    urls = tuple(
-        f"{'https' if endpoint.tls and port == endpoint.port else 'http'}://{_authority(endpoint.address, port)}{path}"
-        for port, path in _pages(node)
-    )
+    urls = []
+    for port, path in _pages(node):
+        scheme = "https" if endpoint.tls and port == endpoint.port else "http"
+        urls.append(f"{scheme}://{print_address(endpoint.address, port)}{path}")
     name = endpoint.tls.server_name if endpoint.tls else endpoint.hostname
-    return ScrapeTarget(node.id, endpoint.engine, urls, host=name, tls=_context(endpoint.tls, desired))
+    return ScrapeTarget(node.id, endpoint.engine, tuple(urls), host=name, tls=_context(endpoint.tls, desired))
 
 
 def _context(tls: ir.Tls | None, desired: DesiredState) -> ssl.SSLContext | None:
@@ -58,7 +57,3 @@ def _context(tls: ir.Tls | None, desired: DesiredState) -> ssl.SSLContext | None
         return ssl.create_default_context(cadata=authorities)
     except ssl.SSLError:
         return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody
-
-
-def _authority(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

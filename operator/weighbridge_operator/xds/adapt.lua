@@ -7,7 +7,7 @@
 -- which models it asks for, the preferred first, separated by blanks.
 
 local SUFFIXES = { "/chat/completions", "/completions", "/embeddings" }
-local find, sub = string.find, string.sub
+local find, match, sub = string.find, string.match, string.sub
 
 local function name_on_node(served, wanted)
   for model in string.gmatch(wanted, "%S+") do
@@ -16,10 +16,11 @@ local function name_on_node(served, wanted)
   end
 end
 
+-- The path ends with the suffix whatever stood before it, the caller's /v1 or the base of the node tried before.
 local function path_on_node(path, base)
+  local bare = match(path, "^[^?]*")
   for _, suffix in ipairs(SUFFIXES) do
-    local at = find(path, suffix, 1, true)
-    if at then return base .. sub(path, at) end
+    if sub(bare, -#suffix) == suffix then return base .. sub(path, #bare - #suffix + 1) end
   end
   return path
 end
@@ -35,7 +36,7 @@ function envoy_on_request(handle)
   local body = handle:body()
   if not body then return end
   local text, name = body:getBytes(0, body:length()), served and wanted and name_on_node(served, wanted)
-  local first, last = string.match(route or "", "(%d+) (%d+)$")
+  local first, last = match(route or "", "(%d+) (%d+)$")
   if name and tonumber(first or 0) > 0 then
     text = sub(text, 1, first) .. name .. sub(text, last)
     body:setBytes(text)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
+from weighbridge_operator.xds.names import print_address
+
 Json = dict[str, Any]
 
 LOOPBACK = "127.0.0.1"
@@ -74,11 +76,6 @@ def read_address(text: str) -> tuple[str, int]:
     if bracketed != (":" in host) or any(c in "/@?#[]" or not c.isprintable() or c.isspace() for c in host):
         raise ValueError(f"{text!r} is not an address; write host:port, or [address]:port where it is IPv6")
     return host, int(port)
-
-
-def print_address(host: str, port: int) -> str:
-    """The opposite of `read_address`."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_literal(host: str) -> bool:

@@ -12,11 +12,9 @@ from typing import Any, cast
 # Registers every type that is only ever packed into an `Any`.
 from envoy.config.route.v3 import route_components_pb2 as _route  # noqa: F401
 from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2 as _cel  # noqa: F401
-from envoy.extensions.access_loggers.stream.v3 import stream_pb2 as _stream  # noqa: F401
 from envoy.extensions.clusters.aggregate.v3 import cluster_pb2 as _aggregate  # noqa: F401
 from envoy.extensions.common.matching.v3 import extension_matcher_pb2 as _matching  # noqa: F401
 from envoy.extensions.filters.common.matcher.action.v3 import skip_action_pb2 as _skip  # noqa: F401
-from envoy.extensions.filters.http.buffer.v3 import buffer_pb2 as _buffer  # noqa: F401
 from envoy.extensions.filters.http.credential_injector.v3 import credential_injector_pb2 as _credential  # noqa: F401
 from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2 as _mutation  # noqa: F401
 from envoy.extensions.filters.http.lua.v3 import lua_pb2 as _lua  # noqa: F401
@@ -27,13 +25,10 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (  # noq
 )
 from envoy.extensions.http.injected_credentials.generic.v3 import generic_pb2 as _generic  # noqa: F401
 from envoy.extensions.load_balancing_policies.least_request.v3 import least_request_pb2 as _least  # noqa: F401
-from envoy.extensions.load_balancing_policies.random.v3 import random_pb2 as _random  # noqa: F401
-from envoy.extensions.load_balancing_policies.round_robin.v3 import round_robin_pb2 as _robin  # noqa: F401
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2 as _previous  # noqa: F401
 from envoy.extensions.retry.priority.previous_priorities.v3 import (  # noqa: F401
     previous_priorities_config_pb2 as _priorities,
 )
-from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2 as _raw  # noqa: F401
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2 as _tls  # noqa: F401
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as _options  # noqa: F401
 from envoy.type.matcher.v3 import http_inputs_pb2 as _inputs  # noqa: F401

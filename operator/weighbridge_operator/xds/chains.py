@@ -7,13 +7,15 @@ its chains by the room that the user gave: this split is configuration, load nev
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from weighbridge_operator.core import ir
 from weighbridge_operator.xds.endpoint import base_of, names_of
 from weighbridge_operator.xds.names import name_chain, name_cluster
 
 PLAIN_BASE = "/v1"
+#: On a chain's preferred cluster, before one goes to the next: a request that failed on two nodes is not kept waiting.
+TRIES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +38,16 @@ class Plan:
     pools: Mapping[str, ir.Pool]
     adapting: frozenset[str]  # clusters that must adapt requests, because some route that names them needs it
     budgets: Mapping[str, float]  # retry budget in percent by cluster name
-    chains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # members by chain name
+    chains: Mapping[str, tuple[str, ...]]  # members by chain name
 
     def target(self, destinations: tuple[ir.Destination, ...], asked: str) -> Target:
         """Where requests for `asked` go."""
         needs = _needs_adapting(self.pools, destinations, asked)
-        named = []
-        patience: int | None = None
-        for members, weight in _orders(self.pools, destinations):
-            name = members[0] if len(members) == 1 else name_chain(members, needs)
-            needs = needs or name in self.adapting
-            named.append((name, weight))
-            if len(members) > 1:
-                patience = min(patience or 2, 2, len(self.parts[members[0]].endpoints) or 1)
-        return Target(tuple(named), needs, patience)
+        orders = _orders(self.pools, destinations)
+        named = tuple((_name(members, needs), weight) for members, weight in orders)
+        chained = [len(self.parts[members[0]].endpoints) for members, _ in orders if len(members) > 1]
+        patience = max(1, min(TRIES, *chained)) if chained else None
+        return Target(named, any(name in self.adapting for name, _ in named), patience)
 
     def credentials(self, members: Iterable[str]) -> tuple[tuple[str, str, str], ...]:
         """What the nodes of these clusters are sent to let requests in, sorted."""
@@ -67,18 +65,13 @@ def plan_clusters(gateway: ir.Gateway) -> Plan:
     for rule, destinations, asked in _uses(gateway):
         needs = _needs_adapting(pools, destinations, asked)
         for members, _ in _orders(pools, destinations):
-            name = members[0] if len(members) == 1 else name_chain(members, needs)
+            name = _name(members, needs)
             if len(members) > 1:
                 chains[name] = members
             if needs:
                 adapting.add(name)
             for cluster in {name, *members}:
                 budgets[cluster] = max(budgets.get(cluster, 0.0), rule.retry.budget)
-    # A pool of several parts must agree, or its route would have to be two.
-    for _, destinations, _ in _uses(gateway):
-        names = [m[0] for m, _ in _orders(pools, destinations) if len(m) == 1]
-        if any(name in adapting for name in names):
-            adapting.update(names)
     return Plan(parts, pools, frozenset(adapting), budgets, chains)
 
 
@@ -101,6 +94,11 @@ def _orders(
         others = [name_cluster(other.name) for other in first if other != part]
         orders.append((tuple(dict.fromkeys([own, *others, *rest])), _room(part)))
     return orders
+
+
+def _name(members: tuple[str, ...], adapts: bool) -> str:
+    """Where these clusters are tried in order: the only one, or their chain, of which there may be two."""
+    return members[0] if len(members) == 1 else name_chain(members, adapts)
 
 
 def _room(part: ir.Part) -> int:

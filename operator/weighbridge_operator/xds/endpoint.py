@@ -33,7 +33,6 @@ def assign(part: ir.Part, weights: Mapping[str, int]) -> Message:
             target.health_check_config.hostname = endpoint.hostname
         told = added.metadata.filter_metadata[METADATA].fields
         told["node"].string_value = endpoint.node.partition("/")[2]
-        told["tier"].string_value = endpoint.tier
         told["served"].string_value = list_served(endpoint)
         told["base"].string_value = base_of(endpoint)
         if part.credential is not None:

@@ -26,6 +26,11 @@ POLICY_HEADER = "x-weighbridge-policy"
 OWN_HEADERS = (ROUTE_HEADER, SERVED_HEADER, BASE_HEADER, CREDENTIAL_HEADER, NODE_HEADER, POLICY_HEADER)
 
 
+def print_address(host: str, port: int) -> str:
+    """As Envoy's statistics and everybody else write it: "host:port", an IPv6 literal in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def name_cluster(part: str) -> str:
     """The cluster of a pool's part."""
     return _plain(part)

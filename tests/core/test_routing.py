@@ -1,0 +1,120 @@
+"""Which requests go where, and what is told of an object that can't be honoured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from support.stack import node, policy
+from weighbridge_api.modelnode import ModelNode
+from weighbridge_api.routepolicy import RoutePolicy
+from weighbridge_operator.core import ir
+from weighbridge_operator.core.resolve import Resolved, Scope, resolve
+from weighbridge_operator.state import DesiredState
+
+IN_CLUSTER = Scope(allow_loopback=False)
+
+
+def settle(*objects: dict[str, Any], scope: Scope | None = None, **known: Any) -> Resolved:
+    nodes = tuple(ModelNode.from_file(o) for o in objects if o["kind"] == "ModelNode")
+    policies = tuple(RoutePolicy.from_file(o) for o in objects if o["kind"] == "RoutePolicy")
+    return resolve(DesiredState(nodes, policies, **known), scope or Scope())
+
+
+def rules(resolved: Resolved, key: str, kind: str = "text") -> tuple[ir.Rule, ...]:
+    return next(e.rules for e in resolved.gateway.entries if (e.type, e.key) == (kind, key))
+
+
+def serving(resolved: Resolved, destination: ir.Destination) -> list[str]:
+    return [e.node.partition("/")[2] for e in resolved.gateway.pool(destination.pool).endpoints]
+
+
+def told(resolved: Resolved) -> dict[str, str]:
+    return {finding.reason: f"{finding.ref.name}: {finding.message}" for finding in resolved.findings}
+
+
+def test_the_most_specific_policy_speaks_and_the_loser_is_told_who_won() -> None:
+    found = settle(
+        node("a", 1, "qwen-7b"),
+        policy("all"),
+        policy("prefix", match={"models": ["qwen-*"]}),
+        policy("exact", match={"models": ["qwen-7b"]}),
+        policy("header", match={"models": ["qwen-7b"], "headers": {"x-team": "search"}}),
+    )
+    assert [rule.policy for rule in rules(found, "qwen-7b")] == ["default/header", "default/exact"]
+    overruled = {f.ref.name: f.message for f in found.findings if f.reason == "Overruled"}
+    assert overruled.keys() == {"all", "prefix"}
+    assert all("default/exact" in message for message in overruled.values())
+
+
+def test_a_policy_without_models_speaks_for_what_its_nodes_serve() -> None:
+    labelled = policy("chat", nodes={"matchLabels": {"pool": "chat"}})
+    found = settle(node("a", 1, "m", labels={"pool": "chat"}), node("b", 2, "other"), labelled)
+    assert rules(found, "m")[0].policy == "default/chat"
+    assert rules(found, "other")[0].policy is None
+
+
+def test_a_fallback_goes_to_nodes_that_serve_it_though_the_policy_names_others() -> None:
+    labelled = policy("chat", nodes={"matchLabels": {"pool": "chat"}}, fallback=[{"model": "small"}])
+    found = settle(node("a", 1, "m", labels={"pool": "chat"}), node("b", 2, "small"), labelled)
+    (branch,) = rules(found, "m")[0].branches
+    assert [serving(found, destination) for destination in branch.destinations] == [["a"], ["b"]]
+
+
+def test_equal_sets_of_nodes_are_one_pool() -> None:
+    models = [{"name": "m"}, {"name": "n"}]
+    found = settle(node("a", 1, models=models), node("b", 2, models=models), node("c", 3, "n"))
+    sets = [[e.node for e in pool.endpoints] for pool in found.gateway.pools]
+    assert sorted(sets) == [["default/a", "default/b"], ["default/a", "default/b", "default/c"]]
+
+
+def test_shares_of_versions_nobody_serves_go_to_the_others() -> None:
+    canary = policy("p", versions=[{"version": v, "share": s} for v, s in (("1", 60), ("2", 20), ("3", 20))])
+    found = settle(node("a", 1, models=[{"name": "m", "version": v} for v in ("1", "2")]), canary)
+    assert [branch.share for branch in rules(found, "m")[0].branches] == [75.0, 25.0]
+    assert "version 3 of m" in told(found)["VersionNotServed"]
+
+
+def test_a_request_without_a_model_takes_the_default_or_the_only_one() -> None:
+    assert rules(settle(node("a", 1, "m")), "")[0].default == "m"
+    two = (node("a", 1, "m"), node("b", 2, "n"))
+    assert rules(settle(*two), "") == ()
+    assert rules(settle(*two, policy("p", defaultModel="n")), "")[0].default == "n"
+    assert "no node serves zzz" in told(settle(*two, policy("p", defaultModel="zzz")))["DefaultNotServed"]
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [("169.254.0.1", "AddressRefused"), ("127.0.0.1", "AddressRefused"), ("gone.example", "AddressNotFound")],
+)
+def test_a_node_that_cannot_be_sent_to_is_left_out_and_says_why(host: str, reason: str) -> None:
+    bad = node("bad", 1, address={"host": "10.0.0.1", "port": 1})
+    if host == "169.254.0.1":
+        # Refused as a literal when it is read; a name may still lead there.
+        bad["spec"]["address"]["host"] = "sly.example"
+    else:
+        bad["spec"]["address"]["host"] = host
+    good = node("good", 2, address={"host": "10.0.0.2", "port": 2})
+    found = settle(bad, good, scope=IN_CLUSTER, addresses={"sly.example": "169.254.0.1"})
+    assert [n.metadata.name for n in found.nodes] == ["good"]
+    assert told(found)[reason].startswith("bad: spec.address.host")
+
+
+def test_secrets_that_envoy_would_refuse_are_named_and_never_shown() -> None:
+    spec: dict[str, Any] = {"credentials": {"secretRef": {"name": "s", "key": "k"}}}
+    missing = settle(node("a", 1, **spec))
+    assert "no Secret s" in told(missing)["SecretNotFound"]
+    broken = settle(node("a", 1, **spec), secrets={("default", "s"): {"k": b"hidden\r\nx: y"}})
+    assert "entry k of Secret s" in told(broken)["SecretInvalid"]
+    assert "hidden" not in repr(broken)
+    ca = settle(node("a", 1, tls={"caSecretRef": {"name": "s"}}), secrets={("default", "s"): {"ca.crt": b"no"}})
+    assert "PEM" in told(ca)["SecretInvalid"]
+
+
+def test_objects_of_another_namespace_are_told_so_and_disturb_nothing() -> None:
+    other = node("a", 1, "m")
+    other["metadata"]["namespace"] = "elsewhere"
+    found = settle(other, node("b", 2, "m"))
+    assert [n.metadata.name for n in found.nodes] == ["b"]
+    assert "serves namespace default" in told(found)["NamespaceNotServed"]
