@@ -39,12 +39,13 @@ def judge_node(
     healthy: bool,
 ) -> tuple[ConditionReport, ...]:
     """A node's conditions. `asked`: it has an endpoint that prints metrics; `healthy`: no Envoy keeps it out."""
-    known = (*_validity(ref, evidence), _programmed(evidence, clusters), _fresh(tuple(facts), asked))
-    ready = _with_ready(known)
-    if healthy or ready[-1].status != "True":
-        return ready
-    why = "an Envoy keeps it out: it failed in a row, or its health check does; look at the node's own log"
-    return (*known, ConditionReport(READY, "False", "OutOfService", why))
+    served = (*_validity(ref, evidence), _programmed(evidence, clusters))
+    known = (*served, _fresh(tuple(facts), asked))
+    # A node that is down prints no metrics either: what keeps it from serving is the reason to tell.
+    if not healthy and _with_ready(served)[-1].status == "True":
+        why = "an Envoy keeps it out: it failed in a row, or its health check does; look at the node's own log"
+        return (*known, ConditionReport(READY, "False", "OutOfService", why))
+    return _with_ready(known)
 
 
 def _validity(ref: Ref, evidence: Evidence) -> tuple[ConditionReport, ConditionReport]:
