@@ -38,12 +38,17 @@ def main(argv: Sequence[str], find: Find | None = None) -> int:
 
 
 def add_objects(parser: argparse.ArgumentParser) -> None:
-    """The flags that say where the objects are: of every command that reads them."""
+    """The flags that say where the objects are: of every command that reads them from files alone."""
+    add_paths(parser, required=True)
+    parser.add_argument("--namespace", default="default", help="of the objects to serve (default: %(default)s)")
+
+
+def add_paths(parser: argparse._ActionsContainer, *, required: bool) -> None:
+    """The flag that says which files are read."""
     told = "file or directory; may be given again"
     parser.add_argument(
-        "-f", "--file", dest="paths", metavar="PATH", type=Path, action="append", required=True, help=told
+        "-f", "--file", dest="paths", metavar="PATH", type=Path, action="append", required=required, help=told
     )
-    parser.add_argument("--namespace", default="default", help="of the objects to serve (default: %(default)s)")
 
 
 def find_problems(loaded: Loaded, find: Find | None, namespace: str) -> tuple[Problem, ...]:

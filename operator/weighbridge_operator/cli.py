@@ -1,6 +1,7 @@
 """The operator's commands: reads flags and the environment once, puts everything together, and passes it down.
 
-Environment: WEIGHBRIDGE_URL (status, explain), WEIGHBRIDGE_ENVOY (the binary), NO_COLOR, TERM, XDG_STATE_HOME.
+Environment: WEIGHBRIDGE_URL (status, explain), WEIGHBRIDGE_ENVOY (the binary), NO_COLOR, TERM, XDG_STATE_HOME; in a
+cluster what `cluster_flags` names.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from weighbridge_operator import check, client
+from weighbridge_operator.cluster_flags import add_cluster, read_cluster
 from weighbridge_operator.core.resolve import Scope, resolve
 from weighbridge_operator.demo import run_demo
 from weighbridge_operator.envoy_process import EnvoyNotFoundError
@@ -73,6 +75,8 @@ def _serve(command: str, argv: Sequence[str]) -> int:
 
 
 def _start(command: str, settings: Settings) -> Coroutine[Any, Any, int]:
+    if settings.kubernetes is not None:
+        raise ValueError("--kubernetes can't be served yet")
     match command:
         case "up":
             return run_up(settings)
@@ -85,8 +89,12 @@ def _start(command: str, settings: Settings) -> Coroutine[Any, Any, int]:
 def _parser(command: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"weighbridge {command}")
     add = parser.add_argument
-    if command != "demo":
+    if command == "operator":
+        _add_source(parser)
+        add_cluster(parser)
+    elif command == "up":
         check.add_objects(parser)
+    if command != "demo":
         add("--state", type=Path, help="file that remembers the weights over a restart (default: by the paths)")
         add("--no-debug-headers", action="store_true", help="answers do not tell which node and policy served them")
     add("--host", default="127.0.0.1", help="address of the entrance (default: 127.0.0.1)")
@@ -106,8 +114,17 @@ def _parser(command: str) -> argparse.ArgumentParser:
     return parser
 
 
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group(required=True)
+    check.add_paths(source, required=False)
+    source.add_argument("--kubernetes", action="store_true", help="read objects from the cluster, not from files")
+    told = "of the objects to serve (default: default); with --kubernetes the gateway's own (default: $POD_NAMESPACE)"
+    parser.add_argument("--namespace", help=told)
+
+
 def _read_settings(command: str, options: argparse.Namespace) -> Settings:
-    paths: Sequence[Path] = getattr(options, "paths", ())
+    paths: Sequence[Path] = getattr(options, "paths", None) or ()
+    cluster = read_cluster(options, os.environ) if command == "operator" else None
     missing = [str(path) for path in paths if not path.exists()]
     if missing:
         raise FileNotFoundError(f"there is no {', '.join(missing)}")
@@ -116,7 +133,7 @@ def _read_settings(command: str, options: argparse.Namespace) -> Settings:
         entrance=(options.host, options.port),
         admin=read_address(options.admin),
         xds=read_address(options.xds) if command == "operator" else ("127.0.0.1", 0),
-        namespace=getattr(options, "namespace", "default"),
+        namespace=cluster.namespace if cluster else getattr(options, "namespace", None) or "default",
         state=getattr(options, "state", None) or (_state_file(paths) if paths else None),
         debug_headers=not getattr(options, "no_debug_headers", False),
         concurrency=getattr(options, "concurrency", 1),
@@ -124,6 +141,7 @@ def _read_settings(command: str, options: argparse.Namespace) -> Settings:
         output=options.output,
         live=sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb"),
         colour="NO_COLOR" not in os.environ,
+        kubernetes=cluster,
     )
 
 

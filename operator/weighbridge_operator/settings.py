@@ -9,6 +9,19 @@ from typing import Literal
 
 Output = Literal["auto", "plain", "json"]
 GATEWAY = "weighbridge"  # node.cluster of the Envoys that belong here
+ALL = "*"  # every namespace
+
+
+@dataclass(frozen=True, slots=True)
+class KubernetesSettings:
+    """Of `operator --kubernetes`: objects come from a cluster. Names are those of objects in it."""
+
+    namespace: str  # the gateway's own
+    identity: str  # this replica among its siblings: the pod's name
+    #: Namespaces whose objects are read, sorted, the own one among them; (ALL,) is every one.
+    watch: tuple[str, ...]
+    #: Headless Service of the own namespace whose endpoints are the gateway's Envoys; its port is named `stats`.
+    envoys: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +41,4 @@ class Settings:
     live: bool = False  # standard output is a terminal that can be drawn on
     colour: bool = True
     hints: Sequence[str] = ()
+    kubernetes: KubernetesSettings | None = None  # then `paths` is empty
