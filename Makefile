@@ -9,7 +9,7 @@ READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml 2>/dev/null 
 # We start processes while gRPC's threads run; its fork handlers can crash such a child before it becomes another program.
 export GRPC_ENABLE_FORK_SUPPORT := 0
 
-.PHONY: setup demo test lint bench bench-balance-short bench-faults lock clean
+.PHONY: setup demo test assets lint bench bench-balance-short bench-faults lock clean
 
 demo: $(READY) ## a gateway before three simulated nodes, with traffic; Ctrl-C ends it
 	@exec $(BIN)/weighbridge demo --port $(PORT) --admin $(ADMIN)
@@ -18,6 +18,9 @@ setup: $(READY) ## .venv with everything in it
 
 test: lint ## everything: lint, types, layers, all tests
 	$(BIN)/python -m pytest
+
+assets: $(READY) ## etcd and kube-apiserver for the API tests, built with Go into a cache; minutes, once
+	@PYTHONPATH=tests $(BIN)/python -m support.assets
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
+from support.apiserver import ApiServer
+from support.assets import NoAssetsError, bring_assets
 from support.envoy import RealEnvoy
 
 
@@ -24,3 +26,26 @@ async def start_envoy() -> AsyncIterator[Callable[..., Awaitable[RealEnvoy]]]:
             return await running.enter_async_context(RealEnvoy(bootstrap, *arguments, admin_port=admin_port))
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def api_server(request: pytest.FixtureRequest) -> Iterator[ApiServer]:
+    """A real kube-apiserver with the CRDs, one for the run. Whoever kills it starts it again."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def say(line: str) -> None:
+        with capture.global_and_fixture_disabled():
+            print(f"\n{line}", end="", flush=True)
+
+    try:
+        assets = bring_assets(say)
+    except NoAssetsError as error:
+        pytest.skip(f"not run: {error}")
+    with ApiServer(assets) as server:
+        yield server
+
+
+@pytest.fixture
+def namespace(api_server: ApiServer) -> str:
+    """Of this test alone."""
+    return api_server.create_namespace()
