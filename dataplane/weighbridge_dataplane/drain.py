@@ -35,7 +35,9 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description="Drain an Envoy and wait until it carries no request.")
     parser.add_argument("--admin-port", type=int, default=9901)
     parser.add_argument("--settle", type=float, default=5.0, help="seconds until no new connection can come")
-    parser.add_argument("--quiet", type=float, default=5.0, help="seconds without a request before idle callers are cut")
+    parser.add_argument(
+        "--quiet", type=float, default=5.0, help="seconds without a request before idle callers are cut"
+    )
     options = parser.parse_args(argv)
 
     def ask(method: str, path: str) -> str:

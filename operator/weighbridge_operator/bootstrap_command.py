@@ -7,6 +7,7 @@ import json
 import socket
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import yaml
@@ -36,10 +37,15 @@ def main(argv: Sequence[str]) -> int:
     except ValueError as error:
         sys.stderr.write(f"weighbridge bootstrap: {error}\n")
         return 2
-    if options.output == "yaml":
-        sys.stdout.write(yaml.safe_dump(config, sort_keys=False))
-    else:
-        sys.stdout.write(json.dumps(config, indent=2) + "\n")
+    text = yaml.safe_dump(config, sort_keys=False) if options.output == "yaml" else json.dumps(config, indent=2) + "\n"
+    if options.write is None:
+        sys.stdout.write(text)
+        return 0
+    try:
+        options.write.write_text(text)
+    except OSError as error:
+        sys.stderr.write(f"weighbridge bootstrap: cannot write {options.write}: {error.strerror}\n")
+        return 2
     return 0
 
 
@@ -64,4 +70,5 @@ def _parser() -> argparse.ArgumentParser:
         "--connections", type=int, default=CONNECTIONS, metavar="N", help="callers at once, at most (%(default)s)"
     )
     parser.add_argument("--output", choices=("json", "yaml"), default="json", help="(%(default)s)")
+    parser.add_argument("--write", metavar="FILE", type=Path, help="write it there, where no shell redirects it")
     return parser

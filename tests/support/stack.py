@@ -52,10 +52,12 @@ def policy(name: str, **spec: Any) -> dict[str, Any]:
 class Stack:
     """`async with Stack(objects) as stack:` serves them at `stack.url` until the block ends."""
 
-    def __init__(self, *objects: dict[str, Any], envoys: int = 1, concurrency: int = 1) -> None:
+    def __init__(
+        self, *objects: dict[str, Any], envoys: int = 1, concurrency: int = 1, arguments: tuple[str, ...] = ()
+    ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="weighbridge-")
         self.directory = Path(self._folder.name)
-        self._objects, self._count, self._concurrency = objects, envoys, concurrency
+        self._objects, self._count, self._concurrency, self._arguments = objects, envoys, concurrency, arguments
         self._running = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
         self.envoys: list[RealEnvoy] = []
@@ -111,7 +113,7 @@ class Stack:
         settings = BootstrapSettings(
             operator=f"127.0.0.1:{self.xds_port}", gateway="weighbridge", id=f"envoy-{number}", admin_port=admin
         )
-        return RealEnvoy(bootstrap(settings), admin_port=admin, concurrency=self._concurrency)
+        return RealEnvoy(bootstrap(settings), *self._arguments, admin_port=admin, concurrency=self._concurrency)
 
     async def _feed(self, loaded: Latest[Loaded]) -> None:
         async for value in watch([self.directory]):
