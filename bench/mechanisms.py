@@ -25,7 +25,7 @@ from google.protobuf.message import Message
 
 from support.envoy import free_port
 from support.stack import Stack, node, policy
-from weighbridge_operator.core.resolve import Scope
+from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.loop import Loop
 from weighbridge_operator.sources.files import Loaded

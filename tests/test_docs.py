@@ -116,7 +116,9 @@ def find_reasons(source: Path) -> set[str]:
     reasons = set()
     for found in ast.walk(ast.parse(source.read_text())):
         match found:
-            case ast.Call(func=ast.Name(id="ConditionReport" | "Finding") | ast.Attribute(attr="_note"), args=args):
+            case ast.Call(
+                func=ast.Name(id="ConditionReport" | "Finding" | "lack") | ast.Attribute(attr="_note"), args=args
+            ):
                 given = args
             case ast.Assign(targets=[ast.Tuple(elts=[_, ast.Name(id="reason"), *_])], value=ast.Tuple(elts=given)):
                 pass

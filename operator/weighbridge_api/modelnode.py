@@ -1,10 +1,10 @@
-"""ModelNode: one model server, where it listens, what it serves, and where its load can be read."""
+"""ModelNode: a model server or a Service of equal ones, where it listens, what it serves, where its load is read."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from weighbridge_api.base import API_VERSION, ModelType, Resource, SecretRef, Shape
 from weighbridge_api.faults import fault
@@ -17,6 +17,8 @@ from weighbridge_api.values import (
     ObjectName,
     SecretEntry,
     ServedName,
+    ServiceName,
+    ServicePort,
     UrlPath,
     Version,
     Within,
@@ -39,13 +41,24 @@ class Address(Shape):
     """The node's base path: what callers ask for under /v1 is asked for under this."""
 
 
+class Service(Shape):
+    """A Service of the same namespace; every endpoint of it that is ready is weighed on its own."""
+
+    name: ServiceName
+    """Name of the Service."""
+    port: ServicePort
+    """Its port: the number or the name that the Service gives it."""
+    path: BasePath = "/v1"
+    """The base path of its endpoints, as in address."""
+
+
 class Tls(Shape):
     """TLS towards the node."""
 
     ca_secret_ref: SecretRef | None = None
     """Secret whose entry ca.crt holds the authorities to trust instead of the system's."""
     server_name: DnsName | None = None
-    """Name to ask for (SNI) and to find in the certificate; default: the host."""
+    """Name to ask for (SNI) and to find in the certificate; default: the host, of a Service name.namespace.svc."""
 
 
 class SecretEntryRef(Shape):
@@ -157,10 +170,16 @@ class Health(Shape):
 class ModelNodeSpec(Shape):
     """What the node is."""
 
+    model_config = ConfigDict(
+        json_schema_extra=cel("has(self.address) != has(self.service)", "give exactly one of address and service")
+    )
+
     engine: Engine
     """What runs there; openai is any server that speaks OpenAI's API and publishes no load."""
-    address: Address
-    """Where it listens."""
+    address: Address | None = None
+    """Where it listens; exactly one of address and service is given."""
+    service: Service | None = None
+    """In a cluster: the Service whose ready endpoints it is, each weighed on its own."""
     tls: Tls | None = None
     """TLS towards the node; default: none. Empty trusts the system's authorities."""
     credentials: Credentials | None = None
@@ -178,9 +197,22 @@ class ModelNodeSpec(Shape):
     health: Health | None = None
     """Default: the engine's own."""
 
+    @model_validator(mode="after")
+    def _check_place(self) -> ModelNodeSpec:
+        if self.address is None and self.service is None:
+            raise fault("has neither address nor service", "give one of them")
+        if self.address is not None and self.service is not None:
+            raise fault("has both address and service", "remove one")
+        return self
+
+    @property
+    def host(self) -> str | None:
+        """IP address or DNS name; None for a Service."""
+        return self.address.host if self.address else None
+
 
 class ModelNode(Resource):
-    """One model server: where it listens, what it serves, and where its load is read."""
+    """A model server or a Service of equal ones: where it listens, what it serves, and where its load is read."""
 
     api_version: Literal["weighbridge.dev/v1alpha1"] = API_VERSION
     kind: Literal["ModelNode"] = "ModelNode"

@@ -1,8 +1,8 @@
 """From a pydantic model to the structural schema that a CRD needs.
 
-The API server takes a narrow form of JSON schema: no references, no unions, no `const`, and bounds on every string,
-list and map if CEL rules are to be affordable. What cannot be said in that form is refused here with the path of the
-field, so that a mistake in a model is found when the CRDs are generated and never by a cluster.
+The API server takes a narrow form of JSON schema: no references, no unions but that of number and text, no `const`,
+and bounds on every string, list and map if CEL rules are to be affordable. What cannot be said in that form is refused
+here with the path of the field, so that a mistake in a model is found when the CRDs are generated, never by a cluster.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pydantic_core import SchemaSerializer, core_schema
 Schema = dict[str, Any]
 
 _RULES = "x-kubernetes-validations"
+_EITHER = "x-kubernetes-int-or-string"  # the only union that a structural schema knows
 _KEPT = (
     "description",
     "type",
@@ -28,6 +29,7 @@ _KEPT = (
     "required",
     "x-kubernetes-list-type",
     "x-kubernetes-list-map-keys",
+    _EITHER,
     _RULES,
 )
 _LEAST = {"array": "minItems", "object": "minProperties"}
@@ -83,6 +85,8 @@ def _convert(shape: Schema, definitions: Schema, path: str) -> Schema:
         case "string" if "enum" not in shape and "format" not in shape:
             _bound(shape, "maxLength", path)
         case "string" | "integer" | "number" | "boolean":
+            pass
+        case None if shape.get(_EITHER):
             pass
         case _:
             raise UnstructuralError(path, "has no single type")

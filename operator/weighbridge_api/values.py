@@ -172,7 +172,34 @@ class Connectable:
         return shape | cel(rule, "must be the IP address or the DNS name of one server")
 
 
+@dataclass(frozen=True, slots=True)
+class NumberOrName:
+    """A port of a Service: its number or its name."""
+
+    def check(self, value: object) -> int | str:
+        match value:
+            case bool():
+                pass
+            case int() if 1 <= value <= 65535:
+                return value
+            case int():
+                raise fault(f"must be from 1 to 65535, not {value}", "change the number")
+            case str() if value.isdigit():
+                raise fault(f'must be a number or a name, not the text "{value[:40]}"', "write it without quotes")
+            case str() if re.fullmatch(_PORT_NAME, value) and len(value) <= 63:
+                return value
+        raise fault("is not a port of a Service", "write its number, or its name in lower case letters, digits and -")
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.check)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        rule = f"type(self) == int ? self >= 1 && self <= 65535 : self.size() <= 63 && self.matches('^{_PORT_NAME}$')"
+        return {"x-kubernetes-int-or-string": True, **cel(rule, "must be a port's number, or its name")}
+
+
 _HOST_REMEDY = "write the address alone; port and path have their own fields"
+_PORT_NAME = r"[0-9-]*[a-z][a-z0-9-]*"
 _BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 _LABEL_CHARACTERS = r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
 _SERVED = r"!#-:<>-\[\]-~"
@@ -181,6 +208,8 @@ _WORD_REMEDY = "use letters, digits, -, _ and ."
 
 Host = Annotated[str, Connectable()]
 ObjectName = Annotated[str, Matching(_DNS, 253, "is not a name that Kubernetes accepts", _DNS_REMEDY)]
+ServiceName = Annotated[str, Matching(_LABEL, 63, "is not a Service's name", "use lower case letters, digits and -")]
+ServicePort = Annotated[int | str, NumberOrName()]
 Namespace = Annotated[str, Matching(_LABEL, 63, "is not a namespace", "use lower case letters, digits and -")]
 DnsName = Annotated[str, Matching(_DNS, 253, "is not a DNS name", _DNS_REMEDY)]
 LabelKey = Annotated[str, Matching(rf"({_DNS}/)?{_LABEL_CHARACTERS}", 317, "is not a label's key", _WORD_REMEDY)]

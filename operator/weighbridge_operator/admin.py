@@ -157,6 +157,7 @@ def _explanation(node: ObjectReport) -> dict[str, Any]:
     endpoints = [
         {
             "pool": e.pool,
+            "name": e.name,
             "reason": words.reason_of(node, e),
             "arithmetic": [words.arithmetic(part) for part in e.parts],
         }

@@ -19,7 +19,8 @@ from typing import Any, get_args
 
 from weighbridge_operator import check, client
 from weighbridge_operator.cluster_flags import add_cluster, read_cluster
-from weighbridge_operator.core.resolve import Scope, resolve
+from weighbridge_operator.core.resolve import resolve
+from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.demo import run_demo
 from weighbridge_operator.envoy_process import EnvoyNotFoundError
 from weighbridge_operator.settings import Output, Settings
@@ -45,7 +46,7 @@ def main(command: str, argv: list[str]) -> int:
 
 
 def _find(desired: DesiredState, namespace: str) -> Sequence[tuple[Ref, str]]:
-    whole = replace(desired, addresses=look_up_now(node.spec.address.host for node in desired.nodes))
+    whole = replace(desired, addresses=look_up_now(node.spec.host for node in desired.nodes if node.spec.host))
     return [(finding.ref, finding.message) for finding in resolve(whole, Scope(namespace)).findings]
 
 

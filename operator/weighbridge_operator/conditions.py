@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from weighbridge_api.conditions import ACCEPTED, METRICS_FRESH, PROGRAMMED, READY, RESOLVED_REFS
@@ -98,14 +98,21 @@ def _fresh(facts: tuple[NodeFacts, ...], asked: bool) -> ConditionReport:
         return ConditionReport(METRICS_FRESH, "Unknown", "NoSource", "its engine publishes no load")
     if not facts:
         return ConditionReport(METRICS_FRESH, "Unknown", "NotAsked", "it stands in no pool")
-    first = facts[0]
-    if first.suspicion != "none":
-        return ConditionReport(METRICS_FRESH, "False", "Contradicted", first.reason)
-    if not first.fresh:
-        return ConditionReport(METRICS_FRESH, "False", "Stale", first.error or "no numbers lately")
-    if first.finding:
-        return ConditionReport(METRICS_FRESH, "True", "CapacityContradicted", first.finding)
+    doubted = [f.reason for f in facts if f.suspicion != "none"]
+    if doubted:
+        return ConditionReport(METRICS_FRESH, "False", "Contradicted", _of_all(doubted, len(facts)))
+    stale = [f.error or "no numbers lately" for f in facts if not f.fresh]
+    if stale:
+        return ConditionReport(METRICS_FRESH, "False", "Stale", _of_all(stale, len(facts)))
+    found = [f.finding for f in facts if f.finding]
+    if found:
+        return ConditionReport(METRICS_FRESH, "True", "CapacityContradicted", _of_all(found, len(facts)))
     return ConditionReport(METRICS_FRESH, "True", "Fresh", "")
+
+
+def _of_all(texts: Sequence[str], servers: int) -> str:
+    """The first text, and how many of the node's servers have the like."""
+    return texts[0] if servers == 1 else f"{len(texts)} of {servers}: {texts[0]}"
 
 
 def _with_ready(conditions: tuple[ConditionReport, ...]) -> tuple[ConditionReport, ...]:

@@ -17,7 +17,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
-from weighbridge_operator.core.resolve import Resolved, Scope, resolve
+from weighbridge_operator.core.resolve import Resolved, resolve
+from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.core.tick import Weighed, changed_pools, weigh_pools
 from weighbridge_operator.keeping import keep_going
 from weighbridge_operator.latest import Latest
@@ -91,7 +92,7 @@ class Loop:
             tasks.create_task(keep_going("planning", self._follow_objects))
 
     def is_asked(self, node: str) -> bool:
-        """Whether the node ("namespace/name") prints metrics somewhere."""
+        """Whether the server (`ir.Endpoint.node`) prints metrics somewhere."""
         return node in self._asked
 
     async def _look_up(self) -> None:
@@ -101,7 +102,7 @@ class Loop:
 
     def _ask_names(self) -> frozenset[str]:
         loaded = self.loaded.get()
-        hosts = frozenset(node.spec.address.host for node in loaded.desired.nodes) if loaded else frozenset()
+        hosts = frozenset(node.spec.host for node in loaded.desired.nodes if node.spec.host) if loaded else frozenset()
         if hosts != self._hosts.get():
             self._hosts.set(hosts)
         return hosts

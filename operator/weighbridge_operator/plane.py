@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import aiohttp
 
 from weighbridge_operator.admin import Admin
-from weighbridge_operator.core.resolve import Scope
+from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.keeping import keep_going
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.loop import Loop

@@ -26,7 +26,7 @@ class SignalReport:
 
 @dataclass(frozen=True, slots=True)
 class EndpointReport:
-    """One node in one pool."""
+    """One server of a node in one pool."""
 
     pool: str
     address: str  # "ip:port"
@@ -44,6 +44,7 @@ class EndpointReport:
     healthy: bool | None  # False where an Envoy ejected it or its health check fails
     reason: str  # one sentence
     tier: str = "standard"  # the spec of the machine, as the user says
+    name: str = ""  # which server of the node: of a Service the pod; "" where the node is one server
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class PoolReport:
     equal: bool  # all weights equal: Envoy compares its own counts
     load: float | None  # mean score by room
     guard: float | None  # seconds for which others' load is still ignored, because it swung
-    nodes: tuple[str, ...]
+    nodes: tuple[str, ...]  # its servers: "namespace/name", of a Service "namespace/name/pod"
     pushes: int  # weight changes since the start
 
 

@@ -33,6 +33,26 @@ class Rejection:
     held: bool
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class ServiceEndpoint:
+    """One pod behind a Service, or one address without a pod. `ports` are its own numbers by the port's name."""
+
+    address: str  # IP literal
+    pod: str  # "" where it has none
+    ports: tuple[tuple[str, int], ...]
+    ready: bool
+    #: On its way out: it finishes what it has and gets nothing new.
+    terminating: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceState:
+    """A Service as the cluster has it. `ports` are (name, number) of the Service; all sorted."""
+
+    ports: tuple[tuple[str, int], ...] = ()
+    endpoints: tuple[ServiceEndpoint, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class DesiredState:
     """What users asked for, complete and valid, however it was read. Objects are sorted by namespace and name."""
@@ -44,6 +64,8 @@ class DesiredState:
     rejections: tuple[Rejection, ...] = ()
     #: host name -> IP literal; a name that could not be resolved is absent.
     addresses: Mapping[str, str] = field(default_factory=dict)
+    #: (namespace, name) -> the Services that nodes name; one that does not exist is absent.
+    services: Mapping[tuple[str, str], ServiceState] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,14 +136,21 @@ class Reporter:
     ) -> ObjectReport:
         ref = Ref("ModelNode", node.metadata.namespace, node.metadata.name)
         verdicts = self._loop.weighed.verdicts
-        facts = [v.facts[node.id] for p, _, _ in own if (v := verdicts.get(p.name)) and node.id in v.facts]
-        healthy = all(traffic.healthy.get((pool.name, node.id), True) for pool, _, _ in own)
+        facts = [v.facts[e.node] for p, _, e in own if (v := verdicts.get(p.name)) and e.node in v.facts]
+        # One of several that is down takes nothing from the others.
+        down = {e.node for pool, _, e in own if traffic.healthy.get((pool.name, e.node)) is False}
+        servers = {e.node for _, _, e in own}
         return ObjectReport(
             kind="ModelNode",
             namespace=ref.namespace,
             name=ref.name,
             conditions=judge_node(
-                ref, evidence, _names(own), facts, asked=self._loop.is_asked(node.id), healthy=healthy
+                ref,
+                evidence,
+                _names(own),
+                facts,
+                asked=any(self._loop.is_asked(server) for server in servers),
+                healthy=not down or bool(servers - down),
             ),
             endpoints=tuple(
                 _endpoint(pool, e, verdicts.get(pool.name), self._loop.weighed, traffic, now) for pool, _, e in own
@@ -192,7 +199,7 @@ def _find_places(gateway: ir.Gateway) -> Mapping[str, Sequence[_Place]]:
     for pool in gateway.pools:
         for part in pool.parts:
             for endpoint in part.endpoints:
-                places[endpoint.node].append((pool, part, endpoint))
+                places[endpoint.model_node].append((pool, part, endpoint))
     return places
 
 
@@ -238,6 +245,7 @@ def _endpoint(
         healthy=traffic.healthy.get(key),
         reason=facts.reason if facts else "",
         tier=endpoint.tier,
+        name=endpoint.node[len(endpoint.model_node) + 1 :],
     )
 
 

@@ -55,7 +55,10 @@ def test_everything_is_bounded_and_described(kind: Kind) -> None:
     for part in ("spec", "status"):
         for path, shape in walk(schema["properties"][part], part):
             assert {"anyOf", "oneOf", "$ref", "const", "title"}.isdisjoint(shape), path
-            match shape["type"]:
+            match shape.get("type"):
+                case None:
+                    assert shape["x-kubernetes-int-or-string"], path
+                    assert "x-kubernetes-validations" in shape, path
                 case "string":
                     assert {"maxLength", "enum"} & shape.keys(), path
                 case "array":

@@ -27,6 +27,7 @@ def endpoint(
 ) -> ir.Endpoint:
     return ir.Endpoint(
         node=node,
+        model_node=node,
         engine=engine,
         address="10.0.0.1",
         port=8000,

@@ -10,10 +10,11 @@ from support.stack import node, policy
 from weighbridge_api.modelnode import ModelNode
 from weighbridge_api.routepolicy import RoutePolicy
 from weighbridge_operator.core import ir
-from weighbridge_operator.core.resolve import Resolved, Scope, resolve
+from weighbridge_operator.core.resolve import Resolved, resolve
+from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.state import DesiredState
 
-IN_CLUSTER = Scope(allow_loopback=False)
+IN_CLUSTER = Scope(cluster=True)
 
 
 def settle(*objects: dict[str, Any], scope: Scope | None = None, **known: Any) -> Resolved:

@@ -15,7 +15,8 @@ import yaml
 from google.protobuf import json_format
 
 from support.stack import Stack
-from weighbridge_operator.core.resolve import Resolved, Scope, resolve
+from weighbridge_operator.core.resolve import Resolved, resolve
+from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.sources.files import settle
 from weighbridge_operator.sources.listing import FileText
 from weighbridge_operator.state import DesiredState

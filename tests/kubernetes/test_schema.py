@@ -56,7 +56,7 @@ def test_the_api_server_refuses_what_files_refuse(document: dict[str, Any], fiel
     assert raised.value.status in (400, 422, 500), raised.value.body
     message = json.loads(raised.value.body)["message"]
     # A wrong key is told as a fault of the mapping that holds it.
-    *_, parent, name = field.split("[", maxsplit=1)[0].split(".")
+    *_, parent, name = f".{field}".split("[", maxsplit=1)[0].split(".")
     assert name in message or f".{parent}:" in message, message
 
 

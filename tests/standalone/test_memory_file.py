@@ -19,6 +19,7 @@ from weighbridge_operator.state import LoadRound, LoadSample
 def endpoint(name: str) -> ir.Endpoint:
     return ir.Endpoint(
         node=f"default/{name}",
+        model_node=f"default/{name}",
         engine="vllm",
         address="10.0.0.1",
         port=8000,

@@ -25,6 +25,8 @@ VALID_NODES: tuple[Mapping[str, Any], ...] = (
     {"address": {"host": "127.0.0.1", "port": 65535, "path": "/compatible-mode/v1"}},
     {"address": {"host": "qwen-a.pool-1.internal", "port": 443}},
     {"address": {"host": "1a.example", "port": 443}},
+    {"address": None, "service": {"name": "qwen", "port": 8000}},
+    {"address": None, "service": {"name": "qwen", "port": "http-8000", "path": "/v2"}},
     {"tls": {}},
     {"tls": {"caSecretRef": {"name": "node-ca"}, "serverName": "qwen.internal"}},
     {"credentials": {"secretRef": {"name": "provider", "key": "apiKey"}}},
@@ -40,6 +42,14 @@ VALID_NODES: tuple[Mapping[str, Any], ...] = (
 )
 INVALID_NODES: tuple[tuple[Mapping[str, Any], str], ...] = (
     ({"engine": "tgi"}, "spec.engine"),
+    ({"address": None}, "spec"),
+    ({"service": {"name": "qwen", "port": 8000}}, "spec"),
+    ({"address": None, "service": {"name": "qwen"}}, "spec.service.port"),
+    ({"address": None, "service": {"name": "qwen", "port": "8000"}}, "spec.service.port"),
+    ({"address": None, "service": {"name": "qwen", "port": 65536}}, "spec.service.port"),
+    ({"address": None, "service": {"name": "qwen", "port": True}}, "spec.service.port"),
+    ({"address": None, "service": {"name": "qwen", "port": "Http"}}, "spec.service.port"),
+    ({"address": None, "service": {"name": "qwen.b", "port": 1}}, "spec.service.name"),
     ({"address": {"host": "10.0.3.7"}}, "spec.address.port"),
     ({"address": {"host": "10.0.3.7", "port": 0}}, "spec.address.port"),
     ({"address": {"host": "10.0.3.7", "port": 65536}}, "spec.address.port"),
@@ -172,7 +182,7 @@ INVALID_POLICIES: tuple[tuple[Mapping[str, Any], str], ...] = (
 )
 #: Keys that no schema knows; the API server drops them (or kubectl refuses them), files refuse them.
 UNKNOWN: tuple[tuple[type[Resource], Mapping[str, Any], str], ...] = (
-    (ModelNode, {"service": {"name": "a", "port": 1}}, "spec.service"),
+    (ModelNode, {"tenants": ["a"]}, "spec.tenants"),
     (ModelNode, {"models": [{"name": "a", "served_as": "b"}]}, "spec.models[0].served_as"),
     (RoutePolicy, {"priority": 2}, "spec.priority"),
     (RoutePolicy, {"balance": {"precise": True}}, "spec.balance.precise"),
@@ -180,7 +190,7 @@ UNKNOWN: tuple[tuple[type[Resource], Mapping[str, Any], str], ...] = (
 
 
 def build_node(spec: Mapping[str, Any]) -> dict[str, Any]:
-    return build(ModelNode, {**NODE, **spec})
+    return build(ModelNode, {key: value for key, value in {**NODE, **spec}.items() if value is not None})
 
 
 def build(kind: type[Resource], spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def _rows(schema: Schema, path: str) -> Iterator[str]:
     required = schema.get("required", ())
     for name, field in schema.get("properties", {}).items():
         inner = field.get("items", field)
-        full = f"{path}.{name}" + ("[]" if field["type"] == "array" and "properties" in inner else "")
+        full = f"{path}.{name}" + ("[]" if field.get("type") == "array" and "properties" in inner else "")
         yield _row(full, field, name in required)
         if name != "weights":  # one row is enough for signals that are all alike
             yield from _rows(inner, full)
@@ -57,6 +57,8 @@ def _default(field: Schema) -> str:
 
 def _takes(field: Schema) -> str:  # noqa: PLR0911  a table of forms
     match field:
+        case {"x-kubernetes-int-or-string": True}:
+            return "number or name"
         case {"enum": words}:
             return ", ".join(words)
         case {"type": "array", "items": items, "maxItems": most}:

@@ -14,7 +14,7 @@ import aiohttp
 import yaml
 
 from support.envoy import RealEnvoy, free_port
-from weighbridge_operator.core.resolve import Scope
+from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.loop import Loop
 from weighbridge_operator.sources.files import Loaded, watch

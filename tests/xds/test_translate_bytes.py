@@ -10,7 +10,8 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 PROGRAM = """
 import sys
 from pathlib import Path
-from weighbridge_operator.core.resolve import Scope, resolve
+from weighbridge_operator.core.resolve import resolve
+from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.sources.files import settle
 from weighbridge_operator.sources.listing import FileText
 from weighbridge_operator.xds.translate import Entrance, translate

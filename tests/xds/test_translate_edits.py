@@ -8,7 +8,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weighbridge_operator.core.resolve import Scope, resolve
+from weighbridge_operator.core.resolve import resolve
+from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.sources.files import Loaded, settle
 from weighbridge_operator.sources.listing import FileText
 from weighbridge_operator.xds.snapshot import Snapshot

@@ -6,20 +6,21 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass
-from ipaddress import ip_address
 
-from weighbridge_api.conditions import ACCEPTED, RESOLVED_REFS
+from weighbridge_api.conditions import RESOLVED_REFS
 from weighbridge_api.modelnode import ModelNode
 from weighbridge_operator.core import ir
 from weighbridge_operator.core.findings import Finding
-from weighbridge_operator.state import DesiredState, Ref
+from weighbridge_operator.core.places import NO_ENDPOINTS, Place, find_places, node_ref
+from weighbridge_operator.core.scope import Scope
+from weighbridge_operator.state import DesiredState
 
 _HEALTH_PATHS = {"vllm": "/health", "sglang": "/health"}
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A node that requests can be sent to, with the settings that only a whole Envoy cluster can have."""
+    """A server that requests can be sent to, with the settings that only a whole Envoy cluster can have."""
 
     node: ModelNode
     endpoint: ir.Endpoint
@@ -27,46 +28,21 @@ class Server:
     credential: tuple[str, str, str] | None
 
 
-def node_ref(node: ModelNode) -> Ref:
-    return Ref("ModelNode", node.metadata.namespace, node.metadata.name)
-
-
-def resolve_node(node: ModelNode, desired: DesiredState, allow_loopback: bool) -> Server | Finding:
-    """The node as it can be served from, or what keeps it from being served."""
-    ref, spec = node_ref(node), node.spec
-    address = _literal(spec.address.host) or desired.addresses.get(spec.address.host)
-    if address is None:
-        return Finding(
-            ref, RESOLVED_REFS, "AddressNotFound", f"spec.address.host: no address is known for {spec.address.host}"
-        )
-    if (why := _refuse_address(address, allow_loopback)) is not None:
-        return Finding(ref, ACCEPTED, "AddressRefused", f"spec.address.host: {address} is {why}; give the node's own")
+def resolve_node(node: ModelNode, desired: DesiredState, scope: Scope) -> tuple[Server, ...] | Finding:
+    """The node's servers, sorted by name and never none, or what keeps it from being served."""
+    ref = node_ref(node)
+    places = find_places(node, desired, scope)
+    if isinstance(places, Finding) and places.reason != NO_ENDPOINTS:
+        return places
     problem = _missing_secret(node, desired)
     if problem is not None:
         return Finding(ref, RESOLVED_REFS, "SecretNotFound", problem)
     problem = _broken_secret(node, desired)
     if problem is not None:
         return Finding(ref, RESOLVED_REFS, "SecretInvalid", problem)
-    return Server(node, _endpoint(node, address), _health(node), _credential(node))
-
-
-def _literal(host: str) -> str | None:
-    try:
-        return str(ip_address(host))
-    except ValueError:
-        return None
-
-
-def _refuse_address(address: str, allow_loopback: bool) -> str | None:
-    ip = ip_address(address)
-    ip = getattr(ip, "ipv4_mapped", None) or ip
-    if ip.is_link_local:
-        return "link-local"
-    if ip.is_unspecified or ip.is_multicast:
-        return "no address of a server"
-    if ip.is_loopback and not allow_loopback:
-        return "a loopback address"
-    return None
+    if isinstance(places, Finding):
+        return places
+    return tuple(Server(node, _endpoint(node, place), _health(node), _credential(node)) for place in places)
 
 
 def _missing_secret(node: ModelNode, desired: DesiredState) -> str | None:
@@ -111,23 +87,25 @@ def _is_pem(text: bytes) -> bool:
         return False
 
 
-def _endpoint(node: ModelNode, address: str) -> ir.Endpoint:
+def _endpoint(node: ModelNode, place: Place) -> ir.Endpoint:
     spec = node.spec
-    named = None if _literal(spec.address.host) else spec.address.host
     tls = None
     if spec.tls is not None:
         ca = spec.tls.ca_secret_ref
         tls = ir.Tls(
-            server_name=spec.tls.server_name or named or address,
+            server_name=spec.tls.server_name or place.host or place.address,
             ca=(node.metadata.namespace, ca.name) if ca else None,
         )
+    at = spec.address or spec.service
+    assert at is not None
     return ir.Endpoint(
-        node=node.id,
+        node=place.name,
+        model_node=node.id,
         engine=spec.engine,
-        address=address,
-        port=spec.address.port,
-        hostname=named or (spec.tls.server_name if spec.tls else None),
-        base_path=spec.address.path,
+        address=place.address,
+        port=place.port,
+        hostname=place.host or (spec.tls.server_name if spec.tls else None),
+        base_path=at.path,
         served=tuple(ir.Served(m.name, m.version, m.served_as or m.name) for m in spec.models),
         tls=tls,
         tier=spec.tier,

@@ -33,9 +33,10 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One model server. `node` ("namespace/name") is its identity everywhere."""
+    """One model server. `node` is its identity everywhere: "namespace/name", of a Service "namespace/name/pod"."""
 
     node: str
+    model_node: str  # "namespace/name" of the ModelNode that it belongs to
     engine: str
     address: str  # IP literal
     port: int

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from weighbridge_api.modelnode import ModelNode
 from weighbridge_api.routepolicy import RoutePolicy
 from weighbridge_operator.core import ir
 from weighbridge_operator.core.endpoints import Server
@@ -34,28 +35,34 @@ class Demand:
 
 
 def select_servers(servers: Iterable[Server], demand: Demand, policy: RoutePolicy | None) -> tuple[Server, ...]:
-    """The nodes that the policy names and that serve the demand, sorted by node."""
+    """The servers that the policy names and that serve the demand, sorted by name."""
     return tuple(
         sorted(
-            (s for s in servers if _is_named(s, policy) and _serves(s, demand)),
-            key=lambda server: server.node.id,
+            (s for s in servers if is_named(s.node, policy) and _serves(s.node, demand)),
+            key=lambda server: server.endpoint.node,
         )
     )
 
 
-def _is_named(server: Server, policy: RoutePolicy | None) -> bool:
+def select_nodes(nodes: Iterable[ModelNode], demand: Demand, policy: RoutePolicy | None) -> tuple[ModelNode, ...]:
+    """The same of nodes, whether or not a server of them is ready."""
+    return tuple(node for node in nodes if is_named(node, policy) and _serves(node, demand))
+
+
+def is_named(node: ModelNode, policy: RoutePolicy | None) -> bool:
+    """Whether the policy speaks of the node: one of its own namespace that carries its labels."""
     if policy is None:
         return True
-    if server.node.metadata.namespace != policy.metadata.namespace:
+    if node.metadata.namespace != policy.metadata.namespace:
         return False
     wanted = policy.spec.nodes.match_labels if policy.spec.nodes else {}
-    return wanted.items() <= server.node.metadata.labels.items()
+    return wanted.items() <= node.metadata.labels.items()
 
 
-def _serves(server: Server, demand: Demand) -> bool:
+def _serves(node: ModelNode, demand: Demand) -> bool:
     return any(
         m.name == demand.model and demand.kind in m.types and demand.version in ("", m.version)
-        for m in server.node.spec.models
+        for m in node.spec.models
     )
 
 
@@ -83,7 +90,7 @@ class Pools:
         self._keys: dict[Demand, tuple[tuple[str, ...], ir.Balance]] = {}
 
     def add(self, demand: Demand, servers: tuple[Server, ...], policy: RoutePolicy | None) -> None:
-        key = (tuple(server.node.id for server in servers), balance_of(servers, policy))
+        key = (tuple(server.endpoint.node for server in servers), balance_of(servers, policy))
         self._members[key] = servers
         self._demands[key].append(demand)
         self._keys[demand] = key

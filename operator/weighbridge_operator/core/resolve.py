@@ -13,16 +13,11 @@ from weighbridge_api.routepolicy import RoutePolicy
 from weighbridge_operator.core import ir
 from weighbridge_operator.core.endpoints import Server, resolve_node
 from weighbridge_operator.core.findings import Finding
+from weighbridge_operator.core.places import NO_ENDPOINTS
+from weighbridge_operator.core.pools import is_named
 from weighbridge_operator.core.routing import Router
+from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.state import DesiredState, Ref
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Where the gateway takes its objects from. Loopback addresses are for a gateway that runs beside its nodes."""
-
-    namespace: str = "default"
-    allow_loopback: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,38 +35,42 @@ def resolve(desired: DesiredState, scope: Scope) -> Resolved:
     nodes = [node for node in desired.nodes if _is_in_scope(node, scope, findings)]
     policies = [policy for policy in desired.policies if _is_in_scope(policy, scope, findings)]
     servers: list[Server] = []
+    offering: list[ModelNode] = []
     for node in nodes:
-        match resolve_node(node, desired, scope.allow_loopback):
-            case Server() as server:
-                servers.append(server)
+        match resolve_node(node, desired, scope):
             case Finding() as finding:
                 findings.append(finding)
-    router = Router(tuple(servers), tuple(policies))
+                if finding.reason == NO_ENDPOINTS:
+                    offering.append(node)
+            case found:
+                servers.extend(found)
+                offering.append(node)
+    router = Router(tuple(servers), tuple(policies), tuple(offering), scope.namespace)
     gateway = router.route()
     findings.extend(router.findings)
-    findings.extend(_unused(policies, servers, router.used))
+    findings.extend(_unused(policies, offering, router.used))
     return Resolved(
         gateway,
         tuple(sorted(findings, key=lambda f: (f.ref, f.condition, f.reason, f.message))),
-        tuple(server.node for server in servers),
+        tuple({server.node.id: server.node for server in servers}.values()),
     )
 
 
 def _is_in_scope(item: ModelNode | RoutePolicy, scope: Scope, findings: list[Finding]) -> bool:
     namespace = item.metadata.namespace
-    if namespace == scope.namespace:
+    if scope.serves(namespace):
         return True
-    message = f"metadata.namespace: this gateway serves namespace {scope.namespace}, not {namespace}"
+    message = f"metadata.namespace: this gateway serves {scope}, not {namespace}"
     findings.append(Finding(Ref(item.kind, namespace, item.metadata.name), ACCEPTED, "NamespaceNotServed", message))
     return False
 
 
-def _unused(policies: list[RoutePolicy], servers: list[Server], used: dict[str, str | None]) -> list[Finding]:
+def _unused(policies: list[RoutePolicy], nodes: list[ModelNode], used: dict[str, str | None]) -> list[Finding]:
     found: list[Finding] = []
     for policy in policies:
         key = f"{policy.metadata.namespace}/{policy.metadata.name}"
         ref = Ref("RoutePolicy", policy.metadata.namespace, policy.metadata.name)
-        if policy.spec.nodes is not None and not _selects_any(policy, servers):
+        if policy.spec.nodes is not None and not _selects_any(policy, nodes):
             labels = ", ".join(f"{k}={v}" for k, v in policy.spec.nodes.match_labels.items())
             message = f"spec.nodes.matchLabels: no ModelNode of namespace {policy.metadata.namespace} carries {labels}"
             found.append(Finding(ref, RESOLVED_REFS, "NoNodes", message))
@@ -84,6 +83,5 @@ def _unused(policies: list[RoutePolicy], servers: list[Server], used: dict[str, 
     return found
 
 
-def _selects_any(policy: RoutePolicy, servers: list[Server]) -> bool:
-    wanted = policy.spec.nodes.match_labels if policy.spec.nodes else {}
-    return any(wanted.items() <= server.node.metadata.labels.items() for server in servers)
+def _selects_any(policy: RoutePolicy, nodes: list[ModelNode]) -> bool:
+    return any(is_named(node, policy) for node in nodes)

@@ -10,11 +10,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from weighbridge_api.conditions import RESOLVED_REFS
+from weighbridge_api.modelnode import ModelNode
 from weighbridge_api.routepolicy import RoutePolicy, RoutePolicySpec
 from weighbridge_operator.core import ir
 from weighbridge_operator.core.endpoints import Server
 from weighbridge_operator.core.findings import Finding
-from weighbridge_operator.core.pools import Demand, Pools, select_servers
+from weighbridge_operator.core.pools import Demand, Pools, is_named, select_nodes, select_servers
 from weighbridge_operator.core.precedence import rank_defaults, rank_policies
 from weighbridge_operator.state import Ref
 
@@ -32,17 +33,27 @@ def policy_id(policy: RoutePolicy) -> str:
 class Router:
     """Routes one resolved set of objects. `used`: each policy that fits any model, and who overruled it, if anyone."""
 
-    def __init__(self, servers: tuple[Server, ...], policies: tuple[RoutePolicy, ...]) -> None:
+    def __init__(
+        self,
+        servers: tuple[Server, ...],
+        policies: tuple[RoutePolicy, ...],
+        offering: tuple[ModelNode, ...],
+        home: str,
+    ) -> None:
         self.findings: list[Finding] = []
         self.used: dict[str, str | None] = {}
-        self._policies, self._pools = policies, Pools()
+        self._policies, self._pools, self._home = policies, Pools(), home
         self._serving: dict[tuple[str, str], list[Server]] = defaultdict(list)  # by type and model
         for server in servers:
-            for model in server.node.spec.models:
-                for kind in model.types:
-                    if server not in self._serving[kind, model.name][-1:]:
-                        self._serving[kind, model.name].append(server)
-        self._offers = _list_offers(servers)  # type -> model -> versions
+            for key in _list_keys(server.node):
+                self._serving[key].append(server)
+        self._offering: dict[tuple[str, str], list[ModelNode]] = defaultdict(list)
+        for node in offering:
+            for key in _list_keys(node):
+                self._offering[key].append(node)
+        # What no server is ready for is still offered: "not now" (503) is another answer than "no such model" (404).
+        self._offers = _list_offers(offering)  # type -> model -> versions
+        self._ready = _list_offers(server.node for server in servers)
 
     def route(self) -> ir.Gateway:
         drafts: dict[tuple[str, str], _Draft] = {}
@@ -78,9 +89,16 @@ class Router:
         return draft
 
     def _speaks_for(self, policy: RoutePolicy, kind: str, model: str, version: str) -> bool:
-        # A policy that names no models speaks for those that its nodes serve; one that names them means them.
-        demand = Demand(policy.metadata.name, model, version, kind)
-        return bool(policy.spec.match.models or select_servers(self._serving[kind, model], demand, policy))
+        # A policy that names no models speaks for those that its nodes serve; one that names them means them, as far as
+        # its namespace serves them: else it would take the requests for another namespace's.
+        nodes = select_nodes(self._offering[kind, model], Demand("", model, version, kind), None)
+        if policy.spec.match.models:
+            return any(node.metadata.namespace == policy.metadata.namespace for node in nodes)
+        return any(is_named(node, policy) for node in nodes)
+
+    def _name(self, policy: RoutePolicy) -> str:
+        """How pools name it: short where it is of the gateway's own namespace."""
+        return policy.metadata.name if policy.metadata.namespace == self._home else policy_id(policy)
 
     def _split(self, policy: RoutePolicy | None, kind: str, model: str, version: str) -> _Split:
         rest = tuple(
@@ -93,7 +111,7 @@ class Router:
         return tuple((share, (self._demand(policy, kind, model, v), *rest)) for v, share in shares)
 
     def _demand(self, policy: RoutePolicy | None, kind: str, model: str, version: str) -> Demand:
-        name = policy.metadata.name if policy else ""
+        name = self._name(policy) if policy else ""
         demand = Demand(name, model, version, kind)
         self._pools.add(demand, select_servers(self._serving[kind, model], demand, policy), policy)
         return demand
@@ -115,7 +133,8 @@ class Router:
     def _shares(self, policy: RoutePolicy, kind: str, model: str) -> tuple[tuple[str, float], ...]:
         """Versions with their shares; what a version that nobody serves would get goes to the others in proportion."""
         offered = self._offers[kind][model]
-        served = [(v.version, v.share) for v in policy.spec.versions if v.version in offered and v.share > 0]
+        ready = self._ready.get(kind, {}).get(model) or offered
+        served = [(v.version, v.share) for v in policy.spec.versions if v.version in ready and v.share > 0]
         for version in policy.spec.versions:
             if version.version not in offered:
                 message = f"spec.versions: no node serves version {version.version} of {model}"
@@ -149,10 +168,15 @@ class Router:
             self.findings.append(finding)
 
 
-def _list_offers(servers: tuple[Server, ...]) -> dict[str, dict[str, tuple[str, ...]]]:
+def _list_keys(node: ModelNode) -> Iterable[tuple[str, str]]:
+    """Each type and model that the node serves, once."""
+    return dict.fromkeys((kind, model.name) for model in node.spec.models for kind in model.types)
+
+
+def _list_offers(nodes: Iterable[ModelNode]) -> dict[str, dict[str, tuple[str, ...]]]:
     found: dict[str, dict[str, set[str]]] = {}
-    for server in servers:
-        for model in server.node.spec.models:
+    for node in nodes:
+        for model in node.spec.models:
             for kind in model.types:
                 versions = found.setdefault(kind, {}).setdefault(model.name, set())
                 if model.version is not None:

@@ -14,12 +14,19 @@ from weighbridge_operator.xds.names import name_cluster, print_address
 
 
 def list_targets(resolved: Resolved, desired: DesiredState) -> tuple[ScrapeTarget, ...]:
-    """One target for each node that prints metrics somewhere, sorted by node."""
+    """One target for each server that prints metrics somewhere, sorted by its name."""
     endpoints = {e.node: e for pool in resolved.gateway.pools for e in pool.endpoints}
-    targets = (
-        _target(node, endpoints[node.id], desired) for node in resolved.nodes if node.id in endpoints and _pages(node)
-    )
-    return tuple(sorted(targets, key=lambda target: target.node))
+    nodes = {node.id: node for node in resolved.nodes}
+    trusts: dict[ir.Tls, ssl.SSLContext | None] = {}
+    targets = []
+    for name in sorted(endpoints):
+        endpoint = endpoints[name]
+        pages = _pages(nodes[endpoint.model_node], endpoint)
+        if endpoint.tls is not None and endpoint.tls not in trusts:
+            trusts[endpoint.tls] = _context(endpoint.tls, desired)
+        if pages:
+            targets.append(_target(endpoint, pages, trusts.get(endpoint.tls) if endpoint.tls else None))
+    return tuple(targets)
 
 
 def list_owners(gateway: ir.Gateway) -> Owners:
@@ -32,25 +39,24 @@ def list_owners(gateway: ir.Gateway) -> Owners:
     }
 
 
-def _pages(node: ModelNode) -> tuple[tuple[int, str], ...]:
-    spec = node.spec
-    if spec.metrics is not None:
-        return tuple((scrape.port, scrape.path) for scrape in spec.metrics.scrape)
-    return ((spec.address.port, "/metrics"),) if spec.engine in ir.PUBLISHING else ()
+def _pages(node: ModelNode, endpoint: ir.Endpoint) -> tuple[tuple[int, str], ...]:
+    if node.spec.metrics is not None:
+        return tuple((scrape.port, scrape.path) for scrape in node.spec.metrics.scrape)
+    return ((endpoint.port, "/metrics"),) if endpoint.engine in ir.PUBLISHING else ()
 
 
-def _target(node: ModelNode, endpoint: ir.Endpoint, desired: DesiredState) -> ScrapeTarget:
+def _target(endpoint: ir.Endpoint, pages: tuple[tuple[int, str], ...], trust: ssl.SSLContext | None) -> ScrapeTarget:
     # Exporters beside the engine listen on ports of their own and speak plain HTTP.
     urls = []
-    for port, path in _pages(node):
+    for port, path in pages:
         scheme = "https" if endpoint.tls and port == endpoint.port else "http"
         urls.append(f"{scheme}://{print_address(endpoint.address, port)}{path}")
     name = endpoint.tls.server_name if endpoint.tls else endpoint.hostname
-    return ScrapeTarget(node.id, endpoint.engine, tuple(urls), host=name, tls=_context(endpoint.tls, desired))
+    return ScrapeTarget(endpoint.node, endpoint.engine, tuple(urls), host=name, tls=trust)
 
 
-def _context(tls: ir.Tls | None, desired: DesiredState) -> ssl.SSLContext | None:
-    if tls is None or tls.ca is None:
+def _context(tls: ir.Tls, desired: DesiredState) -> ssl.SSLContext | None:
+    if tls.ca is None:
         return None
     authorities = desired.secrets[tls.ca]["ca.crt"].decode("utf-8", "replace")
     try:

@@ -137,7 +137,11 @@ def _endpoints(before: Report | None, after: Report) -> Iterator[Change]:
 
 
 def _by_place(report: Report) -> dict[tuple[str, str], EndpointReport]:
-    return {(f"{o.namespace}/{o.name}", e.pool): e for o in report.objects for e in o.endpoints}
+    return {
+        (f"{o.namespace}/{o.name}" + (f"/{e.name}" if e.name else ""), e.pool): e
+        for o in report.objects
+        for e in o.endpoints
+    }
 
 
 def _weight(endpoint: EndpointReport) -> str:

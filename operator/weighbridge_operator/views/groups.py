@@ -37,7 +37,8 @@ def group(report: Report) -> tuple[Group, ...]:
     for node in nodes:
         label = clean(node.name if plain else f"{node.namespace}/{node.name}")
         for endpoint in node.endpoints:
-            members.setdefault(endpoint.pool, []).append(Row(label, node, endpoint))
+            whole = f"{label}/{clean(endpoint.name)}" if endpoint.name else label
+            members.setdefault(endpoint.pool, []).append(Row(whole, node, endpoint))
         if not node.endpoints:
             alone.append(Row(label, node, None))
     known = {pool.name: pool for pool in report.pools}

@@ -104,7 +104,8 @@ def _ready(found: ObjectReport) -> int | None:
 
 
 def _node_labels(node: ObjectReport, endpoint: EndpointReport) -> Labels:
-    return (("namespace", node.namespace), ("node", node.name), ("pool", endpoint.pool))
+    of_service = (("endpoint", endpoint.name),) if endpoint.name else ()
+    return (("namespace", node.namespace), ("node", node.name), *of_service, ("pool", endpoint.pool))
 
 
 def _object_labels(found: ObjectReport) -> Labels:

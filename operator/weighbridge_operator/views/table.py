@@ -194,7 +194,8 @@ def _node_title(node: ObjectReport, width: int | None) -> list[Line]:
 def _endpoint(node: ObjectReport, e: EndpointReport, pool: PoolReport | None, width: int | None) -> list[Line]:
     profile = f", profile {pool.profile}" if pool else ""
     pool_name = Span(f"  pool {clean(e.pool)}", "bold")
-    lines = _beside((pool_name,), (Span(f"  {clean(e.address)}{profile}", "dim"),), width)
+    where = f"{e.name} at {e.address}" if e.name else e.address
+    lines = _beside((pool_name,), (Span(f"  {clean(where)}{profile}", "dim"),), width)
     lines += _paragraph(words.reason_of(node, e), width, 2)
     if not e.parts:
         return [*lines, (Span("    no score: none of its signals is known", "warn"),)]
