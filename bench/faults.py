@@ -119,7 +119,7 @@ async def killed_operator(seconds: float = 8.0) -> Figure:
             await scene.operator.kill()
             await asyncio.sleep(2.0)
             await scene.start_operator()
-            await wait_for(lambda: scene.is_well(f"http://127.0.0.1:{scene._admin}/healthz"))
+            await wait_for(lambda: scene.is_well(f"http://127.0.0.1:{scene.admin}/healthz"))
             renamed = [describe_node(n, p, models=[{"name": MODEL}, {"name": "new", "servedAs": MODEL}])
                        for n, p in scene.ports.items()]  # fmt: skip
             scene.write(*renamed)

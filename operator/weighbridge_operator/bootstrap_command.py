@@ -6,14 +6,15 @@ import argparse
 import json
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 import yaml
 
 from weighbridge_operator.settings import GATEWAY
-from weighbridge_operator.xds.bootstrap import CONNECTIONS, BootstrapSettings, bootstrap
+from weighbridge_operator.xds.bootstrap import CONNECTIONS, BootstrapSettings, Json, bootstrap
+from weighbridge_operator.xds.bootstrap_tls import TlsFiles, print_sources
 
 
 class _Parser(argparse.ArgumentParser):
@@ -23,7 +24,10 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str]) -> int:
     """0, or 2 with one line on stderr where an argument won't do."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if options.tls_directory is not None and options.write is None:
+        parser.error("--tls-directory needs --write: beside that file lie two more, which Envoy reads")
     settings = BootstrapSettings(
         operator=options.operator,
         gateway=options.gateway,
@@ -31,22 +35,41 @@ def main(argv: Sequence[str]) -> int:
         admin_port=options.admin_port,
         stats=options.stats,
         connections=options.connections,
+        tls=_tls(options),
     )
     try:
         config = bootstrap(settings)
     except ValueError as error:
         sys.stderr.write(f"weighbridge bootstrap: {error}\n")
         return 2
-    text = yaml.safe_dump(config, sort_keys=False) if options.output == "yaml" else json.dumps(config, indent=2) + "\n"
     if options.write is None:
-        sys.stdout.write(text)
+        sys.stdout.write(_print(config, options.output))
         return 0
-    try:
-        options.write.write_text(text)
-    except OSError as error:
-        sys.stderr.write(f"weighbridge bootstrap: cannot write {options.write}: {error.strerror}\n")
-        return 2
+    files = {options.write: _print(config, options.output)}
+    if settings.tls is not None:
+        for name, source in print_sources(settings.tls).items():
+            files[options.write.parent / name] = _print(source, "json")
+    return _write(files)
+
+
+def _tls(options: argparse.Namespace) -> TlsFiles | None:
+    if options.tls_directory is None:
+        return None
+    return TlsFiles(str(options.tls_directory.absolute()), str(options.write.absolute().parent))
+
+
+def _write(files: Mapping[Path, str]) -> int:
+    for path, text in files.items():
+        try:
+            path.write_text(text)
+        except OSError as error:
+            sys.stderr.write(f"weighbridge bootstrap: cannot write {path}: {error.strerror}\n")
+            return 2
     return 0
+
+
+def _print(content: Json, form: str) -> str:
+    return yaml.safe_dump(content, sort_keys=False) if form == "yaml" else json.dumps(content, indent=2) + "\n"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,6 +91,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--connections", type=int, default=CONNECTIONS, metavar="N", help="callers at once, at most (%(default)s)"
+    )
+    parser.add_argument(
+        "--tls-directory",
+        type=Path,
+        metavar="DIR",
+        help="where it has tls.crt, tls.key and ca.crt, to prove to the operator who it is; replaced while it runs",
     )
     parser.add_argument("--output", choices=("json", "yaml"), default="json", help="(%(default)s)")
     parser.add_argument("--write", metavar="FILE", type=Path, help="write it there, where no shell redirects it")

@@ -23,6 +23,7 @@ from weighbridge_operator.core.resolve import resolve
 from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.demo import run_demo
 from weighbridge_operator.envoy_process import EnvoyNotFoundError
+from weighbridge_operator.security_flags import add_security, read_security
 from weighbridge_operator.settings import Output, Settings
 from weighbridge_operator.sources.addresses import look_up_now
 from weighbridge_operator.standalone import run_operator, run_up
@@ -93,6 +94,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     if command == "operator":
         _add_source(parser)
         add_cluster(parser)
+        add_security(parser)
     elif command == "up":
         check.add_objects(parser)
     if command != "demo":
@@ -143,6 +145,7 @@ def _read_settings(command: str, options: argparse.Namespace) -> Settings:
         live=sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb"),
         colour="NO_COLOR" not in os.environ,
         kubernetes=cluster,
+        security=read_security(options),
     )
 
 

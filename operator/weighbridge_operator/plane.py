@@ -16,6 +16,7 @@ from weighbridge_operator.keeping import keep_going
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.loop import Loop
 from weighbridge_operator.memory_file import keep_memory, read_memory
+from weighbridge_operator.protection import protect
 from weighbridge_operator.report import Report
 from weighbridge_operator.settings import GATEWAY, Settings
 from weighbridge_operator.sources.files import Loaded, watch
@@ -44,10 +45,17 @@ class ControlPlane:
 
     async def __aenter__(self) -> ControlPlane:
         settings = self._settings
+        self._protection = await protect(settings)
         self._http = aiohttp.ClientSession()
         self.loaded: Latest[Loaded] = Latest()
         snapshots: Latest[Snapshot] = Latest()
-        self.server = AdsServer(GATEWAY, snapshots, warmth=ask_over(self._http), recall=recall_over(self._http))
+        self.server = AdsServer(
+            GATEWAY,
+            snapshots,
+            warmth=ask_over(self._http),
+            recall=recall_over(self._http),
+            identity=self._protection.identity,
+        )
         host, port = settings.entrance
         self.loop = Loop(
             self.loaded,
@@ -61,7 +69,9 @@ class ControlPlane:
         self.reporter = Reporter(self.loop, f"http://{host}:{port}", time.monotonic)
         self.admin = Admin(self.reports)
         try:
-            self.xds_port = await self.server.start(f"{settings.xds[0]}:{settings.xds[1]}")
+            self.xds_port = await self.server.start(
+                f"{settings.xds[0]}:{settings.xds[1]}", self._protection.credentials
+            )
             self.admin_port = await self.admin.start(*settings.admin)
         except BaseException:
             await self.__aexit__()
@@ -79,6 +89,7 @@ class ControlPlane:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(keep_going("reading files", self._read_files))
             tasks.create_task(self.loop.run())
+            tasks.create_task(keep_going("following certificates", self._protection.run))
             tasks.create_task(keep_going("reporting", self.reporter.run))
             if self._settings.state is not None:
                 tasks.create_task(keep_memory(self._settings.state, lambda: self.loop.weighed))

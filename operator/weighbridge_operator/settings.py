@@ -25,6 +25,13 @@ class KubernetesSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SecuritySettings:
+    """Who may ask whom for what. Nothing of it: xDS in plain text."""
+
+    xds_directory: Path | None = None  # has tls.crt, tls.key and ca.crt for xDS
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Of `up`, `demo` and `operator`. Addresses are (host, port); port 0 takes a free one."""
 
@@ -42,3 +49,4 @@ class Settings:
     colour: bool = True
     hints: Sequence[str] = ()
     kubernetes: KubernetesSettings | None = None  # then `paths` is empty
+    security: SecuritySettings = SecuritySettings()

@@ -199,6 +199,7 @@ def test_the_command_prints_json_and_yaml_of_the_same(capsys: pytest.CaptureFixt
         (["--operator", "op:1", "--stats", "name:1"], "IP address"),
         (["--operator", "op:1", "--connections", "0"], "connections"),
         (["--operator", "op:1", "--output", "xml"], "--output"),
+        (["--operator", "op:1", "--tls-directory", "/tls"], "--write"),
     ],
 )
 def test_a_bad_argument_is_one_line_and_exit_code_2(

@@ -59,10 +59,11 @@ class Scene:
 
     def __init__(self, *, flags: tuple[str, ...] = ()) -> None:
         self._flags = flags
+        self.operator_flags: tuple[str, ...] = ()
         self._running = AsyncExitStack()
         self.nodes: dict[str, Process] = {}
         self.ports: dict[str, int] = {}
-        self.entrance, self._xds, self._admin, self.envoy_admin = (free_port() for _ in range(4))
+        self.entrance, self.xds, self.admin, self.envoy_admin = (free_port() for _ in range(4))
         self.url = f"http://127.0.0.1:{self.entrance}"
 
     async def __aenter__(self) -> Scene:
@@ -78,7 +79,7 @@ class Scene:
 
     async def _start(self) -> None:
         folder = Path(self._running.enter_context(tempfile.TemporaryDirectory(prefix="faults-")))
-        self._folder, self.files = folder, folder / "conf"
+        self.folder, self.files = folder, folder / "conf"
         self.files.mkdir()
         self.http = await self._running.enter_async_context(aiohttp.ClientSession())
         for name in NAMES:
@@ -108,27 +109,31 @@ class Scene:
             answer.raise_for_status()
 
     async def start_operator(self) -> None:
-        places = ("--xds", f"127.0.0.1:{self._xds}", "--admin", f"127.0.0.1:{self._admin}")
-        memory = ("--state", str(self._folder / "state.json"))
+        places = ("--xds", f"127.0.0.1:{self.xds}", "--admin", f"127.0.0.1:{self.admin}")
+        memory = ("--state", str(self.folder / "state.json"))
         self.operator = await self._run(
-            *("operator", "-f", str(self.files), "--port", str(self.entrance), "--output", "plain", *places, *memory)
+            *("operator", "-f", str(self.files), "--port", str(self.entrance), "--output", "plain", *places, *memory),
+            *self.operator_flags,
         )
+
+    def bootstrap_flags(self) -> tuple[str, ...]:
+        """Which operator, and where the file goes."""
+        return ("--operator", f"127.0.0.1:{self.xds}", "--write", str(self.folder / "envoy.json"))
 
     async def _start_envoy(self) -> None:
         printing = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", COMMAND, "bootstrap", "--operator", f"127.0.0.1:{self._xds}"),
+            *(sys.executable, "-c", COMMAND, "bootstrap", *self.bootstrap_flags()),
             *("--admin-port", str(self.envoy_admin), "--id", "beside"),
-            stdout=asyncio.subprocess.PIPE,
         )
-        config = self._folder / "envoy.json"
-        config.write_bytes((await printing.communicate())[0])
+        await printing.wait()
+        config = self.folder / "envoy.json"
         command = ("--config-path", str(config), "--disable-hot-restart", "--log-level", "error", "--concurrency", "1")
-        self.envoy = Process(find_envoy(), *command, log=self._folder / "envoy.log")
+        self.envoy = Process(find_envoy(), *command, log=self.folder / "envoy.log")
         await self.envoy.start()
         self._running.push_async_callback(self.envoy.kill)
 
     async def _run(self, *command: str) -> Process:
-        process = Process(sys.executable, "-c", COMMAND, *command, log=self._folder / "log")
+        process = Process(sys.executable, "-c", COMMAND, *command, log=self.folder / "log")
         await process.start()
         self._running.push_async_callback(process.kill)
         return process

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
-from weighbridge_operator.xds.names import print_address
+from weighbridge_operator.xds.bootstrap_tls import TlsFiles, operator_tls
+from weighbridge_operator.xds.names import is_literal, print_address
 
 Json = dict[str, Any]
 
@@ -39,6 +40,7 @@ class BootstrapSettings:
     admin_port: int
     stats: str | None = None
     connections: int = CONNECTIONS
+    tls: TlsFiles | None = None
 
 
 def bootstrap(settings: BootstrapSettings) -> Json:
@@ -57,7 +59,7 @@ def bootstrap(settings: BootstrapSettings) -> Json:
         },
         "admin": {"address": _socket(LOOPBACK, settings.admin_port), "ignore_global_conn_limit": True},
         "dynamic_resources": _ask_operator(),
-        "static_resources": {"clusters": [_operator(*read_address(settings.operator))]},
+        "static_resources": {"clusters": [_operator(*read_address(settings.operator), settings.tls)]},
         "overload_manager": {"resource_monitors": [_limit(settings.connections)]},
     }
     if stats is not None:
@@ -76,15 +78,6 @@ def read_address(text: str) -> tuple[str, int]:
     if bracketed != (":" in host) or any(c in "/@?#[]" or not c.isprintable() or c.isspace() for c in host):
         raise ValueError(f"{text!r} is not an address; write host:port, or [address]:port where it is IPv6")
     return host, int(port)
-
-
-def is_literal(host: str) -> bool:
-    """Whether the host is an IP address, not a name."""
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _read_stats(text: str) -> tuple[str, int]:
@@ -111,11 +104,12 @@ def _ask_operator() -> Json:
     }
 
 
-def _operator(host: str, port: int) -> Json:
+def _operator(host: str, port: int, tls: TlsFiles | None) -> Json:
     interval, timeout = KEEPALIVE
     http2 = {"connection_keepalive": {"interval": interval, "timeout": timeout}}
     options = {"@type": f"type.googleapis.com/{_HTTP}", "explicit_http_config": {"http2_protocol_options": http2}}
-    return _cluster("xds", host, port) | {"typed_extension_protocol_options": {_HTTP: options}}
+    cluster = _cluster("xds", host, port) | {"typed_extension_protocol_options": {_HTTP: options}}
+    return cluster if tls is None else cluster | {"transport_socket": operator_tls(host, tls)}
 
 
 def _admin(port: int) -> Json:

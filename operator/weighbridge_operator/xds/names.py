@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from ipaddress import ip_address
 
 from weighbridge_operator.core import ir
 
@@ -29,6 +30,15 @@ OWN_HEADERS = (ROUTE_HEADER, SERVED_HEADER, BASE_HEADER, CREDENTIAL_HEADER, NODE
 def print_address(host: str, port: int) -> str:
     """As Envoy's statistics and everybody else write it: "host:port", an IPv6 literal in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_literal(host: str) -> bool:
+    """Whether the host is an IP address, not a name."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def name_cluster(part: str) -> str:

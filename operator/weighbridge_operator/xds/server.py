@@ -6,6 +6,7 @@ SO_REUSEPORT a forgotten process can't take over half of the streams. Delta stre
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest
 
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.xds.ads import Memory
+from weighbridge_operator.xds.credentials import find_stranger
 from weighbridge_operator.xds.envoys import EnvoyState, EnvoyStates
 from weighbridge_operator.xds.session import EnvoyNode, Recall, Session, Warmth, read_node, read_request
 from weighbridge_operator.xds.snapshot import Snapshot
@@ -26,6 +28,7 @@ KEEPALIVE_LIMIT = 1.0  # seconds to answer one
 REQUEST_LIMIT = 16 * 2**20  # bytes: every name of one type, 10,000 of them with room
 RESPONSE_LIMIT = 128 * 2**20  # bytes: the complete set of 10,000 clusters with room
 REMEMBERED = 1024  # Envoys
+log = logging.getLogger("weighbridge.xds")
 
 OPTIONS = (
     ("grpc.so_reuseport", 0),
@@ -45,7 +48,10 @@ class AddressUnavailableError(OSError):
 
 
 class AdsServer:
-    """Serves one gateway's snapshots to its Envoys and publishes what they hold in `states`."""
+    """Serves one gateway's snapshots to its Envoys and publishes what they hold in `states`.
+
+    `identity`: the URI that a client's certificate must have, where there is TLS.
+    """
 
     def __init__(
         self,
@@ -54,11 +60,12 @@ class AdsServer:
         *,
         warmth: Warmth | None = None,
         recall: Recall | None = None,
+        identity: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.states: Latest[EnvoyStates] = Latest()
         self._gateway, self._snapshots, self._clock = gateway, snapshots, clock
-        self._warmth, self._ask_back = warmth, recall
+        self._warmth, self._ask_back, self._identity = warmth, recall, identity
         self._sessions: list[Session] = []  # oldest first
         self._memories: OrderedDict[tuple[str, str], Memory] = OrderedDict()
         self._server: grpc.aio.Server | None = None
@@ -89,6 +96,7 @@ class AdsServer:
 
     async def serve(self, context: Any) -> None:
         """One stream, from its first request to its end."""
+        await self._turn_strangers_away(context)
         first = await context.read()
         if not isinstance(first, DiscoveryRequest):
             return
@@ -110,6 +118,14 @@ class AdsServer:
             self._sessions.remove(session)
             self._remember(session)
             self._publish()
+
+    async def _turn_strangers_away(self, context: Any) -> None:
+        if self._identity is None:
+            return
+        why = find_stranger(context.auth_context(), self._identity)
+        if why is not None:
+            log.warning("xDS: %s asked and was turned away: %s", context.peer(), why)
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, why)
 
     def _recall(self, node: EnvoyNode) -> Memory | None:
         # An Envoy is often back before its broken stream is noticed.
