@@ -17,7 +17,7 @@ READY = "Ready"
 
 ConditionStatus = Literal["True", "False", "Unknown"]
 
-#: Endpoints that a status lists; the worst come first.
+#: Endpoints, or pools, that a status lists; the worst come first.
 MOST_ENDPOINTS = 100
 
 
@@ -50,24 +50,45 @@ Conditions = Annotated[
 
 
 class EndpointStatus(Shape):
-    """One endpoint of a node as the gateway weighs it. What is not known is absent."""
+    """One server of a node in one pool, as the gateway weighs it. What is not known is absent."""
 
-    name: Annotated[str, Field(max_length=512)]
-    """The pool and the address."""
-    score: Annotated[float, Field(ge=0, le=100)] | None = None
+    pool: Annotated[str, Field(max_length=1024)]
+    """The pool: nodes that are weighed against each other."""
+    server: Annotated[str, Field(max_length=512)]
+    """Of a Service the pod, else the address."""
+    address: Annotated[str, Field(max_length=512)]
+    """IP address and port."""
+    healthy: bool | None = None
+    """False where an Envoy keeps it out: it failed in a row, or its health check does."""
+    score: Annotated[int, Field(ge=0, le=100)] | None = None
     """Load from 0 to 100, low is good."""
     parts: Annotated[Mapping[Annotated[str, Field(max_length=32)], float], Field(max_length=16)] = Field(
         default_factory=dict
     )
     """What each signal adds to the score."""
     weight: Annotated[int, Field(ge=1)] | None = None
-    """Its weight in the pool, as Envoy has it."""
+    """Its weight in the pool, as Envoy is told."""
     share: Annotated[float, Field(ge=0, le=100)] | None = None
-    """Percent of the pool's requests that the weights give it."""
-    age: Annotated[float, Field(ge=0)] | None = None
-    """Seconds since its numbers were taken, when this was written."""
+    """Percent of the pool's recent requests that it got."""
+    age: Annotated[int, Field(ge=0)] | None = None
+    """Its numbers were at most so many seconds old when this was written: 5, 15, 60, 300, 3600, or 86400 for more."""
     reason: Annotated[str, Field(max_length=1024)] = ""
     """Why it has this weight, in words."""
+
+
+class NodeSummary(Shape):
+    """The node at a glance: its worst server, and all of them together in the first of its pools."""
+
+    servers: Annotated[str, Field(max_length=32)] = ""
+    """How many of its servers are in service, of how many."""
+    score: Annotated[int, Field(ge=0, le=100)] | None = None
+    """Highest score of its servers."""
+    weight: Annotated[int, Field(ge=0)] | None = None
+    """Sum of its servers' weights."""
+    share: Annotated[float, Field(ge=0, le=100)] | None = None
+    """Percent of the pool's recent requests that its servers got."""
+    age: Annotated[int, Field(ge=0)] | None = None
+    """Age of its oldest numbers, as in endpoints."""
 
 
 class ModelNodeStatus(Shape):
@@ -75,19 +96,43 @@ class ModelNodeStatus(Shape):
 
     conditions: Conditions = ()
     """What is true of it."""
+    summary: NodeSummary | None = None
+    """The node at a glance."""
     endpoints: Annotated[
         tuple[EndpointStatus, ...],
         Field(
             strict=False,
             max_length=MOST_ENDPOINTS,
-            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["pool", "server"]},
         ),
     ] = ()
-    """How each is weighed, the worst first."""
+    """How each of its servers is weighed, the worst first."""
+
+
+class PoolStatus(Shape):
+    """Nodes that are weighed against each other for the policy's requests."""
+
+    name: Annotated[str, Field(max_length=1024)]
+    """Name of the pool."""
+    profile: Annotated[str, Field(max_length=32)]
+    """How load becomes a score: llm or classic."""
+    servers: Annotated[int, Field(ge=0)]
+    """How many servers it has."""
+    load: Annotated[int, Field(ge=0, le=100)] | None = None
+    """Mean of their scores by room; absent where too little is known."""
 
 
 class RoutePolicyStatus(Shape):
     """What the gateway knows of the policy."""
 
     conditions: Conditions = ()
-    """What is true of it."""
+    """What is true of it; where another policy is preferred for all of its requests, Accepted names it."""
+    pools: Annotated[
+        tuple[PoolStatus, ...],
+        Field(
+            strict=False,
+            max_length=MOST_ENDPOINTS,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ] = ()
+    """Where its requests go, the most loaded first."""

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from weighbridge_api.base import Shape
 from weighbridge_api.faults import read_faults
 from weighbridge_api.values import Namespace, ObjectName
-from weighbridge_operator.settings import ALL, KubernetesSettings
+from weighbridge_operator.settings import ALL, LEASE, KubernetesSettings
 
 
 def add_cluster(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +32,12 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
         "--envoys-service",
         metavar="NAME",
         help="the headless Service of the gateway's namespace whose endpoints are its Envoys, with a port named stats",
+    )
+    add(
+        "--lease",
+        metavar="NAME",
+        help="the Lease whose holder writes the objects' status (default: weighbridge); each gateway of a namespace "
+        "needs its own",
     )
 
 
@@ -57,10 +63,11 @@ def read_cluster(options: argparse.Namespace, environ: Mapping[str, str]) -> Kub
         identity=environ.get("POD_NAME") or socket.gethostname(),
         watch=(ALL,) if ALL in options.watch else tuple(sorted(watch)),
         envoys=_check("--envoys-service", options.envoys_service, _NAME) if options.envoys_service else None,
+        lease=_check("--lease", options.lease, _NAME) if options.lease else LEASE,
     )
 
 
-_CLUSTER_ONLY = {"watch": "--watch-namespace", "envoys_service": "--envoys-service"}
+_CLUSTER_ONLY = {"watch": "--watch-namespace", "envoys_service": "--envoys-service", "lease": "--lease"}
 _NAMESPACE: TypeAdapter[str] = TypeAdapter(Namespace)
 _NAME: TypeAdapter[str] = TypeAdapter(ObjectName)
 

@@ -91,6 +91,8 @@ class ControlPlane:
             tasks.create_task(self.loop.run())
             tasks.create_task(keep_going("following certificates", self._protection.run))
             tasks.create_task(keep_going("reporting", self.reporter.run))
+            if self._settings.kubernetes is not None:
+                tasks.create_task(keep_going("writing statuses", self._write_statuses))
             if self._settings.state is not None:
                 tasks.create_task(keep_memory(self._settings.state, lambda: self.loop.weighed))
 
@@ -103,3 +105,10 @@ class ControlPlane:
                     log.warning("%s: %s", ref, message)
             said = now
             self.loaded.set(loaded)
+
+    async def _write_statuses(self) -> None:
+        # The package kubernetes is there only where it is needed.
+        from weighbridge_operator.status_writer.shell import write_statuses  # noqa: PLC0415
+
+        assert self._settings.kubernetes is not None
+        await write_statuses(self.reports, self._settings.kubernetes)

@@ -54,6 +54,9 @@ class ObjectReport:
     name: str
     conditions: tuple[ConditionReport, ...]
     endpoints: tuple[EndpointReport, ...] = ()  # of a ModelNode
+    pools: tuple[str, ...] = ()  # of a RoutePolicy: where its requests go
+    generation: int = 0  # of the object as the cluster has it, from which this was made; 0 in files
+    uid: str = ""
 
     @property
     def ready(self) -> bool:

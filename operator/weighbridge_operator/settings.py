@@ -10,6 +10,7 @@ from typing import Literal
 Output = Literal["auto", "plain", "json"]
 GATEWAY = "weighbridge"  # node.cluster of the Envoys that belong here
 ALL = "*"  # every namespace
+LEASE = "weighbridge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,8 @@ class KubernetesSettings:
     watch: tuple[str, ...]
     #: Headless Service of the own namespace whose endpoints are the gateway's Envoys; its port is named `stats`.
     envoys: str | None = None
+    #: The Lease in the own namespace whose holder writes the objects' status; one for each gateway.
+    lease: str = LEASE
 
 
 @dataclass(frozen=True, slots=True)

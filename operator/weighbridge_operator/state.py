@@ -31,6 +31,9 @@ class Rejection:
     ref: Ref
     message: str
     held: bool
+    #: Of the invalid form, in a cluster; 0 and "" in files.
+    generation: int = 0
+    uid: str = ""
 
 
 @dataclass(frozen=True, slots=True, order=True)

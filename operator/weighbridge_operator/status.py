@@ -6,7 +6,9 @@ import asyncio
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
+from weighbridge_api.base import Metadata
 from weighbridge_api.modelnode import ModelNode
 from weighbridge_api.routepolicy import RoutePolicy
 from weighbridge_operator.conditions import Evidence, judge_node, judge_policy
@@ -81,7 +83,7 @@ class Reporter:
         objects += [_policy(policy, gateway, evidence) for policy in desired.policies]
         present = {(o.kind, o.namespace, o.name) for o in objects}
         objects += [
-            ObjectReport(ref.kind, ref.namespace, ref.name, judge_policy(ref, evidence, ()))
+            ObjectReport(ref.kind, ref.namespace, ref.name, judge_policy(ref, evidence, ()), **_identify(ref, evidence))
             for ref in evidence.rejections
             if (ref.kind, ref.namespace, ref.name) not in present
         ]
@@ -155,6 +157,7 @@ class Reporter:
             endpoints=tuple(
                 _endpoint(pool, e, verdicts.get(pool.name), self._loop.weighed, traffic, now) for pool, _, e in own
             ),
+            **_identify(ref, evidence, node.metadata),
         )
 
     def _envoys(self, now: float) -> tuple[EnvoyReport, ...]:
@@ -215,7 +218,25 @@ def _policy(policy: RoutePolicy, gateway: ir.Gateway, evidence: Evidence) -> Obj
         for destination in branch.destinations
     }
     clusters = [name_cluster(part.name) for pool in gateway.pools if pool.name in pools for part in pool.parts]
-    return ObjectReport(ref.kind, ref.namespace, ref.name, judge_policy(ref, evidence, clusters))
+    return ObjectReport(
+        ref.kind,
+        ref.namespace,
+        ref.name,
+        judge_policy(ref, evidence, clusters),
+        pools=tuple(sorted(pools)),
+        **_identify(ref, evidence, policy.metadata),
+    )
+
+
+class _Identity(TypedDict):
+    generation: int
+    uid: str
+
+
+def _identify(ref: Ref, evidence: Evidence, metadata: Metadata | None = None) -> _Identity:
+    """Which form of the object the conditions speak of: the invalid one, where its last valid form is held."""
+    known = evidence.rejections.get(ref) or metadata
+    return {"generation": known.generation, "uid": known.uid} if known else {"generation": 0, "uid": ""}
 
 
 def _endpoint(
