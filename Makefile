@@ -2,14 +2,23 @@
 PYTHON ?= python3
 PORT ?= 8080
 ADMIN ?= 127.0.0.1:8081
+DOCKER ?= docker
+BASE_IMAGE ?= python:3.13-slim
+TAG ?= dev
 VENV := .venv
+IMAGES := operator envoy simulator
+comma := ,
+empty :=
+TAGS := $(subst $(empty) $(empty),$(comma),$(IMAGES:%=images.%.tag=$(TAG)))
+HELM := helm --kube-context kind-weighbridge -n weighbridge
+KUBECTL := kubectl --context kind-weighbridge -n weighbridge
 BIN := $(VENV)/bin
 READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 
 # We start processes while gRPC's threads run; its fork handlers can crash such a child before it becomes another program.
 export GRPC_ENABLE_FORK_SUPPORT := 0
 
-.PHONY: setup demo test assets lint bench bench-balance-short bench-faults lock clean
+.PHONY: setup demo test assets lint bench bench-balance-short bench-faults images kind kind-down e2e lock clean
 
 demo: $(READY) ## a gateway before three simulated nodes, with traffic; Ctrl-C ends it
 	@exec $(BIN)/weighbridge demo --port $(PORT) --admin $(ADMIN)
@@ -36,6 +45,27 @@ bench-balance-short: $(READY) ## is the balance better? under five minutes
 
 bench-faults: $(READY) ## what is lost when something dies; two minutes
 	PYTHONPATH=tests $(BIN)/python bench/faults.py
+
+images: ## the images, as weighbridge/operator:dev, envoy and simulator
+	@for name in $(IMAGES); do \
+	  $(DOCKER) build --target $$name --build-arg BASE_IMAGE=$(BASE_IMAGE) -t weighbridge/$$name:$(TAG) . || exit 1; done
+
+# Everything in the namespace weighbridge of the kind cluster weighbridge; at http://127.0.0.1:8080, and nothing else of your kubeconfig is touched.
+kind: images ## the whole gateway in kind, with simulated nodes and a small Prometheus; sends a request
+	kind get clusters | grep -qx weighbridge || kind create cluster --config kind-config.yaml
+	kind load docker-image --name weighbridge $(IMAGES:%=weighbridge/%:$(TAG))
+	$(HELM) upgrade --install weighbridge helm/weighbridge -f examples/cluster/kind-values.yaml --set-string $(TAGS) --create-namespace --wait --timeout 5m
+	$(KUBECTL) apply -f examples/cluster/prometheus.yaml -f examples/cluster/demo.yaml
+	$(KUBECTL) wait --for=condition=Ready modelnodes --all --timeout=120s
+	$(KUBECTL) get modelnodes,routepolicies
+	curl -sS --fail-with-body http://127.0.0.1:8080/v1/chat/completions -H 'content-type: application/json' \
+	  -d '{"model": "qwen2.5-7b", "messages": [{"role": "user", "content": "hello"}]}'
+
+kind-down: ## removes it
+	kind delete cluster --name weighbridge
+
+e2e: $(READY) ## end-to-end tests on the cluster that KUBECONFIG names; tests/e2e/conftest.py says what it takes
+	$(BIN)/python -m pytest -m e2e tests/e2e
 
 UV_COMPILE = $(VENV)-lock/bin/uv pip compile -q --generate-hashes --universal --no-emit-index-url --no-header
 lock: $(READY) ## choose versions anew; the images' files hold the same versions, and only what each image needs

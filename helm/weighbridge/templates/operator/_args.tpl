@@ -1,0 +1,18 @@
+{{- define "weighbridge.operator.args" -}}
+- operator
+- --kubernetes
+- --envoys-service={{ include "weighbridge.fullname" . }}-envoys
+- --lease={{ include "weighbridge.fullname" . }}
+- --host=0.0.0.0
+- --port=8080
+- --xds=0.0.0.0:18000
+- --admin=0.0.0.0:8081
+- --output=json
+- --log-level={{ .Values.operator.logLevel }}
+{{- if not .Values.operator.debugHeaders }}
+- --no-debug-headers
+{{- end }}
+{{- range .Values.watch.namespaces }}
+- {{ printf "--watch-namespace=%s" . | quote }}
+{{- end }}
+{{- end -}}

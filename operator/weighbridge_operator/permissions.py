@@ -1,0 +1,39 @@
+"""What the operator asks of the Kubernetes API, as data: the chart grants this and nothing else.
+
+A test compares it with the chart's roles; another runs the operator with these rights alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """One resource ("" is the core group), what is done with it, and for what."""
+
+    group: str
+    resource: str
+    verbs: tuple[str, ...]
+    reason: str
+
+
+#: In the namespaces whose objects are read.
+OBJECTS: tuple[Permission, ...] = (
+    Permission("weighbridge.dev", "modelnodes", ("list", "watch"), "what is to be served"),
+    Permission("weighbridge.dev", "routepolicies", ("list", "watch"), "what is to be served"),
+    Permission("weighbridge.dev", "modelnodes/status", ("patch",), "server-side apply of conditions and scores"),
+    Permission("weighbridge.dev", "routepolicies/status", ("patch",), "server-side apply of conditions"),
+    Permission("discovery.k8s.io", "endpointslices", ("list", "watch"), "nodes behind a Service, and the Envoys"),
+    Permission("", "services", ("list", "watch"), "the ports of such a Service"),
+    Permission("", "secrets", ("get",), "credentials and authorities of nodes, by name; never listed"),
+    Permission("events.k8s.io", "events", ("create",), "a change of Ready"),
+)
+
+#: In the gateway's own namespace.
+OWN: tuple[Permission, ...] = (
+    Permission("coordination.k8s.io", "leases", ("create", "get", "update"), "which replica writes status"),
+)
+
+TABLES: Mapping[str, tuple[Permission, ...]] = {"objects": OBJECTS, "own": OWN}

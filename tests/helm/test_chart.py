@@ -1,0 +1,149 @@
+"""The chart as helm renders it: goldens, its schema, CRDs that stay, pods that pass, rights that the code needs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from support.charts import need_helm, pick, render
+from support.cluster import CHART, CommandError, run
+from weighbridge_operator.permissions import OBJECTS, OWN, Permission
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+FULL = HERE / "full.yaml"
+#: Values whose effect another value of full.yaml hides: tried on the defaults, with this.
+ALONE = {
+    "nameOverride": "other",
+    "crds.install": False,
+    "networkPolicy.enabled": False,
+    "envoy.replicas": 5,
+    "images.operator.digest": f"sha256:{'b' * 64}",
+    "images.envoy.tag": "7",
+}
+HIDDEN = {"images.simulator.digest"}  # like the operator's; shown only with the demo
+
+
+def test_lint_is_content() -> None:
+    for flags in ((), (f"--values={FULL}",)):
+        run(need_helm(), "lint", "--strict", str(CHART), *flags)
+
+
+@pytest.mark.parametrize("name", ["default", "full"])
+def test_golden(name: str, request: pytest.FixtureRequest) -> None:
+    objects = render(values=FULL if name == "full" else None)
+    own = [each for each in objects if each["kind"] != "CustomResourceDefinition"]
+    text = yaml.safe_dump_all(own, sort_keys=True, width=120)
+    golden = HERE / "golden" / f"{name}.yaml"
+    if request.config.getoption("--update-golden"):
+        golden.write_text(text)
+    assert text == golden.read_text(), "run: python -m pytest tests/helm --update-golden"
+
+
+def test_crds_upgrade_with_the_chart_and_stay_without_it() -> None:
+    rendered = {o["metadata"]["name"]: o for o in render() if o["kind"] == "CustomResourceDefinition"}
+    for path in (ROOT / "crds").glob("*.yaml"):
+        fresh = "run: weighbridge crds --output helm/weighbridge/files/crds"
+        assert (CHART / "files/crds" / path.name).read_text() == path.read_text(), fresh
+        crd = yaml.safe_load(path.read_text())
+        found = rendered.pop(crd["metadata"]["name"])
+        assert found["spec"] == crd["spec"]
+        assert found["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    assert rendered == {}
+
+
+def test_every_value_does_something() -> None:
+    defaults = dict(list_leaves(yaml.safe_load((CHART / "values.yaml").read_text())))
+    full = dict(list_leaves(yaml.safe_load(FULL.read_text())))
+    assert set(defaults) - set(full) - set(ALONE) - HIDDEN == set()
+    whole, plain = render(values=FULL), render()
+    for path in full:
+        flag = f"--set-json={path}={json.dumps(defaults.get(path))}"
+        assert render(flag, values=FULL) != whole, f"{path} does nothing"
+    for path, value in ALONE.items():
+        assert render(f"--set-json={path}={json.dumps(value)}") != plain, f"{path} does nothing"
+
+
+def list_leaves(values: dict[str, Any], path: str = "") -> list[tuple[str, Any]]:
+    """Paths as in values.schema.json; a mapping whose keys are the user's is one leaf."""
+    free = ("podAnnotations", "podLabels", "nodeSelector", "annotations", "labels", "resources")
+    found: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        if isinstance(value, dict) and key not in free:
+            found += list_leaves(value, f"{path}{key}.")
+        else:
+            found.append((f"{path}{key}", value))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("flag", "names"),
+    [
+        ("--set=operator.replica=3", "replica"),
+        ("--set=service.type=Loadbalancer", "type"),
+        ("--set=envoy.concurrency=0", "concurrency"),
+        ("--set=unknown=1", "unknown"),
+        ("--set=watch.namespaces={Not_A_Namespace}", "watch"),
+        ("--set=images.operator.digest=latest", "digest"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_name(flag: str, names: str) -> None:
+    need_helm()
+    with pytest.raises(CommandError, match=names):
+        render(flag)
+
+
+@pytest.mark.parametrize("values", [None, FULL], ids=["default", "full"])
+def test_pods_pass_the_restricted_standard(values: Path | None) -> None:
+    objects = render(values=values)
+    specs = [o["spec"]["template"]["spec"] for o in objects if o["kind"] == "Deployment"]
+    specs += [o["spec"] for o in objects if o["kind"] == "Pod"]
+    assert len(specs) >= 3
+    for spec in specs:
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in (*spec["containers"], *spec.get("initContainers", ())):
+            own = container["securityContext"]
+            assert own["allowPrivilegeEscalation"] is False
+            assert own["readOnlyRootFilesystem"] is True
+            assert own["capabilities"] == {"drop": ["ALL"]}
+            assert container["resources"]["requests"]
+            assert container["resources"]["limits"]["memory"]
+
+
+@pytest.mark.parametrize("watch", ["", "{a,b}", "{*}"])
+def test_rights_are_those_of_the_table(watch: str) -> None:
+    objects = render(*([f"--set=watch.namespaces={watch}"] if watch else []))
+    assert read_rules(pick(objects, "Role", "weighbridge-operator")) == as_rules(OWN)
+    kind, name = ("Role", "weighbridge-operator-objects")
+    if watch == "{*}":
+        kind, name = ("ClusterRole", "weighbridge-weighbridge-operator")
+    roles = [o for o in objects if o["kind"] == kind and o["metadata"]["name"] == name]
+    assert all(read_rules(role) == as_rules(OBJECTS) for role in roles)
+    where = [role["metadata"].get("namespace") for role in roles]
+    assert where == {"": ["weighbridge"], "{a,b}": ["a", "b", "weighbridge"], "{*}": [None]}[watch]
+    assert ("ClusterRole" in {o["kind"] for o in objects}) == (watch == "{*}")
+
+
+def read_rules(role: dict[str, Any]) -> set[tuple[str, str, str]]:
+    return {
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def as_rules(table: tuple[Permission, ...]) -> set[tuple[str, str, str]]:
+    return {(each.group, each.resource, verb) for each in table for verb in each.verbs}
+
+
+def test_grace_is_above_the_longest_answer() -> None:
+    envoy = pick(render(), "Deployment", "weighbridge-envoy")["spec"]["template"]["spec"]
+    longest = 15 * 60  # RoutePolicy's timeouts.total where nobody says otherwise
+    assert envoy["terminationGracePeriodSeconds"] > longest
