@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from weighbridge_operator import check, client
-from weighbridge_operator.cluster_flags import add_cluster, read_cluster
+from weighbridge_operator.cluster_flags import add_cluster, add_proxy, read_cluster
 from weighbridge_operator.core.resolve import resolve
 from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.demo import run_demo
@@ -55,13 +55,24 @@ def _ask(command: str, argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog=f"weighbridge {command}")
     parser.add_argument("--url", default=os.environ.get("WEIGHBRIDGE_URL", URL), help="the operator's admin interface")
     parser.add_argument("--output", choices=("text", "json"), default="text")
+    add_proxy(parser)
     if command == "explain":
         parser.add_argument("node", nargs="?", help="default: every node")
     options = parser.parse_args(argv)
     paper = client.choose_paper(sys.stdout, colour="NO_COLOR" not in os.environ)
+    place = _find_place(options)
     if command == "status":
-        return client.status(options.url, options.output, paper)
-    return client.explain(options.url, options.node, options.output, paper)
+        return client.status(place, options.output, paper)
+    return client.explain(place, options.node, options.output, paper)
+
+
+def _find_place(options: argparse.Namespace) -> client.Place:
+    if not options.kubernetes:
+        return client.over_http(options.url)
+    # The package kubernetes is there only where it is needed.
+    from weighbridge_operator.cluster_client import over_cluster  # noqa: PLC0415
+
+    return over_cluster(options.namespace, options.service, options.context)
 
 
 def _serve(command: str, argv: Sequence[str]) -> int:

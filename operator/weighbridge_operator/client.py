@@ -1,4 +1,4 @@
-"""`weighbridge status` and `weighbridge explain`: ask the operator over HTTP and print what it knows."""
+"""`weighbridge status` and `weighbridge explain`: ask the operator and print what it knows."""
 
 from __future__ import annotations
 
@@ -52,15 +52,28 @@ class Paper:
         self.write("".join(f"{paint(line, self.colour)}\n" for line in lines))
 
 
-def status(url: str, output: Output, paper: Paper | None = None) -> int:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an operator is asked: `fetch` answers the body of one of its pages. It raises NoAnswerError."""
+
+    name: str
+    fetch: Callable[[str], bytes]
+
+
+def over_http(url: str) -> Place:
+    """The operator whose admin interface has this URL."""
+    return Place(url, lambda path: fetch(url, path))
+
+
+def status(place: Place, output: Output, paper: Paper | None = None) -> int:
     """Prints the operator's report; 0, or 1 where it gives none."""
-    return _run(url, "/status", output, paper, tell_status)
+    return _run(place, "/status", output, paper, tell_status)
 
 
-def explain(url: str, node: str | None, output: Output, paper: Paper | None = None) -> int:
+def explain(place: Place, node: str | None, output: Output, paper: Paper | None = None) -> int:
     """Prints why each node, or the one, has its weight; 0, or 1 where nobody can tell."""
     path = f"/explain?node={quote(node, safe='')}" if node else "/explain"
-    return _run(url, path, output, paper, _explain)
+    return _run(place, path, output, paper, _explain)
 
 
 def choose_paper(stream: TextIO, colour: bool = True) -> Paper:
@@ -98,10 +111,10 @@ def fetch(url: str, path: str) -> bytes:
     return body
 
 
-def _run(url: str, path: str, output: Output, paper: Paper | None, tell: Tell) -> int:
+def _run(place: Place, path: str, output: Output, paper: Paper | None, tell: Tell) -> int:
     paper = paper or choose_paper(sys.stdout)
     try:
-        body = fetch(url, path)
+        body = place.fetch(path)
         if output == "json":
             paper.write(json.dumps(json.loads(body), indent=2, ensure_ascii=False) + "\n")
         else:
@@ -110,7 +123,7 @@ def _run(url: str, path: str, output: Output, paper: Paper | None, tell: Tell) -
         sys.stderr.write(f"weighbridge: {error}\n")
         return 1
     except ValueError:
-        sys.stderr.write(f"weighbridge: {clean(url)} answers, but is no Weighbridge operator of this version\n")
+        sys.stderr.write(f"weighbridge: {clean(place.name)} answers, but is no Weighbridge operator of this version\n")
         return 1
     return 0
 

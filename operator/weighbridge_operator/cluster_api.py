@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import urllib3
 from kubernetes import client, config
 
+POD_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 TIMEOUT: Final = (2.0, 4.0)  # seconds to connect, to wait for an answer
 LIMIT: Final = 64 * 2**20  # bytes of an answer
 APPLY: Final = "application/apply-patch+yaml"
@@ -85,8 +87,8 @@ class ClusterApi:
             way, url, sent, *_ = self._api.param_serialize(
                 method, path, query_params=list(query), header_params=headers, auth_settings=["BearerToken"]
             )
-            # As text: the package knows application/json alone, and leaves text as it is for other types.
-            text = body if body is None or content == JSON else json.dumps(body)
+            # Elsewhere the package prints JSON by itself.
+            text = json.dumps(body) if content == APPLY else body
             answer = self._api.call_api(way, url, sent, text, _request_timeout=timeout)
             data: bytes = answer.response.read(LIMIT + 1)
             answer.response.release_conn()
@@ -99,6 +101,16 @@ class ClusterApi:
         if answer.status >= 400:
             raise ApiFault(answer.status, _read_message(data) or str(answer.reason))
         return data
+
+
+def find_namespace(context: str | None = None) -> str:
+    """The namespace that the kubeconfig's context names, or the pod's own; `default` where neither says one."""
+    try:
+        contexts, active = config.list_kube_config_contexts()  # type: ignore[no-untyped-call]
+        chosen = next((each for each in contexts if each["name"] == context), active)
+        return str(chosen["context"].get("namespace") or "default")
+    except (config.ConfigException, OSError, ValueError, TypeError):
+        return POD_NAMESPACE.read_text().strip() if POD_NAMESPACE.exists() else "default"
 
 
 def _configure(configuration: client.Configuration, kubeconfig: str | None, context: str | None) -> None:

@@ -41,6 +41,15 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_proxy(parser: argparse.ArgumentParser) -> None:
+    """The flags with which `status` and `explain` find an operator in a cluster."""
+    add = parser.add_argument_group("of an operator in a cluster").add_argument
+    add("--kubernetes", action="store_true", help="ask through the API server that KUBECONFIG names, not --url")
+    add("-n", "--namespace", metavar="NAMESPACE", help="the operator's (default: the kubeconfig's)")
+    add("--service", metavar="NAME", default=SERVICE, help="the operator's Service (default: %(default)s)")
+    add("--context", metavar="NAME", help="of the kubeconfig (default: the current one)")
+
+
 def read_cluster(options: argparse.Namespace, environ: Mapping[str, str]) -> KubernetesSettings | None:
     """None where objects come from files. Raises ValueError with a remedy."""
     if not options.kubernetes:
@@ -67,6 +76,7 @@ def read_cluster(options: argparse.Namespace, environ: Mapping[str, str]) -> Kub
     )
 
 
+SERVICE = "weighbridge-operator"
 _CLUSTER_ONLY = {"watch": "--watch-namespace", "envoys_service": "--envoys-service", "lease": "--lease"}
 _NAMESPACE: TypeAdapter[str] = TypeAdapter(Namespace)
 _NAME: TypeAdapter[str] = TypeAdapter(ObjectName)

@@ -96,7 +96,10 @@ class ApiServer:
 
     def connect(self, kubeconfig: Path | None = None) -> client.ApiClient:
         """A client with the rights that the kubeconfig (default: the admin's) gives."""
-        return config.new_client_from_config(str(kubeconfig or self.kubeconfig))
+        configuration = client.Configuration()
+        configuration.retries = False
+        config.load_kube_config(str(kubeconfig or self.kubeconfig), client_configuration=configuration)
+        return client.ApiClient(configuration)
 
     def write_kubeconfig(self, path: Path, user: str, group: str | None = None) -> None:
         """A kubeconfig of this user; without RBAC rules it may do nothing."""
@@ -223,7 +226,7 @@ def call(
     headers = {"Content-Type": content, "Accept": "application/json"}
     request = api.param_serialize(method, path, query_params=query or [], header_params=headers)
     text = None if body is None else json.dumps(body)
-    sent = (*request[:3], text) if content == _APPLY else (*request[:3], body)
+    sent = (*request[:3], text if content == _APPLY else body)
     answer = api.call_api(*sent, _request_timeout=10)
     said = answer.read().decode()
     if answer.status >= 400:

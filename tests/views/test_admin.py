@@ -13,7 +13,7 @@ import pytest
 
 from support import reports
 from weighbridge_operator.admin import AddressUnavailableError, Admin
-from weighbridge_operator.client import Paper, explain, status
+from weighbridge_operator.client import Paper, explain, over_http, status
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.report import Report
 
@@ -139,13 +139,13 @@ async def call(command: object, *arguments: object) -> tuple[int, str]:
 
 async def test_the_commands_print_for_people_and_for_machines(running: Running) -> None:
     running.cell.set(reports.foreign())
-    code, text = await call(status, running.url, "text")
+    code, text = await call(status, over_http(running.url), "text")
     assert code == 0
     assert "模型节点" in text
-    code, text = await call(status, running.url + "/", "json")
+    code, text = await call(status, over_http(running.url + "/"), "json")
     assert (code, json.loads(text)["entrance"]) == (0, "http://127.0.0.1:8080")
     running.cell.set(reports.healthy())
-    code, text = await call(explain, running.url, "default/qwen-small", "text")
+    code, text = await call(explain, over_http(running.url), "default/qwen-small", "text")
     assert code == 0
     assert text.startswith("✓ default/qwen-small")
     assert "qwen-large" not in text
@@ -155,7 +155,7 @@ async def test_a_node_that_is_not_there_is_an_error_in_one_line(
     running: Running, capsys: pytest.CaptureFixture[str]
 ) -> None:
     running.cell.set(reports.healthy())
-    code, text = await call(explain, running.url, "no body&node=x", "text")
+    code, text = await call(explain, over_http(running.url), "no body&node=x", "text")
     assert (code, text) == (1, "")
     said = capsys.readouterr().err
     assert said.count("\n") == 1
@@ -166,7 +166,7 @@ async def test_a_node_that_is_not_there_is_an_error_in_one_line(
     "url", ["http://127.0.0.1:1", "http://no-such-host.invalid:80", "http://[::1", "file:///etc/passwd"]
 )
 async def test_who_cannot_be_reached_is_said_with_the_way_out(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    code, text = await call(status, url, "text")
+    code, text = await call(status, over_http(url), "text")
     assert (code, text) == (1, "")
     said = capsys.readouterr().err
     assert said.count("\n") == 1
@@ -184,7 +184,7 @@ async def test_another_server_is_told_from_the_operator(body: bytes, capsys: pyt
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        assert (await call(status, f"http://127.0.0.1:{port}", "text")) == (1, "")
+        assert (await call(status, over_http(f"http://127.0.0.1:{port}"), "text")) == (1, "")
     assert "no Weighbridge operator" in capsys.readouterr().err
 
 
@@ -192,11 +192,11 @@ async def test_a_proxy_of_the_environment_is_not_asked(running: Running, monkeyp
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.delenv("no_proxy", raising=False)
     running.cell.set(reports.healthy())
-    assert (await call(status, running.url, "json"))[0] == 0
+    assert (await call(status, over_http(running.url), "json"))[0] == 0
 
 
 async def test_a_silent_server_is_given_up(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("weighbridge_operator.client.TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        assert (await call(status, f"http://127.0.0.1:{silent.getsockname()[1]}", "text"))[0] == 1
+        assert (await call(status, over_http(f"http://127.0.0.1:{silent.getsockname()[1]}"), "text"))[0] == 1
     assert "timed out" in capsys.readouterr().err

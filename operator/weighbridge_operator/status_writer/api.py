@@ -1,7 +1,4 @@
-"""The calls of the status writer, each with the verb that RBAC must allow; what they answer is told apart here.
-
-`RIGHTS` is the whole list: (API group, resource, verbs, where).
-"""
+"""The calls of the status writer. Each is a right that it must have: `permissions` lists them for the chart."""
 
 from __future__ import annotations
 
@@ -17,16 +14,6 @@ from weighbridge_operator.status_writer.statuses import Status, Subject
 MANAGER: Final = "weighbridge"  # field manager of every status
 PAGE: Final = "500"  # objects in one answer
 PLURALS: Final = {"ModelNode": "modelnodes", "RoutePolicy": "routepolicies"}
-
-OWN, WATCHED = "the gateway's own namespace", "watched namespaces"
-RIGHTS: Final = (
-    ("coordination.k8s.io", "leases", ("get", "create", "update"), OWN),
-    (GROUP, "modelnodes", ("list",), WATCHED),
-    (GROUP, "routepolicies", ("list",), WATCHED),
-    (GROUP, "modelnodes/status", ("patch",), WATCHED),
-    (GROUP, "routepolicies/status", ("patch",), WATCHED),
-    ("events.k8s.io", "events", ("create",), WATCHED),
-)
 
 
 class StatusApi:
