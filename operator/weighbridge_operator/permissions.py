@@ -21,8 +21,8 @@ class Permission:
 
 #: In the namespaces whose objects are read.
 OBJECTS: tuple[Permission, ...] = (
-    Permission("weighbridge.dev", "modelnodes", ("list", "watch"), "what is to be served"),
-    Permission("weighbridge.dev", "routepolicies", ("list", "watch"), "what is to be served"),
+    Permission("weighbridge.dev", "modelnodes", ("get", "list", "watch"), "what is served; get proves a deletion"),
+    Permission("weighbridge.dev", "routepolicies", ("get", "list", "watch"), "what is served"),
     Permission("weighbridge.dev", "modelnodes/status", ("patch",), "server-side apply of conditions and scores"),
     Permission("weighbridge.dev", "routepolicies/status", ("patch",), "server-side apply of conditions"),
     Permission("discovery.k8s.io", "endpointslices", ("list", "watch"), "nodes behind a Service, and the Envoys"),

@@ -1,6 +1,6 @@
 {{/* What the operator may do; the table beside its code (weighbridge_operator/permissions.py) says why. */}}
 {{- define "weighbridge.rules.objects" -}}
-- {apiGroups: [weighbridge.dev], resources: [modelnodes, routepolicies], verbs: [list, watch]}
+- {apiGroups: [weighbridge.dev], resources: [modelnodes, routepolicies], verbs: [get, list, watch]}
 - {apiGroups: [weighbridge.dev], resources: [modelnodes/status, routepolicies/status], verbs: [patch]}
 - {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [list, watch]}
 - {apiGroups: [""], resources: [services], verbs: [list, watch]}
