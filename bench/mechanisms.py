@@ -32,9 +32,9 @@ from weighbridge_operator.sources.files import Loaded
 from weighbridge_operator.status import Reporter
 from weighbridge_operator.xds.envoys import EnvoyStates
 from weighbridge_operator.xds.kinds import CLUSTER, ENDPOINT, LISTENER, ROUTE
+from weighbridge_operator.xds.listener import Entrance
 from weighbridge_operator.xds.server import AdsServer
 from weighbridge_operator.xds.snapshot import Resource, Snapshot, build
-from weighbridge_operator.xds.translate import Entrance
 from weighbridge_operator.xds.warmth import ask_over
 
 TICK = 2.0  # seconds between two decisions of the rival that has any
@@ -100,7 +100,7 @@ class Gateway(Stack):
         told: Latest[Snapshot] = Latest()
         self.server = AdsServer("weighbridge", told, warmth=ask_over(http))
         entrance = Entrance(port=self.port)
-        self.loop = Loop(loaded, self.server.states, decided, scope=Scope(), entrance=entrance, salt=b"bench")
+        self.loop = Loop(loaded, self.server.states, decided, scope=Scope(), entrance=entrance)
         self.reporter = Reporter(self.loop, self.url, time.monotonic)
         self.xds_port = await self.server.start("127.0.0.1:0")
         self._running.push_async_callback(self.server.stop, 0.1)

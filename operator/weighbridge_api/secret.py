@@ -15,6 +15,7 @@ from weighbridge_api.values import SecretEntry
 
 #: Characters; the API server's own limit for a whole secret is 1 MiB.
 _LONGEST = 1_048_576
+Many = Field(max_length=20_000)  # entries: callers' keys are one each
 
 
 def _check_base64(text: str) -> str:
@@ -38,8 +39,8 @@ class Secret(Resource):
     kind: Literal["Secret"] = "Secret"
     type: str = Field(default="Opaque", max_length=253)
     immutable: bool = False
-    data: Annotated[Mapping[SecretEntry, Encoded], Field(max_length=64)] = Field(default_factory=dict, repr=False)
-    string_data: Annotated[Mapping[SecretEntry, Plain], Field(max_length=64)] = Field(default_factory=dict, repr=False)
+    data: Annotated[Mapping[SecretEntry, Encoded], Many] = Field(default_factory=dict, repr=False)
+    string_data: Annotated[Mapping[SecretEntry, Plain], Many] = Field(default_factory=dict, repr=False)
 
     def entries(self) -> Mapping[str, bytes]:
         """Values by entry name, decoded; stringData wins over data, as in Kubernetes."""

@@ -150,6 +150,7 @@ def _narrow(report: Report, nodes: tuple[ObjectReport, ...]) -> Report:
         report.envoys,
         report.problems,
         report.uptime,
+        report.notices,
     )
 
 

@@ -23,7 +23,7 @@ from weighbridge_operator.core.resolve import resolve
 from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.demo import run_demo
 from weighbridge_operator.envoy_process import EnvoyNotFoundError
-from weighbridge_operator.security_flags import add_security, read_security
+from weighbridge_operator.security_flags import add_doors, add_xds, read_security
 from weighbridge_operator.settings import Output, Settings
 from weighbridge_operator.sources.addresses import look_up_now
 from weighbridge_operator.standalone import run_operator, run_up
@@ -105,10 +105,11 @@ def _parser(command: str) -> argparse.ArgumentParser:
     if command == "operator":
         _add_source(parser)
         add_cluster(parser)
-        add_security(parser)
+        add_xds(parser)
     elif command == "up":
         check.add_objects(parser)
     if command != "demo":
+        add_doors(parser)
         add("--state", type=Path, help="file that remembers the weights over a restart (default: by the paths)")
         add("--no-debug-headers", action="store_true", help="answers do not tell which node and policy served them")
     add("--host", default="127.0.0.1", help="address of the entrance (default: 127.0.0.1)")

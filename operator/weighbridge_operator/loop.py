@@ -17,6 +17,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
+from weighbridge_operator.core.doors import DoorNames, Doors, Secrets, open_doors
 from weighbridge_operator.core.resolve import Resolved, resolve
 from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.core.tick import Weighed, changed_pools, weigh_pools
@@ -31,8 +32,9 @@ from weighbridge_operator.sources.scrape import ScrapeTarget
 from weighbridge_operator.sources.targets import list_owners, list_targets
 from weighbridge_operator.state import LoadRound
 from weighbridge_operator.xds.envoys import EnvoyStates
-from weighbridge_operator.xds.snapshot import Snapshot, SnapshotError
-from weighbridge_operator.xds.translate import Entrance, assign_weights, translate
+from weighbridge_operator.xds.listener import Entrance
+from weighbridge_operator.xds.snapshot import Snapshot, SnapshotError, derive_salt
+from weighbridge_operator.xds.translate import assign_weights, translate
 
 PATIENCE = 3.0  # seconds that the first snapshot waits for names and load
 log = logging.getLogger("weighbridge.loop")
@@ -49,7 +51,7 @@ class Loop:
         *,
         scope: Scope,
         entrance: Entrance,
-        salt: bytes,
+        names: DoorNames = DoorNames(),  # noqa: B008  # a frozen value
         weighed: Weighed | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -62,7 +64,9 @@ class Loop:
         self.loaded = loaded
         self.envoys = envoys
         self._hosts: Latest[frozenset[str]] = Latest()
-        self._scope, self._entrance, self._salt, self._clock = scope, entrance, salt, clock
+        self.doors = Doors()
+        self._scope, self._entrance, self._door_names, self._clock = scope, entrance, names, clock
+        self._salted: tuple[Secrets, bytes] | None = None
         self._targets: tuple[ScrapeTarget, ...] = ()
         self._asked: frozenset[str] = frozenset()
         self._owners: Owners = {}
@@ -152,10 +156,11 @@ class Loop:
         assert loaded is not None
         load = self.rounds.get() if before is None else None
         self.weighed = weigh_pools(resolved.gateway, self.weighed, load, self._clock())
+        secrets = loaded.desired.secrets
+        self.doors = open_doors(self._door_names, secrets, self.doors)
+        salt = self._find_salt(secrets)
         try:
-            after = translate(
-                resolved.gateway, self.weighed.weights, loaded.desired.secrets, self._entrance, self._salt
-            )
+            after = translate(resolved.gateway, self.weighed.weights, secrets, self._entrance, salt, self.doors)
         except (SnapshotError, ValueError):
             log.exception("no snapshot can be made of these objects; the last one keeps serving")
             self.resolved = held  # what the ticks to come have to weigh is what is served
@@ -163,6 +168,11 @@ class Loop:
         if after != before:
             self.snapshots.set(after)
             log.info("snapshot %s: %s", after.version, _describe(resolved))
+
+    def _find_salt(self, secrets: Secrets) -> bytes:
+        if self._salted is None or self._salted[0] != secrets:
+            self._salted = (secrets, derive_salt(secrets))
+        return self._salted[1]
 
     def _tick(self, load: LoadRound) -> None:
         before, snapshot = self.weighed, self.snapshots.get()

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import Mapping
 
 import aiohttp
 
 from weighbridge_operator.admin import Admin
+from weighbridge_operator.core.doors import DoorNames
 from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.keeping import keep_going
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.loop import Loop
 from weighbridge_operator.memory_file import keep_memory, read_memory
-from weighbridge_operator.protection import protect
+from weighbridge_operator.protection import describe_entrance, list_notices, print_url, protect
 from weighbridge_operator.report import Report
 from weighbridge_operator.settings import GATEWAY, Settings
 from weighbridge_operator.sources.files import Loaded, watch
@@ -25,7 +25,6 @@ from weighbridge_operator.status import Reporter
 from weighbridge_operator.xds.recall import recall_over
 from weighbridge_operator.xds.server import AdsServer
 from weighbridge_operator.xds.snapshot import Snapshot
-from weighbridge_operator.xds.translate import Entrance
 from weighbridge_operator.xds.warmth import ask_over
 
 log = logging.getLogger("weighbridge")
@@ -56,17 +55,16 @@ class ControlPlane:
             recall=recall_over(self._http),
             identity=self._protection.identity,
         )
-        host, port = settings.entrance
         self.loop = Loop(
             self.loaded,
             self.server.states,
             snapshots,
             scope=Scope(settings.namespace),
-            entrance=Entrance(host, port, settings.debug_headers),
-            salt=secrets.token_bytes(16),
+            entrance=describe_entrance(settings),
+            names=DoorNames(settings.namespace, settings.security.entrance, settings.security.keys),
             weighed=read_memory(settings.state, time.monotonic()) if settings.state else None,
         )
-        self.reporter = Reporter(self.loop, f"http://{host}:{port}", time.monotonic)
+        self.reporter = Reporter(self.loop, print_url(settings), time.monotonic, list_notices(settings))
         self.admin = Admin(self.reports)
         try:
             self.xds_port = await self.server.start(
@@ -86,6 +84,8 @@ class ControlPlane:
 
     async def run(self) -> None:
         """Works until cancelled."""
+        for notice in list_notices(self._settings):
+            log.warning("%s", notice)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(keep_going("reading files", self._read_files))
             tasks.create_task(self.loop.run())

@@ -1,10 +1,11 @@
-"""TLS of xDS, as the settings want it: the material to serve with, and the work that keeps it fresh."""
+"""What the settings want of TLS and keys: the material of xDS and the work that keeps it fresh, and the entrance."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 import grpc
 
@@ -14,6 +15,8 @@ from weighbridge_operator.trust.directory import follow_directory, read_director
 from weighbridge_operator.trust.material import Material
 from weighbridge_operator.trust.rotation import envoy_identity
 from weighbridge_operator.xds.credentials import make_credentials
+from weighbridge_operator.xds.listener import Entrance
+from weighbridge_operator.xds.names import is_literal, print_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +54,29 @@ async def protect(settings: Settings) -> Protection:
     if directory is not None:
         protection.material.set(await asyncio.to_thread(read_directory, directory, time.time()))
     return protection
+
+
+def describe_entrance(settings: Settings) -> Entrance:
+    """How callers come in."""
+    host, port = settings.entrance
+    tls, keys = settings.security.entrance is not None, settings.security.keys is not None
+    return Entrance(host, port, settings.debug_headers, tls=tls, keys=keys)
+
+
+def print_url(settings: Settings) -> str:
+    """Where callers come in."""
+    scheme = "http" if settings.security.entrance is None else "https"
+    return f"{scheme}://{print_address(*settings.entrance)}"
+
+
+def list_notices(settings: Settings) -> tuple[str, ...]:
+    """What whoever runs this should know; nothing where the entrance is this machine's alone."""
+    security, host = settings.security, settings.entrance[0]
+    if is_literal(host) and ip_address(host).is_loopback:
+        return ()
+    notices = []
+    if security.keys is None:
+        notices.append("Anyone who reaches the entrance may use the nodes: no key is asked for (--keys-secret)")
+    if security.entrance is None:
+        notices.append("The entrance is plain HTTP, which can be read on the way: use HTTPS (--entrance-tls-secret)")
+    return tuple(notices)

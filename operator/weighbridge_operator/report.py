@@ -102,5 +102,6 @@ class Report:
     objects: tuple[ObjectReport, ...]
     pools: tuple[PoolReport, ...]
     envoys: tuple[EnvoyReport, ...]
-    problems: tuple[str, ...]  # one line each: what is wrong with the files
+    problems: tuple[str, ...]  # one line each: what is wrong with the files, or with Secrets that the flags name
     uptime: float  # seconds
+    notices: tuple[str, ...] = ()  # one line each: what is as it was asked for, and may yet surprise

@@ -8,7 +8,19 @@ from pathlib import Path
 from weighbridge_operator.settings import SecuritySettings
 
 
-def add_security(parser: argparse.ArgumentParser) -> None:
+def add_doors(parser: argparse.ArgumentParser) -> None:
+    """Flags of `up` and `operator`."""
+    parser.add_argument(
+        "--entrance-tls-secret", metavar="NAME", help="HTTPS at the entrance with this Secret of type kubernetes.io/tls"
+    )
+    parser.add_argument(
+        "--keys-secret",
+        metavar="NAME",
+        help="let in callers with a key of this Secret: entry name = client, value = key",
+    )
+
+
+def add_xds(parser: argparse.ArgumentParser) -> None:
     """Flags of `operator`."""
     parser.add_argument(
         "--xds-tls-directory",
@@ -20,4 +32,8 @@ def add_security(parser: argparse.ArgumentParser) -> None:
 
 def read_security(options: argparse.Namespace) -> SecuritySettings:
     """What the flags settle."""
-    return SecuritySettings(xds_directory=getattr(options, "xds_tls_directory", None))
+    return SecuritySettings(
+        xds_directory=getattr(options, "xds_tls_directory", None),
+        entrance=getattr(options, "entrance_tls_secret", None),
+        keys=getattr(options, "keys_secret", None),
+    )

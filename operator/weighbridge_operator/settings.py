@@ -29,9 +29,11 @@ class KubernetesSettings:
 
 @dataclass(frozen=True, slots=True)
 class SecuritySettings:
-    """Who may ask whom for what. Nothing of it: xDS in plain text."""
+    """Who may ask whom for what. Nothing of it: xDS and entrance in plain text, and no key is asked for."""
 
     xds_directory: Path | None = None  # has tls.crt, tls.key and ca.crt for xDS
+    entrance: str | None = None  # name of the kubernetes.io/tls Secret of the entrance
+    keys: str | None = None  # name of the Secret with callers' keys
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,10 +57,10 @@ _Place = tuple[ir.Pool, ir.Part, ir.Endpoint]
 class Reporter:
     """Keeps `reports` true, twice a second."""
 
-    def __init__(self, loop: Loop, entrance: str, clock: Callable[[], float]) -> None:
+    def __init__(self, loop: Loop, entrance: str, clock: Callable[[], float], notices: tuple[str, ...] = ()) -> None:
         self.reports: Latest[Report] = Latest()
         self._loop, self._entrance, self._clock = loop, entrance, clock
-        self._began = clock()
+        self._began, self._notices = clock(), notices
         self._history: deque[tuple[float, _Totals]] = deque()
 
     async def run(self) -> None:
@@ -93,8 +93,9 @@ class Reporter:
             objects=tuple(sorted(objects, key=lambda o: (o.kind, o.namespace, o.name))),
             pools=_pools(gateway, loop.weighed, now),
             envoys=self._envoys(now),
-            problems=tuple(str(problem) for problem in loaded.problems) if loaded else (),
+            problems=(*(str(problem) for problem in loaded.problems), *loop.doors.problems) if loaded else (),
             uptime=now - self._began,
+            notices=self._notices,
         )
 
     def _gather(self) -> Evidence:

@@ -21,7 +21,8 @@ from weighbridge_operator.sources.files import settle
 from weighbridge_operator.sources.listing import FileText
 from weighbridge_operator.state import DesiredState
 from weighbridge_operator.xds import kinds
-from weighbridge_operator.xds.translate import Entrance, translate
+from weighbridge_operator.xds.listener import Entrance
+from weighbridge_operator.xds.translate import translate
 
 HERE = Path(__file__).parent
 CASES = sorted(path.parent.name for path in HERE.glob("*/in.yaml"))

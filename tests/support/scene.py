@@ -95,6 +95,7 @@ class Scene:
     def write(self, *objects: dict[str, Any]) -> None:
         target = self.files / "objects.yaml"
         target.with_suffix(".tmp").write_text(yaml.safe_dump_all(objects, sort_keys=False))
+        target.with_suffix(".tmp").chmod(0o600)
         target.with_suffix(".tmp").replace(target)
 
     async def start_node(self, name: str, port: int) -> None:

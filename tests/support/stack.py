@@ -14,6 +14,7 @@ import aiohttp
 import yaml
 
 from support.envoy import RealEnvoy, free_port
+from weighbridge_operator.core.doors import DoorNames
 from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.loop import Loop
@@ -21,10 +22,10 @@ from weighbridge_operator.sources.files import Loaded, watch
 from weighbridge_operator.status import Reporter
 from weighbridge_operator.xds.bootstrap import BootstrapSettings, bootstrap
 from weighbridge_operator.xds.kinds import LABELS
+from weighbridge_operator.xds.listener import Entrance
 from weighbridge_operator.xds.recall import recall_over
 from weighbridge_operator.xds.server import AdsServer
 from weighbridge_operator.xds.snapshot import Snapshot
-from weighbridge_operator.xds.translate import Entrance
 from weighbridge_operator.xds.warmth import ask_over
 
 
@@ -40,6 +41,12 @@ def node(name: str, port: int, model: str = "m", **spec: Any) -> dict[str, Any]:
     }
 
 
+def secret(name: str, **entries: str) -> dict[str, Any]:
+    """A Secret; in the names of entries write _ for a dot."""
+    values = {entry.replace("_", "."): value for entry, value in entries.items()}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values}
+
+
 def policy(name: str, **spec: Any) -> dict[str, Any]:
     return {
         "apiVersion": "weighbridge.dev/v1alpha1",
@@ -53,8 +60,15 @@ class Stack:
     """`async with Stack(objects) as stack:` serves them at `stack.url` until the block ends."""
 
     def __init__(
-        self, *objects: dict[str, Any], envoys: int = 1, concurrency: int = 1, arguments: tuple[str, ...] = ()
+        self,
+        *objects: dict[str, Any],
+        envoys: int = 1,
+        concurrency: int = 1,
+        arguments: tuple[str, ...] = (),
+        tls: str | None = None,
+        keys: str | None = None,
     ) -> None:
+        self._names = DoorNames("default", tls, keys)
         self._folder = tempfile.TemporaryDirectory(prefix="weighbridge-")
         self.directory = Path(self._folder.name)
         self._objects, self._count, self._concurrency, self._arguments = objects, envoys, concurrency, arguments
@@ -81,13 +95,13 @@ class Stack:
     async def _start(self) -> None:
         self.write(*self._objects)
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http{'s' if self._names.tls else ''}://127.0.0.1:{self.port}"
         loaded: Latest[Loaded] = Latest()
         http = await self._running.enter_async_context(aiohttp.ClientSession())
         snapshots: Latest[Snapshot] = Latest()
         self.server = AdsServer("weighbridge", snapshots, warmth=ask_over(http), recall=recall_over(http))
-        entrance = Entrance(port=self.port)
-        self.loop = Loop(loaded, self.server.states, snapshots, scope=Scope(), entrance=entrance, salt=b"test")
+        entrance = Entrance(port=self.port, tls=self._names.tls is not None, keys=self._names.keys is not None)
+        self.loop = Loop(loaded, self.server.states, snapshots, scope=Scope(), entrance=entrance, names=self._names)
         self.xds_port = await self.server.start("127.0.0.1:0")
         self._running.push_async_callback(self.server.stop, 0.1)
         self.reporter = Reporter(self.loop, self.url, time.monotonic)

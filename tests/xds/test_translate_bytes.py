@@ -14,7 +14,8 @@ from weighbridge_operator.core.resolve import resolve
 from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.sources.files import settle
 from weighbridge_operator.sources.listing import FileText
-from weighbridge_operator.xds.translate import Entrance, translate
+from weighbridge_operator.xds.listener import Entrance
+from weighbridge_operator.xds.translate import translate
 for path in sys.argv[1:]:
     desired = settle([FileText("in.yaml", Path(path).read_bytes(), private=True)], {}).desired
     snapshot = translate(resolve(desired, Scope()).gateway, {}, desired.secrets, Entrance(), b"salt")

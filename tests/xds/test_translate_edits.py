@@ -12,8 +12,9 @@ from weighbridge_operator.core.resolve import resolve
 from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.sources.files import Loaded, settle
 from weighbridge_operator.sources.listing import FileText
+from weighbridge_operator.xds.listener import Entrance
 from weighbridge_operator.xds.snapshot import Snapshot
-from weighbridge_operator.xds.translate import Entrance, translate
+from weighbridge_operator.xds.translate import translate
 
 FILES = ("a.yaml", "b.yaml")
 NAMES = ("one", "two", "three", "four")

@@ -64,13 +64,16 @@ class Pair:
         return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def read_material(entries: Mapping[str, bytes], *, trusts: bool, now: datetime) -> Material:
-    """The entries as material. `trusts`: ca.crt is needed, too. Raises MaterialError."""
+def read_material(entries: Mapping[str, bytes], *, trusts: bool, now: datetime | None = None) -> Material:
+    """The entries as material. `trusts`: ca.crt is needed, too; `now`: what has expired is refused.
+
+    Raises MaterialError.
+    """
     chain = read_certificates(_entry(entries, CERTIFICATE), CERTIFICATE)
     key = read_key(_entry(entries, KEY), KEY)
     if _public(key) != chain[0].public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo):
         raise MaterialError(f"{KEY} does not belong to the first certificate of {CERTIFICATE}; replace both together")
-    if chain[0].not_valid_after_utc <= now:
+    if now is not None and chain[0].not_valid_after_utc <= now:
         raise MaterialError(f"{CERTIFICATE} has expired at {_date(chain[0].not_valid_after_utc)}; renew it")
     authorities = b""
     if trusts:

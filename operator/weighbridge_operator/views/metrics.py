@@ -92,7 +92,7 @@ def _objects(report: Report) -> Iterator[str]:
     samples: list[Sample] = [(_object_labels(found), _ready(found)) for found in report.objects[:MOST]]
     text = "Whether the object's condition Ready is True (1) or False (0); absent where it is Unknown."
     yield _family("weighbridge_object_ready", "gauge", text, samples)
-    text = "What is wrong with the files, in problems."
+    text = "What is wrong with the files and with the Secrets that flags name, in problems."
     yield _family("weighbridge_file_problems", "gauge", text, [((), len(report.problems))])
     text = "Time since the control plane started."
     yield _family("weighbridge_uptime_seconds", "gauge", text, [((), report.uptime)])

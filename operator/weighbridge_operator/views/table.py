@@ -46,7 +46,8 @@ def tell_status(report: Report, width: int | None) -> list[Line]:
     """The whole report in at most `width` cells; None does not cut."""
     return [
         *_head(report, width),
-        *_problems(report, width),
+        *_listing("PROBLEMS", words.BAD, "bad", report.problems, width),
+        *_listing("NOTICES", words.WARN, "warn", report.notices, width),
         *_nodes(report, width),
         *_policies(report, width),
         *_envoys(report, width),
@@ -72,12 +73,12 @@ def _head(report: Report, width: int | None) -> list[Line]:
     return _beside((Span("weighbridge ", "bold"), Span(clean(report.entrance), "head")), (Span(rest),), width)
 
 
-def _problems(report: Report, width: int | None) -> list[Line]:
-    if not report.problems:
+def _listing(title: str, sign: str, look: Look, texts: Sequence[str], width: int | None) -> list[Line]:
+    if not texts:
         return []
-    lines: list[Line] = [(), (Span(f"PROBLEMS ({len(report.problems)})", "head"),)]
-    for problem in report.problems:
-        lines += _marked(Span(words.BAD, "bad"), problem, width, "bad")
+    lines: list[Line] = [(), (Span(f"{title} ({len(texts)})", "head"),)]
+    for text in texts:
+        lines += _marked(Span(sign, look), text, width, look)
     return lines
 
 

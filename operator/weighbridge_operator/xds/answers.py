@@ -31,6 +31,11 @@ _REFUSALS: tuple[tuple[int | None, str, str], ...] = (
     (431, "The headers are too large or too many.", "headers_too_large"),
     (None, "The gateway does not accept this HTTP request.", "invalid_http"),
 )
+#: The key filter's refusals, by response code details.
+_KEYS: tuple[tuple[str, str, str], ...] = (
+    ("missing_api_key", "Send your API key: Authorization: Bearer KEY.", "missing_api_key"),
+    ("unknown_api_key", "This API key is not known here.", "invalid_api_key"),
+)
 #: The entrance's own answers, which have their body already, are local replies too.
 _NOT_WORDED = 'response.code_details != "lua_response" && response.code_details != "direct_response"'
 
@@ -40,8 +45,8 @@ def error(message: str, code: str, kind: str = "invalid_request_error", param: s
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
-def local_replies() -> Json:
-    """How Envoy's own failures are worded: a LocalReplyConfig."""
+def local_replies(keys: bool) -> Json:
+    """How Envoy's own failures are worded: a LocalReplyConfig. `keys`: callers are asked for one."""
     mappers = [
         {
             "filter": {"response_flag_filter": {"flags": list(flags)}},
@@ -54,15 +59,28 @@ def local_replies() -> Json:
     ]
     too_large = error("The body is larger than 16 MiB.", "request_too_large")
     mappers.insert(0, {"filter": _status(413), "body_format_override": {"json_format": too_large}})
-    not_worded = {
-        "extension_filter": extension(
-            "cel", "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter", {"expression": _NOT_WORDED}
-        )
-    }
+    if keys:
+        mappers[:0] = [_refuse_key(details, message, code) for details, message, code in _KEYS]
+    not_worded = _cel(_NOT_WORDED)
     for status, message, code in _REFUSALS:
         wanted = {"and_filter": {"filters": [_status(status), not_worded]}} if status else not_worded
         mappers.append({"filter": wanted, "body_format_override": {"json_format": error(message, code)}})
     return {"mappers": mappers}
+
+
+def _refuse_key(details: str, message: str, code: str) -> Json:
+    # RFC 9110: a 401 says how to authenticate.
+    challenge = {"header": {"key": "www-authenticate", "value": "Bearer"}}
+    return {
+        "filter": {"and_filter": {"filters": [_status(401), _cel(f'response.code_details == "{details}"')]}},
+        "headers_to_add": [challenge],
+        "body_format_override": {"json_format": error(message, code)},
+    }
+
+
+def _cel(expression: str) -> Json:
+    kind = "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
+    return {"extension_filter": extension("cel", kind, {"expression": expression})}
 
 
 def _status(code: int) -> Json:

@@ -15,6 +15,7 @@ from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2 as _cel  # no
 from envoy.extensions.clusters.aggregate.v3 import cluster_pb2 as _aggregate  # noqa: F401
 from envoy.extensions.common.matching.v3 import extension_matcher_pb2 as _matching  # noqa: F401
 from envoy.extensions.filters.common.matcher.action.v3 import skip_action_pb2 as _skip  # noqa: F401
+from envoy.extensions.filters.http.api_key_auth.v3 import api_key_auth_pb2 as _keys  # noqa: F401
 from envoy.extensions.filters.http.credential_injector.v3 import credential_injector_pb2 as _credential  # noqa: F401
 from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2 as _mutation  # noqa: F401
 from envoy.extensions.filters.http.lua.v3 import lua_pb2 as _lua  # noqa: F401

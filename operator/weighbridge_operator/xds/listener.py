@@ -2,37 +2,72 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from envoy.config.listener.v3.listener_pb2 import Listener
 from google.protobuf.message import Message
 
 from weighbridge_operator.xds.answers import local_replies
 from weighbridge_operator.xds.build import Json, extension, message
 from weighbridge_operator.xds.cluster import ADS, read_script
-from weighbridge_operator.xds.names import LISTENER, ROUTES
+from weighbridge_operator.xds.keys import ask_for_keys
+from weighbridge_operator.xds.names import CERTIFICATE, LISTENER, ROUTES
 
 #: Bytes of a request's body; one more is 413. Clients of coding agents send megabytes.
 BODY_LIMIT = 16 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """Where callers come in. `host` is an IP literal; `tls`: over HTTPS alone; `keys`: with a key alone.
+
+    `debug_headers`: answers tell which node and policy served them.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    debug_headers: bool = True
+    tls: bool = False
+    keys: bool = False
+
+
 _MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _LUA = "envoy.extensions.filters.http.lua.v3.Lua"
+_TLS = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
 _ROUTER = "envoy.extensions.filters.http.router.v3.Router"
 
 
-def translate_listener(host: str, port: int) -> Message:
-    """The listener on `host` (an IP literal) and `port`."""
-    manager = extension("envoy.filters.network.http_connection_manager", _MANAGER, _http())
+def translate_listener(entrance: Entrance) -> Message:
+    """The listener. Certificates and keys stand elsewhere, so that a change of them replaces no listener."""
+    manager = extension("envoy.filters.network.http_connection_manager", _MANAGER, _http(entrance.keys))
+    chain: Json = {"filters": [manager]}
+    if entrance.tls:
+        chain["transport_socket"] = extension("envoy.transport_sockets.tls", _TLS, _tls())
     return message(
         Listener,
         {
             "name": LISTENER,
-            "address": {"socket_address": {"address": host, "port_value": port}},
+            "address": {"socket_address": {"address": entrance.host, "port_value": entrance.port}},
             # Also what a slow reader may leave unread before its node is made to wait.
             "per_connection_buffer_limit_bytes": BODY_LIMIT,
-            "filter_chains": [{"filters": [manager]}],
+            "filter_chains": [chain],
         },
     )
 
 
-def _http() -> Json:
+def _tls() -> Json:
+    # Without a time limit: until there is a certificate, the listener does not open.
+    source = {"name": CERTIFICATE, "sds_config": {**ADS, "initial_fetch_timeout": "0s"}}
+    return {
+        "common_tls_context": {
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3"},
+            "alpn_protocols": ["h2", "http/1.1"],
+            "tls_certificate_sds_secret_configs": [source],
+        }
+    }
+
+
+def _http(keys: bool) -> Json:
     return {
         "stat_prefix": "entrance",
         "rds": {"route_config_name": ROUTES, "config_source": ADS},
@@ -53,8 +88,9 @@ def _http() -> Json:
             "max_headers_count": 100,
         },
         "http2_protocol_options": {"max_concurrent_streams": 1000},
-        "local_reply_config": local_replies(),
+        "local_reply_config": local_replies(keys),
         "http_filters": [
+            *([ask_for_keys()] if keys else []),
             extension(
                 "envoy.filters.http.lua", _LUA, {"default_source_code": {"inline_string": read_script("entrance.lua")}}
             ),

@@ -14,6 +14,7 @@ from weighbridge_operator.core import ir
 
 LISTENER = "entrance"
 ROUTES = "entrance"
+CERTIFICATE = "entrance"  # the SDS secret that the entrance opens with
 #: Namespace of endpoint metadata, and the keys in it.
 METADATA = "weighbridge"
 
@@ -23,8 +24,9 @@ BASE_HEADER = "x-weighbridge-base"  # the chosen node's base path
 CREDENTIAL_HEADER = "x-weighbridge-credential"  # the name of the chosen node's credential
 NODE_HEADER = "x-weighbridge-node"
 POLICY_HEADER = "x-weighbridge-policy"
+CLIENT_HEADER = "x-weighbridge-client"  # whose key a request came with; for filters, never for nodes
 #: What a client may never send: listed so that Envoy strips it before any filter.
-OWN_HEADERS = (ROUTE_HEADER, SERVED_HEADER, BASE_HEADER, CREDENTIAL_HEADER, NODE_HEADER, POLICY_HEADER)
+OWN_HEADERS = (ROUTE_HEADER, SERVED_HEADER, BASE_HEADER, CREDENTIAL_HEADER, NODE_HEADER, POLICY_HEADER, CLIENT_HEADER)
 
 
 def print_address(host: str, port: int) -> str:

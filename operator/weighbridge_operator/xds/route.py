@@ -21,7 +21,9 @@ from weighbridge_operator.core import ir
 from weighbridge_operator.xds import answers
 from weighbridge_operator.xds.build import Json, extension, message, packed, seconds
 from weighbridge_operator.xds.chains import Plan, Target
+from weighbridge_operator.xds.keys import Callers, let_in
 from weighbridge_operator.xds.names import (
+    CLIENT_HEADER,
     METADATA,
     NODE_HEADER,
     OWN_HEADERS,
@@ -48,11 +50,12 @@ _KEPT_FROM_NODES = (
     "x-forwarded-host",
     "x-forwarded-proto",
     "x-envoy-external-address",
+    CLIENT_HEADER,
 )
 
 
-def translate_routes(gateway: ir.Gateway, plan: Plan, debug_headers: bool) -> Message:
-    """The RouteConfiguration of the entrance."""
+def translate_routes(gateway: ir.Gateway, plan: Plan, debug_headers: bool, callers: Callers | None = None) -> Message:
+    """The RouteConfiguration of the entrance. `callers`: who is let in; None asks for no key."""
     table: dict[str, Json] = {}
     for kind in sorted(set(answers.PATHS.values())):
         served = kind in gateway.types
@@ -75,6 +78,7 @@ def translate_routes(gateway: ir.Gateway, plan: Plan, debug_headers: bool) -> Me
                     "name": ROUTES,
                     "domains": ["*"],
                     "request_headers_to_remove": list(_KEPT_FROM_NODES),
+                    **({"typed_per_filter_config": let_in(callers)} if callers else {}),
                     "matcher": {**_prefixes(ROUTE_HEADER, table), "on_no_match": _other_paths(gateway)},
                 }
             ],

@@ -1,8 +1,9 @@
 """All that one gateway's Envoys should hold at one moment, as bytes: a value, so that equality is meaning.
 
 Versions are content: the same messages give the same versions in every process and after every restart, so nothing is
-sent twice and a counter can't collide with itself. A secret's version is keyed by a salt, or it would let anyone who
-reads a status test guesses of the secret; with another salt it is sent once more, which Envoy ignores if it is equal.
+sent twice and a counter can't collide with itself. The version of a secret, or of routes with callers' keys, is keyed
+by a salt, or it would let anyone who reads a status test guesses of the secret; with another salt it is sent once more,
+which Envoy ignores if it is equal.
 
 Envoy refuses a whole response for one bad resource, and a cluster whose assignment was refused goes live empty. So what
 can be known to be wrong is refused here, before anything is published; these errors are faults of ours, never a user's.
@@ -102,15 +103,30 @@ def build(
     routes: Iterable[Message] = (),
     secrets: Iterable[Message] = (),
     salt: bytes = b"",
+    awaited: frozenset[str] = frozenset(),
 ) -> Snapshot:
-    """A checked snapshot of these messages, in any order. Raises SnapshotError."""
+    """A checked snapshot of these messages, in any order. Raises SnapshotError.
+
+    `awaited` are secrets that may be missing: what refers to them waits, or goes on with what it holds.
+    """
     given = {CLUSTER: clusters, ENDPOINT: endpoints, SECRET: secrets, LISTENER: listeners, ROUTE: routes}
     resources = {kind: _sorted(_pack_all(kind, given[kind], salt)) for kind in KINDS}
-    _check_references(resources)
+    _check_references(resources, awaited)
     return Snapshot(
         resources=MappingProxyType(resources),
         versions=MappingProxyType({kind: combine_versions(resources[kind].values()) for kind in KINDS}),
     )
+
+
+def derive_salt(secrets: Mapping[tuple[str, str], Mapping[str, bytes]]) -> bytes:
+    """A salt that every replica finds from equal secrets, slowly: each guess costs 16 MiB and some 40 ms."""
+    text = hashlib.sha256()
+    for place, entries in sorted(secrets.items()):
+        for entry, value in sorted(entries.items()):
+            for part in (*place, entry):
+                text.update(hashlib.sha256(part.encode()).digest())
+            text.update(hashlib.sha256(value).digest())
+    return hashlib.scrypt(text.digest(), salt=b"weighbridge versions", n=2**14, r=8, p=1, dklen=16)
 
 
 def empty_assignment(name: str) -> Resource:
@@ -147,10 +163,14 @@ def pack(kind: str, message: Message, salt: bytes = b"") -> Resource:
     if kind == ENDPOINT:
         _check_assignment(name, message)
     body = message.SerializeToString(deterministic=True)
-    if kind == SECRET:
-        return Resource(kind, name, hmac.new(salt, body, "sha256").hexdigest()[:16], body)
-    needs = () if kind == ENDPOINT else find_references(message)
+    needs = () if kind in (ENDPOINT, SECRET) else find_references(message)
+    if kind == SECRET or (kind == ROUTE and _holds_keys(message)):
+        return Resource(kind, name, hmac.new(salt, body, "sha256").hexdigest()[:16], body, needs)
     return Resource(kind, name, _digest(body), body, needs)
+
+
+def _holds_keys(routes: Message) -> bool:
+    return any(host.typed_per_filter_config for host in routes.virtual_hosts)  # type: ignore[attr-defined]
 
 
 def _check_assignment(name: str, assignment: Message) -> None:
@@ -180,7 +200,7 @@ def _check_endpoint(name: str, endpoint: Message) -> int:
     return weight
 
 
-def _check_references(resources: Mapping[str, Mapping[str, Resource]]) -> None:
+def _check_references(resources: Mapping[str, Mapping[str, Resource]], awaited: frozenset[str]) -> None:
     # A route may name a cluster of Envoy's own bootstrap, so only what must come from here is looked up.
     wanted = {ENDPOINT: set[str](), ROUTE: set[str](), SECRET: set[str]()}
     for kind in (CLUSTER, LISTENER, ROUTE):
@@ -188,7 +208,7 @@ def _check_references(resources: Mapping[str, Mapping[str, Resource]]) -> None:
             for needed_kind, needed in resource.needs:
                 if needed_kind in wanted:
                     wanted[needed_kind].add(needed)
-                    if needed not in resources[needed_kind]:
+                    if needed not in resources[needed_kind] and not (needed_kind == SECRET and needed in awaited):
                         raise SnapshotError(f"{LABELS[kind]} {resource.name}: no {LABELS[needed_kind]} {needed}")
     for name in resources[ENDPOINT]:
         if name not in wanted[ENDPOINT]:

@@ -6,18 +6,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret
 from google.protobuf.message import Message
 
 from weighbridge_operator.core import ir
+from weighbridge_operator.core.doors import Doors
 from weighbridge_operator.xds import snapshot
 from weighbridge_operator.xds.chains import plan_clusters
 from weighbridge_operator.xds.cluster import translate_chain, translate_part
 from weighbridge_operator.xds.endpoint import assign
-from weighbridge_operator.xds.listener import translate_listener
-from weighbridge_operator.xds.names import name_authorities, name_credential
+from weighbridge_operator.xds.keys import Callers
+from weighbridge_operator.xds.listener import Entrance, translate_listener
+from weighbridge_operator.xds.names import CERTIFICATE, name_authorities, name_credential
 from weighbridge_operator.xds.route import translate_routes
 from weighbridge_operator.xds.snapshot import Snapshot
 
@@ -25,19 +26,15 @@ Weights = Mapping[str, Mapping[str, int]]  # pool -> node -> weight
 Secrets = Mapping[tuple[str, str], Mapping[str, bytes]]  # (namespace, name) -> entry -> value
 
 
-@dataclass(frozen=True, slots=True)
-class Entrance:
-    """Where callers come in. `debug_headers`: answers tell which node and policy served them."""
-
-    host: str = "127.0.0.1"
-    port: int = 8080
-    debug_headers: bool = True
-
-
 def translate(
-    gateway: ir.Gateway, weights: Weights, secrets: Secrets, entrance: Entrance, salt: bytes = b""
+    gateway: ir.Gateway,
+    weights: Weights,
+    secrets: Secrets,
+    entrance: Entrance,
+    salt: bytes = b"",
+    doors: Doors = Doors(),  # noqa: B008  # a frozen value
 ) -> Snapshot:
-    """Everything that the gateway's Envoys should hold. `salt` keys the versions of secrets."""
+    """Everything that the gateway's Envoys should hold. `salt` keys the versions of what holds secrets."""
     plan = plan_clusters(gateway)
     clusters = [
         translate_part(part, name in plan.adapting, plan.budgets.get(name, 0.0)) for name, part in plan.parts.items()
@@ -49,10 +46,11 @@ def translate(
     return snapshot.build(
         clusters=clusters,
         endpoints=_assignments(gateway, weights),
-        listeners=[translate_listener(entrance.host, entrance.port)],
-        routes=[translate_routes(gateway, plan, entrance.debug_headers)],
-        secrets=_secrets(gateway, secrets),
+        listeners=[translate_listener(entrance)],
+        routes=[translate_routes(gateway, plan, entrance.debug_headers, _callers(entrance, doors))],
+        secrets=[*_secrets(gateway, secrets), *_certificate(doors)],
         salt=salt,
+        awaited=frozenset({CERTIFICATE}) if entrance.tls else frozenset(),
     )
 
 
@@ -80,6 +78,18 @@ def _secrets(gateway: ir.Gateway, secrets: Secrets) -> list[Message]:
                 name = name_authorities(endpoint.tls.ca)
                 found[name] = _authorities(name, secrets[endpoint.tls.ca]["ca.crt"])
     return list(found.values())
+
+
+def _callers(entrance: Entrance, doors: Doors) -> Callers | None:
+    return (doors.callers or ()) if entrance.keys else None
+
+
+def _certificate(doors: Doors) -> Iterator[Message]:
+    if doors.certificate is not None:
+        secret = Secret(name=CERTIFICATE)
+        secret.tls_certificate.certificate_chain.inline_bytes = doors.certificate.certificate
+        secret.tls_certificate.private_key.inline_bytes = doors.certificate.key
+        yield secret
 
 
 def _credential(name: str, key: bytes) -> Message:

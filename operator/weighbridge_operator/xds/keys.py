@@ -1,0 +1,36 @@
+"""Callers' keys: Envoy's own filter compares them, before anything else is looked at.
+
+The keys stand with the routes, not in the listener, so that a change of them replaces no listener and cuts no stream.
+The key is taken off the request at once, and in its place stands whose it is, for filters that come later.
+https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/api_key_auth_filter
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from weighbridge_operator.xds.build import Json, extension, packed
+from weighbridge_operator.xds.names import CLIENT_HEADER
+
+Callers = Sequence[tuple[str, str]]  # client, key
+FILTER = "envoy.filters.http.api_key_auth"
+_SOURCES = [{"header": "Authorization"}]
+_KIND = "envoy.extensions.filters.http.api_key_auth.v3"
+
+
+def ask_for_keys() -> Json:
+    """The filter, which by itself knows no key and lets nobody in. `Bearer` before the key is understood."""
+    return extension(FILTER, f"{_KIND}.ApiKeyAuth", {"key_sources": _SOURCES})
+
+
+def let_in(callers: Callers) -> Json:
+    """What a virtual host says to the filter: these keys. Without one nobody is let in."""
+    if not callers:
+        return {}
+    # Nothing but what stands here counts where there is anything: the filter's own forwarding would be forgotten.
+    settings = {
+        "credentials": [{"key": key, "client": client} for client, key in callers],
+        "key_sources": _SOURCES,
+        "forwarding": {"header": CLIENT_HEADER, "hide_credentials": True},
+    }
+    return {FILTER: packed(f"{_KIND}.ApiKeyAuthPerRoute", settings)}
