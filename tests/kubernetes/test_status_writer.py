@@ -4,128 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Any
+from pathlib import Path
 
 import pytest
 
-from support.apiserver import ApiServer, locate
-from support.corpus import build_node
-from support.reports import make_endpoint, make_node, make_report
-from weighbridge_operator.cluster_api import ClusterApi
-from weighbridge_operator.report import ObjectReport, Report
-from weighbridge_operator.status_writer.api import StatusApi
-from weighbridge_operator.status_writer.election import Election
-from weighbridge_operator.status_writer.statuses import Status, Subject
-from weighbridge_operator.status_writer.writer import WRITES_AT_ONCE, StatusWriter
-
-LIMIT = 30.0  # seconds; a busy machine
-
-
-class Counted(StatusApi):
-    """Counts what is written, and when."""
-
-    def __init__(self, api: ClusterApi, watch: tuple[str, ...]) -> None:
-        super().__init__(api, watch)
-        self.writes: list[tuple[float, Subject]] = []
-
-    def apply(self, subject: Subject, status: Status) -> None:
-        super().apply(subject, status)
-        self.writes.append((time.monotonic(), subject))
-
-
-class Cluster:
-    """A namespace with nodes, and the writers of some replicas."""
-
-    def __init__(self, server: ApiServer, namespace: str, running: ExitStack) -> None:
-        self.server, self.namespace, self._running = server, namespace, running
-
-    def create(self, *names: str) -> list[ObjectReport]:
-        """Nodes of these names, and what a report says of them: all is well."""
-        return [self._create(name) for name in names]
-
-    def start(self, identity: str) -> tuple[StatusWriter, Counted]:
-        api = Counted(ClusterApi.connect(str(self.server.kubeconfig)), (self.namespace,))
-        writer = StatusWriter(api, Election("weighbridge", self.namespace, identity))
-        writer.start()
-        self._running.callback(writer.stop)
-        return writer, api
-
-    def read(self, name: str) -> dict[str, Any]:
-        return self.server.request("GET", self._locate(name))
-
-    def condition(self, name: str, kind: str = "Ready") -> dict[str, Any]:
-        found = self.read(name).get("status", {}).get("conditions", ())
-        return next((each for each in found if each["type"] == kind), {})
-
-    def events(self) -> list[dict[str, Any]]:
-        return list(self.server.request("GET", f"/api/v1/namespaces/{self.namespace}/events")["items"])
-
-    def delete(self, name: str) -> None:
-        self.server.request("DELETE", self._locate(name))
-
-    def lease(self) -> dict[str, Any]:
-        path = f"/apis/coordination.k8s.io/v1/namespaces/{self.namespace}/leases/weighbridge"
-        return dict(self.server.request("GET", path)["spec"])
-
-    def _create(self, name: str) -> ObjectReport:
-        made = self.server.apply(self._build(name))["metadata"]
-        told = make_node(name, make_endpoint(), namespace=self.namespace)
-        return dataclasses.replace(told, uid=made["uid"], generation=made["generation"])
-
-    def _build(self, name: str) -> dict[str, Any]:
-        node = build_node({})
-        node["metadata"] = {"name": name, "namespace": self.namespace}
-        return node
-
-    def _locate(self, name: str) -> str:
-        return locate(self._build(name))
+from support.apiserver import ApiServer, call
+from support.reports import make_endpoint
+from support.writers import Written, keep, report, score, turn, until
+from weighbridge_operator.permissions import OBJECTS, OWN
+from weighbridge_operator.report import Report
+from weighbridge_operator.status_writer.writer import WRITES_AT_ONCE
 
 
 @pytest.fixture
-def cluster(api_server: ApiServer, namespace: str) -> Iterator[Cluster]:
+def cluster(api_server: ApiServer, namespace: str) -> Iterator[Written]:
     with ExitStack() as running:
-        yield Cluster(api_server, namespace, running)
+        yield Written(api_server, namespace, running)
 
 
-def report(nodes: list[ObjectReport]) -> Report:
-    """Of these nodes alone."""
-    made = make_report(nodes)
-    return dataclasses.replace(made, objects=tuple(each for each in made.objects if each.kind == "ModelNode"))
-
-
-def turn(node: ObjectReport, **faults: str) -> ObjectReport:
-    """The same node with another state."""
-    other = make_node(node.name, *node.endpoints, namespace=node.namespace, **faults)
-    return dataclasses.replace(node, conditions=other.conditions)
-
-
-def score(node: ObjectReport, value: float) -> ObjectReport:
-    return dataclasses.replace(node, endpoints=tuple(dataclasses.replace(e, score=value) for e in node.endpoints))
-
-
-def until(done: Callable[[], bool], limit: float = LIMIT) -> float:
-    """Waits for it; answers the seconds that it took."""
-    began = time.monotonic()
-    while not done():
-        assert time.monotonic() - began < limit, "not in time"
-        time.sleep(0.02)
-    return time.monotonic() - began
-
-
-def keep(writers: list[StatusWriter], said: Report, done: Callable[[], bool], limit: float = LIMIT) -> float:
-    """The same, with the report offered as the control plane does."""
-
-    def step() -> bool:
-        for writer in writers:
-            writer.offer(said)
-        return done()
-
-    return until(step, limit)
-
-
-def test_the_leader_alone_writes_and_only_what_is_new(cluster: Cluster) -> None:
+def test_the_leader_alone_writes_and_only_what_is_new(cluster: Written) -> None:
     nodes = cluster.create("a", "b")
     first, one = cluster.start("one")
     until(lambda: first.leads)
@@ -150,7 +49,7 @@ def test_the_leader_alone_writes_and_only_what_is_new(cluster: Cluster) -> None:
     assert cluster.condition("a", "Accepted")["lastTransitionTime"] == began
 
 
-def test_another_takes_over_within_seconds_and_at_once_after_a_clean_end(cluster: Cluster) -> None:
+def test_another_takes_over_within_seconds_and_at_once_after_a_clean_end(cluster: Written) -> None:
     nodes = cluster.create("a")
     first, _ = cluster.start("one")
     until(lambda: first.leads)
@@ -167,7 +66,7 @@ def test_another_takes_over_within_seconds_and_at_once_after_a_clean_end(cluster
     until(lambda: cluster.condition("a") != {})
 
 
-def test_a_new_leader_writes_nothing_again(cluster: Cluster) -> None:
+def test_a_new_leader_writes_nothing_again(cluster: Written) -> None:
     nodes = cluster.create("a", "b", "c")
     first, one = cluster.start("one")
     keep([first], report(nodes), lambda: len(one.writes) == 3)
@@ -179,7 +78,7 @@ def test_a_new_leader_writes_nothing_again(cluster: Cluster) -> None:
     assert two.writes == []
 
 
-def test_the_budget_is_kept_and_faults_come_first(cluster: Cluster) -> None:
+def test_the_budget_is_kept_and_faults_come_first(cluster: Written) -> None:
     nodes = cluster.create(*(f"n{number:03}" for number in range(90)))
     first, one = cluster.start("one")
     wrong = turn(nodes[-1], false="Accepted", reason="Invalid", message="spec.capacity: must be more than 0")
@@ -191,7 +90,7 @@ def test_the_budget_is_kept_and_faults_come_first(cluster: Cluster) -> None:
     assert one.writes[-1][0] - began > 3.5
 
 
-def test_the_api_server_may_go_away_and_come_back(cluster: Cluster) -> None:
+def test_the_api_server_may_go_away_and_come_back(cluster: Written) -> None:
     nodes = cluster.create("a")
     first, one = cluster.start("one")
     keep([first], report(nodes), lambda: len(one.writes) == 1)
@@ -212,7 +111,7 @@ def test_the_api_server_may_go_away_and_come_back(cluster: Cluster) -> None:
     assert cluster.condition("a")["status"] == "False"
 
 
-def test_ready_tells_an_event_when_it_turns(cluster: Cluster) -> None:
+def test_ready_tells_an_event_when_it_turns(cluster: Written) -> None:
     nodes = cluster.create("a")
     first, _ = cluster.start("one")
     keep([first], report(nodes), lambda: len(cluster.events()) == 1)
@@ -224,7 +123,7 @@ def test_ready_tells_an_event_when_it_turns(cluster: Cluster) -> None:
     assert told["Refused"]["involvedObject"]["uid"] == nodes[0].uid
 
 
-def test_objects_that_are_gone_or_made_anew_disturb_nobody(cluster: Cluster) -> None:
+def test_objects_that_are_gone_or_made_anew_disturb_nobody(cluster: Written) -> None:
     nodes = cluster.create("a", "b")
     cluster.delete("a")
     first, one = cluster.start("one")
@@ -237,7 +136,7 @@ def test_objects_that_are_gone_or_made_anew_disturb_nobody(cluster: Cluster) -> 
     assert "status" not in cluster.read("a")
 
 
-def test_nothing_keeps_an_object_from_being_deleted(cluster: Cluster) -> None:
+def test_nothing_keeps_an_object_from_being_deleted(cluster: Written) -> None:
     nodes = cluster.create("a")
     first, one = cluster.start("one")
     keep([first], report(nodes), lambda: len(one.writes) == 1)
@@ -251,3 +150,51 @@ def test_nothing_keeps_an_object_from_being_deleted(cluster: Cluster) -> None:
         ]
         == []
     )
+
+
+def test_servers_stay_sorted_worst_first(cluster: Written) -> None:
+    def build(*scores: float) -> Report:
+        servers = tuple(make_endpoint(name=f"a-{n}", score=value) for n, value in enumerate(scores))
+        return report([dataclasses.replace(node, endpoints=servers)])
+
+    (node,) = cluster.create("a")
+    first, one = cluster.start("one")
+    for scores in ((10.0, 50.0, 90.0), (90.0, 10.0, 50.0)):
+        said, wanted = build(*scores), len(one.writes) + 1
+        keep([first], said, lambda wanted=wanted: len(one.writes) == wanted)
+        assert [each["score"] for each in cluster.read("a")["status"]["endpoints"]] == [90, 50, 10]
+
+
+def test_kubectl_shows_what_matters_at_a_glance(cluster: Written) -> None:
+    (node,) = cluster.create("a")
+    first, one = cluster.start("one")
+    keep([first], report([node]), lambda: len(one.writes) == 1)
+    path = f"/apis/weighbridge.dev/v1alpha1/namespaces/{cluster.namespace}/modelnodes"
+    table = call(cluster.server.api, "GET", path, accept="application/json;as=Table;v=v1;g=meta.k8s.io")
+    names = [column["name"] for column in table["columnDefinitions"] if column["priority"] == 0]
+    shown = dict(zip([column["name"] for column in table["columnDefinitions"]], table["rows"][0]["cells"], strict=True))
+    assert names == ["Name", "Ready", "Servers", "Score", "Weight", "Share", "Metrics-Age", "Reason", "Age"]
+    assert [shown[name] for name in names[1:-1]] == ["True", "1/1", 34, 16, 57, 5, "Ready"]
+
+
+def test_the_rights_that_the_chart_grants_are_enough(cluster: Written, tmp_path: Path) -> None:
+    nodes = cluster.create("a")
+    cluster.server.write_kubeconfig(tmp_path / "operator", "operator")
+    cluster.grant("operator", (*OBJECTS, *OWN))
+    first, one = cluster.start("one", tmp_path / "operator")
+    keep([first], report(nodes), lambda: len(one.writes) == 1 and len(cluster.events()) == 1)
+
+
+def test_without_the_right_to_write_it_says_so_once_and_goes_on(
+    cluster: Written, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    nodes = cluster.create("a", "b")
+    cluster.server.write_kubeconfig(tmp_path / "operator", "operator")
+    cluster.grant("operator", [p for p in (*OBJECTS, *OWN) if p.resource != "modelnodes/status"])
+    first, one = cluster.start("one", tmp_path / "operator")
+    keep([first], report(nodes), lambda: first.leads and "may not be written" in caplog.text)
+    end = time.monotonic() + 3
+    keep([first], report(nodes), lambda: time.monotonic() > end)
+    assert one.writes == []
+    assert first.leads
+    assert caplog.text.count("may not be written") == 1

@@ -221,9 +221,10 @@ def call(
     *,
     query: list[tuple[str, str]] | None = None,
     content: str = "application/json",
+    accept: str = "application/json",
 ) -> dict[str, Any]:
     """One call with JSON in and out, as this client's user. Raises ApiException."""
-    headers = {"Content-Type": content, "Accept": "application/json"}
+    headers = {"Content-Type": content, "Accept": accept}
     request = api.param_serialize(method, path, query_params=query or [], header_params=headers)
     text = None if body is None else json.dumps(body)
     sent = (*request[:3], text if content == _APPLY else body)

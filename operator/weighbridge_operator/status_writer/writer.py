@@ -166,7 +166,9 @@ class StatusWriter:
     def _refuse(self, subject: Subject, fault: ApiFault) -> None:
         """The object is gone (404), was made anew (409), or we may not, or should not have: the others go on."""
         self._ledger.note_refused(subject, self._clock())
-        if fault.status not in (404, 409):
+        if fault.status == 403:
+            self._say_once(fault, f"the status of {subject.kind}s may not be written")
+        elif fault.status not in (404, 409):
             self._say_once(fault, f"the status of {subject.kind} {subject.namespace}/{subject.name} is not written")
 
     def _publish(self, news: News) -> None:
