@@ -88,8 +88,6 @@ def _serve(command: str, argv: Sequence[str]) -> int:
 
 
 def _start(command: str, settings: Settings) -> Coroutine[Any, Any, int]:
-    if settings.kubernetes is not None:
-        raise ValueError("--kubernetes can't be served yet")
     match command:
         case "up":
             return run_up(settings)

@@ -26,11 +26,10 @@ from weighbridge_operator.latest import Latest
 from weighbridge_operator.sources.addresses import Addresses, parse_literal
 from weighbridge_operator.sources.addresses import Resolved as Names
 from weighbridge_operator.sources.envoys import EnvoyRound
-from weighbridge_operator.sources.files import Loaded
 from weighbridge_operator.sources.rounds import Owners, Rounds
 from weighbridge_operator.sources.scrape import ScrapeTarget
 from weighbridge_operator.sources.targets import list_owners, list_targets
-from weighbridge_operator.state import LoadRound
+from weighbridge_operator.state import LoadRound, Objects
 from weighbridge_operator.xds.envoys import EnvoyStates
 from weighbridge_operator.xds.listener import Entrance
 from weighbridge_operator.xds.snapshot import Snapshot, SnapshotError, derive_salt
@@ -45,7 +44,7 @@ class Loop:
 
     def __init__(
         self,
-        loaded: Latest[Loaded],
+        loaded: Latest[Objects],
         envoys: Latest[EnvoyStates],
         snapshots: Latest[Snapshot],
         *,
@@ -115,7 +114,7 @@ class Loop:
         if self._targets:
             await _within(PATIENCE, self.rounds.wait_newer())
 
-    async def _mark(self, cell: Latest[Loaded] | Latest[Names]) -> None:
+    async def _mark(self, cell: Latest[Objects] | Latest[Names]) -> None:
         version = cell.version
         while True:
             _, version = await cell.wait_newer(version)

@@ -1,4 +1,4 @@
-"""The control plane put together: files, loop, ADS server, report and the small HTTP server."""
+"""The control plane put together: files or cluster, loop, ADS server, report and the small HTTP server."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
 import aiohttp
 
@@ -19,13 +21,16 @@ from weighbridge_operator.memory_file import keep_memory, read_memory
 from weighbridge_operator.protection import describe_entrance, list_notices, print_url, protect
 from weighbridge_operator.report import Report
 from weighbridge_operator.settings import GATEWAY, Settings
-from weighbridge_operator.sources.files import Loaded, watch
-from weighbridge_operator.state import Ref
+from weighbridge_operator.sources.files import watch
+from weighbridge_operator.state import Objects, Ref
 from weighbridge_operator.status import Reporter
 from weighbridge_operator.xds.recall import recall_over
 from weighbridge_operator.xds.server import AdsServer
 from weighbridge_operator.xds.snapshot import Snapshot
 from weighbridge_operator.xds.warmth import ask_over
+
+if TYPE_CHECKING:
+    from weighbridge_operator.cluster import Cluster
 
 log = logging.getLogger("weighbridge")
 
@@ -35,7 +40,8 @@ class ControlPlane:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._http: aiohttp.ClientSession | None = None
+        self._open = AsyncExitStack()
+        self._cluster: Cluster | None = None
         self.xds_port = self.admin_port = 0
 
     @property
@@ -43,51 +49,56 @@ class ControlPlane:
         return self.reporter.reports
 
     async def __aenter__(self) -> ControlPlane:
+        try:
+            await self._start()
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def _start(self) -> None:
         settings = self._settings
         self._protection = await protect(settings)
-        self._http = aiohttp.ClientSession()
-        self.loaded: Latest[Loaded] = Latest()
+        http = await self._open.enter_async_context(aiohttp.ClientSession())
+        self.loaded: Latest[Objects] = Latest()
         snapshots: Latest[Snapshot] = Latest()
+        if settings.kubernetes is not None:
+            from weighbridge_operator.cluster import Cluster  # noqa: PLC0415  kopf is installed for clusters alone
+
+            self._cluster = await self._open.enter_async_context(Cluster(settings.kubernetes, self.loaded))
         self.server = AdsServer(
             GATEWAY,
             snapshots,
-            warmth=ask_over(self._http),
-            recall=recall_over(self._http),
+            warmth=ask_over(http),
+            recall=recall_over(http),
             identity=self._protection.identity,
         )
+        self._open.push_async_callback(self.server.stop, 0.2)
         self.loop = Loop(
             self.loaded,
             self.server.states,
             snapshots,
-            scope=Scope(settings.namespace),
+            scope=self._cluster.scope if self._cluster else Scope(settings.namespace),
             entrance=describe_entrance(settings),
             names=DoorNames(settings.namespace, settings.security.entrance, settings.security.keys),
             weighed=read_memory(settings.state, time.monotonic()) if settings.state else None,
         )
         self.reporter = Reporter(self.loop, print_url(settings), time.monotonic, list_notices(settings))
         self.admin = Admin(self.reports)
-        try:
-            self.xds_port = await self.server.start(
-                f"{settings.xds[0]}:{settings.xds[1]}", self._protection.credentials
-            )
-            self.admin_port = await self.admin.start(*settings.admin)
-        except BaseException:
-            await self.__aexit__()
-            raise
-        return self
+        self._open.push_async_callback(self.admin.stop)
+        self.xds_port = await self.server.start(f"{settings.xds[0]}:{settings.xds[1]}", self._protection.credentials)
+        self.admin_port = await self.admin.start(*settings.admin)
 
     async def __aexit__(self, *_: object) -> None:
-        await self.admin.stop()
-        await self.server.stop(0.2)
-        if self._http is not None:
-            await self._http.close()
+        await self._open.aclose()
 
     async def run(self) -> None:
         """Works until cancelled."""
         for notice in list_notices(self._settings):
             log.warning("%s", notice)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(keep_going("reading files", self._read_files))
+            tasks.create_task(self._cluster.run() if self._cluster else keep_going("reading files", self._read_files))
+            tasks.create_task(self._tell_rejections())
             tasks.create_task(self.loop.run())
             tasks.create_task(keep_going("following certificates", self._protection.run))
             tasks.create_task(keep_going("reporting", self.reporter.run))
@@ -97,14 +108,19 @@ class ControlPlane:
                 tasks.create_task(keep_memory(self._settings.state, lambda: self.loop.weighed))
 
     async def _read_files(self) -> None:
-        said: Mapping[Ref, str] = {}
         async for loaded in watch(self._settings.paths):
+            self.loaded.set(loaded)
+
+    async def _tell_rejections(self) -> None:
+        said: Mapping[Ref, str] = {}
+        version = 0
+        while True:
+            loaded, version = await self.loaded.wait_newer(version)
             now = {r.ref: r.message for r in loaded.rejections}
             for ref, message in now.items():
                 if said.get(ref) != message:
                     log.warning("%s: %s", ref, message)
             said = now
-            self.loaded.set(loaded)
 
     async def _write_statuses(self) -> None:
         # The package kubernetes is there only where it is needed.

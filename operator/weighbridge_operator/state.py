@@ -5,8 +5,9 @@ Absent is not zero: a signal that a node did not report is None and stays None.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from weighbridge_api.modelnode import ModelNode
 from weighbridge_api.routepolicy import RoutePolicy
@@ -69,6 +70,17 @@ class DesiredState:
     addresses: Mapping[str, str] = field(default_factory=dict)
     #: (namespace, name) -> the Services that nodes name; one that does not exist is absent.
     services: Mapping[tuple[str, str], ServiceState] = field(default_factory=dict)
+
+
+class Objects(Protocol):
+    """What a source of objects has read last. `problems` say what is wrong with the source itself, one line each."""
+
+    @property
+    def desired(self) -> DesiredState: ...
+    @property
+    def rejections(self) -> Sequence[Rejection]: ...
+    @property
+    def problems(self) -> Sequence[object]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,136 @@
+"""One resource of one namespace, listed and watched, of which only what is wanted is kept.
+
+The same care as for our own kinds: a deletion that was seen counts, an absence counts when a second list confirms it,
+and while the API server is away everything stays as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
+
+from weighbridge_operator.sources.kube.access import Api, ApiError
+from weighbridge_operator.sources.kube.ledger import read_version
+
+T = TypeVar("T")
+PAUSE_LEAST, PAUSE_MOST = 0.5, 10.0  # seconds after a failure
+REFUSED = 4.0  # seconds of pause at which a refusal is meant: an API server that starts refuses all at first
+DOUBT = 1.0  # seconds until an absence is looked at again
+log = logging.getLogger("weighbridge.kubernetes")
+
+
+class Feed(Generic[T]):
+    """`values` by name are what `read` makes of each object, None is not kept; `changed` is told of every change."""
+
+    def __init__(
+        self,
+        api: Api,
+        path: str,
+        read: Callable[[Mapping[str, Any]], T | None],
+        changed: Callable[[], None],
+    ) -> None:
+        self.values: dict[str, T] = {}
+        self._api, self._path, self._read, self._changed = api, path, read, changed
+        self._renew = asyncio.Event()
+        self._listed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def run(self) -> None:
+        """Follows until cancelled."""
+        pause, version = PAUSE_LEAST, 0
+        while True:
+            try:
+                if not version:
+                    version = await self._list()
+                version = await self._watch(version)
+                pause = PAUSE_LEAST
+            except ApiError as error:
+                # 410: what it would go on from is forgotten.
+                version = version if error.status is None else 0
+                if error.status != 410:
+                    log.warning("%s: %s; what is known stays", self._path, error)
+                    if error.status == 403 and pause >= REFUSED:
+                        self._settle()
+                    await asyncio.sleep(pause)
+                    pause = min(PAUSE_MOST, 2 * pause)
+
+    def renew(self) -> None:
+        """What is wanted has changed: list again. `wait` then waits for that."""
+        if self._listed.done():
+            self._listed = asyncio.get_running_loop().create_future()
+        self._renew.set()
+
+    async def wait(self) -> None:
+        """Until everything that is wanted was listed."""
+        await asyncio.shield(self._listed)
+
+    async def _list(self) -> int:
+        self._renew.clear()
+        found, version = await self._list_once()
+        if self.values.keys() - found.keys():
+            await asyncio.sleep(DOUBT)
+            again, version = await self._list_once()
+            kept = self.values.keys() & found.keys() - again.keys()
+            found = again | {name: found[name] for name in kept}
+        if found != self.values:
+            self.values = found
+            self._changed()
+        if not self._renew.is_set():
+            self._settle()
+        return version
+
+    def _settle(self) -> None:
+        if not self._listed.done():
+            self._listed.set_result(None)
+
+    async def _list_once(self) -> tuple[dict[str, T], int]:
+        found: dict[str, T] = {}
+        version = 0
+        async for part in self._api.list_all(self._path):
+            version = read_version(part)
+            for raw in part.get("items") or ():
+                value = self._read(raw)
+                if value is not None:
+                    found[raw["metadata"]["name"]] = value
+        return found, version
+
+    async def _watch(self, version: int) -> int:
+        """Follows from a version; the version to go on from, 0 for a new list."""
+        renewed = asyncio.ensure_future(self._renew.wait())
+        events = self._api.watch(self._path, str(version))
+        try:
+            while True:
+                following = asyncio.ensure_future(anext(events))
+                await asyncio.wait({following, renewed}, return_when=asyncio.FIRST_COMPLETED)
+                if renewed.done():
+                    following.cancel()
+                    await asyncio.gather(following, return_exceptions=True)
+                    return 0
+                try:
+                    event = following.result()
+                except StopAsyncIteration:
+                    return version
+                version = max(version, read_version(event["object"]))
+                self._take(event)
+        finally:
+            renewed.cancel()
+            await events.aclose()
+
+    def _take(self, event: Mapping[str, Any]) -> None:
+        raw = event["object"]
+        name = raw.get("metadata", {}).get("name")
+        match event["type"]:
+            case "ADDED" | "MODIFIED":
+                value = self._read(raw)
+            case "DELETED":
+                value = None
+            case _:
+                return
+        if self.values.get(name) == value:
+            return
+        if value is None:
+            del self.values[name]
+        else:
+            self.values[name] = value
+        self._changed()

@@ -1,0 +1,105 @@
+"""kopf (https://docs.kopf.dev/en/stable/embedding/), in a thread and an event loop of its own, as a reader alone.
+
+kopf cancels every task of its loop when it ends, hence the loop; daemons and timers would add finalizers to objects,
+which then could not be deleted while we are down, hence `on.event` alone; a peering would freeze all but one replica,
+hence none. It reconnects, notices watches that stalled, and tells every change; what its lists do not tell is an
+absence, which is for `source` to find.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Callable, Collection
+from typing import Any
+
+import kopf
+
+from weighbridge_api.base import GROUP, VERSION
+from weighbridge_operator.sources.kube.access import PAGE, Raw
+
+PAUSE_LEAST, PAUSE_MOST = 1.0, 10.0  # seconds before kopf is started anew
+log = logging.getLogger("weighbridge.kubernetes")
+
+#: What was heard: the plural of the kind; None (from a list), ADDED, MODIFIED or DELETED; the object.
+Deliver = Callable[[str, str | None, Raw], None]
+
+
+class Watcher:
+    """Tells `deliver`, in its own thread, of every object of these kinds; `namespaces` empty means all."""
+
+    def __init__(self, plurals: Collection[str], namespaces: Collection[str], deliver: Deliver) -> None:
+        self._plurals, self._namespaces, self._deliver = plurals, namespaces, deliver
+        self._ended = threading.Event()
+        self._stop: Callable[[], object] | None = None
+        # A daemon, because a hanging connection must not hold up the end of the process.
+        self._thread = threading.Thread(target=self._run, name="kopf", daemon=True)
+
+    def start(self) -> None:
+        logging.getLogger("kopf").setLevel(logging.ERROR)  # each lost connection; we say it once
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread soon; nothing is delivered afterwards."""
+        self._ended.set()
+        if self._stop is not None:
+            self._stop()
+
+    def _run(self) -> None:
+        pause = PAUSE_LEAST
+        while not self._ended.is_set():
+            try:
+                asyncio.run(self._watch())
+            except asyncio.CancelledError:
+                pass
+            except Exception as error:  # kopf ends for many a reason
+                log.warning("the watch broke off (%s) and begins anew in %g s", error or type(error).__name__, pause)
+            self._ended.wait(pause)
+            pause = min(PAUSE_MOST, 2 * pause)
+
+    async def _watch(self) -> None:
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None
+        self._stop = lambda: loop.call_soon_threadsafe(task.cancel)
+        if self._ended.is_set():
+            return
+        try:
+            await kopf.operator(
+                registry=self._register(),
+                settings=_configure(),
+                standalone=True,
+                clusterwide=not self._namespaces,
+                namespaces=sorted(self._namespaces),
+            )
+        finally:
+            self._stop = None
+
+    def _register(self) -> kopf.OperatorRegistry:
+        registry = kopf.OperatorRegistry()
+        kopf.on.login(registry=registry)(_log_in)
+        for plural in self._plurals:
+            kopf.on.event(GROUP, VERSION, plural, registry=registry)(self._make_handler(plural))
+        return registry
+
+    def _make_handler(self, plural: str) -> Callable[..., Any]:
+        async def hear(event: kopf.RawEvent, **_: object) -> None:
+            if not self._ended.is_set():
+                self._deliver(plural, event["type"], dict(event["object"]))
+
+        return hear
+
+
+def _log_in(**keywords: Any) -> kopf.ConnectionInfo | None:
+    if os.environ.get("KUBECONFIG") or "KUBERNETES_SERVICE_HOST" not in os.environ:
+        return kopf.login_with_kubeconfig(**keywords)
+    return kopf.login_with_service_account(**keywords)
+
+
+def _configure() -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.scanning.disabled = True  # our kinds and namespaces are known; no right to look for others is needed
+    settings.watching.chunk_size = PAGE
+    return settings
