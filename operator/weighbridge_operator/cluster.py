@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.keeping import keep_going
 from weighbridge_operator.latest import Latest
-from weighbridge_operator.settings import ALL, KubernetesSettings
+from weighbridge_operator.settings import ALL, KubernetesSettings, SecuritySettings
 from weighbridge_operator.sources.kube.access import Api
 from weighbridge_operator.sources.kube.source import ClusterSource
 from weighbridge_operator.state import Objects
@@ -16,13 +16,13 @@ from weighbridge_operator.state import Objects
 class Cluster:
     """`async with Cluster(settings, objects) as cluster:`; `run` does the work. Raises ClusterNotFoundError."""
 
-    def __init__(self, settings: KubernetesSettings, objects: Latest[Objects]) -> None:
-        self._settings, self._objects = settings, objects
+    def __init__(self, settings: KubernetesSettings, security: SecuritySettings, objects: Latest[Objects]) -> None:
+        self._settings, self._security, self._objects = settings, security, objects
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Cluster:
         self.api = await self._open.enter_async_context(Api())
-        self.source = ClusterSource(self._settings, self.api, self._objects)
+        self.source = ClusterSource(self._settings, self.api, self._objects, self._list_secrets())
         watch = self._settings.watch
         self.scope = Scope(
             self._settings.namespace,
@@ -35,6 +35,17 @@ class Cluster:
 
     async def __aexit__(self, *_: object) -> None:
         await self._open.aclose()
+
+    def _list_secrets(self) -> dict[tuple[str, str], frozenset[str] | None]:
+        """The gateway's own: the entrance's certificate, and every entry of the one with callers' keys."""
+        own, security = self._settings.namespace, self._security
+        certificate = frozenset({"tls.crt", "tls.key"})
+        found: dict[tuple[str, str], frozenset[str] | None] = {}
+        if security.entrance is not None:
+            found[own, security.entrance] = certificate
+        if security.keys is not None:
+            found[own, security.keys] = None
+        return found
 
     async def run(self) -> None:
         """Reads until cancelled."""

@@ -65,7 +65,9 @@ class ControlPlane:
         if settings.kubernetes is not None:
             from weighbridge_operator.cluster import Cluster  # noqa: PLC0415  kopf is installed for clusters alone
 
-            self._cluster = await self._open.enter_async_context(Cluster(settings.kubernetes, self.loaded))
+            self._cluster = await self._open.enter_async_context(
+                Cluster(settings.kubernetes, settings.security, self.loaded)
+            )
         self.server = AdsServer(
             GATEWAY,
             snapshots,

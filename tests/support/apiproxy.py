@@ -1,4 +1,4 @@
-"""A proxy in front of the real kube-apiserver that can lie once, refuse, or be silent, and that knows what was asked."""
+"""A proxy in front of the real kube-apiserver that can lie once or refuse, and that knows what was asked."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Watched:
         watch = ("*",) if others == ("*",) else tuple(sorted({self.namespace, *others}))
         settings = KubernetesSettings(self.namespace, "test", watch, envoys)
         self.objects = Latest()
-        self.source = ClusterSource(settings, self.api, self.objects)
+        self.source = ClusterSource(settings, self.api, self.objects, {})
         self._task = asyncio.create_task(self.source.run())
 
     async def end(self) -> None:

@@ -13,6 +13,8 @@ from weighbridge_operator.state import DesiredState, Rejection, ServiceState
 from weighbridge_operator.xds.names import print_address
 
 Key = tuple[str, str]  # namespace, name
+#: The entries of each Secret that are referenced; None is every one.
+Wanted = Mapping[Key, frozenset[str] | None]
 STATS = "stats"  # the port where an Envoy shows its statistics
 
 
@@ -75,8 +77,8 @@ def find_services(nodes: Iterable[ModelNode]) -> frozenset[Key]:
     )
 
 
-def find_secrets(nodes: Iterable[ModelNode]) -> Mapping[Key, frozenset[str]]:
-    """The entries of Secrets that the nodes refer to."""
+def find_secrets(nodes: Iterable[ModelNode], own: Wanted) -> Wanted:
+    """The entries of Secrets that the nodes refer to, and the gateway itself."""
     found: dict[Key, set[str]] = defaultdict(set)
     for node in nodes:
         namespace, spec = node.metadata.namespace, node.spec
@@ -84,4 +86,6 @@ def find_secrets(nodes: Iterable[ModelNode]) -> Mapping[Key, frozenset[str]]:
             found[namespace, spec.tls.ca_secret_ref.name].add("ca.crt")
         if spec.credentials is not None:
             found[namespace, spec.credentials.secret_ref.name].add(spec.credentials.secret_ref.key)
-    return {key: frozenset(entries) for key, entries in found.items()}
+    return {key: frozenset(entries) for key, entries in found.items()} | {
+        key: entries if entries is None else entries | found.get(key, set()) for key, entries in own.items()
+    }

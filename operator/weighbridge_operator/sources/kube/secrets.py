@@ -14,11 +14,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from weighbridge_operator.sources.kube.access import Api, ApiError
+from weighbridge_operator.sources.kube.gathering import Key, Wanted
 
-Key = tuple[str, str]  # namespace, name
-Wanted = Mapping[Key, frozenset[str]]  # the entries of each Secret that are referenced
+Entries = frozenset[str] | None  # of a Secret: those that are referenced; None: every one
 PERIOD = 10.0  # seconds
 RATE = 20.0  # Secrets a second at most
+AT_ONCE = 8  # that are looked at for the first time
 PAUSE = 1.0  # seconds after a failure, and until an absence is looked at again
 REFUSALS = 5  # in a row, after which a right is taken to be lacking
 log = logging.getLogger("weighbridge.kubernetes")
@@ -33,7 +34,7 @@ class Secrets:
         self._values: dict[Key, Mapping[str, bytes]] = {}
         self._missing: set[Key] = set()  # looked for once in vain, though it was there before
         self._doubted: dict[Key, int] = {}  # refused so many times in a row
-        self._known: dict[Key, frozenset[str]] = {}  # which entries were asked for, successfully or not
+        self._known: dict[Key, Entries] = {}  # which entries were asked for, successfully or not
 
     @property
     def values(self) -> Mapping[Key, Mapping[str, bytes]]:
@@ -46,8 +47,12 @@ class Secrets:
             for key in kept.keys() - wanted.keys():
                 del kept[key]
         self._missing &= wanted.keys()
-        for key, entries in sorted(wanted.items()):
-            while self._known.get(key) != entries and self._wanted is wanted:
+        places = asyncio.Semaphore(AT_ONCE)
+        await asyncio.gather(*(self._learn(key, wanted, places) for key in sorted(wanted)))
+
+    async def _learn(self, key: Key, wanted: Wanted, places: asyncio.Semaphore) -> None:
+        async with places:
+            while self._wanted is wanted and not (key in self._known and self._known[key] == wanted[key]):
                 await self._try(key)
 
     async def run(self) -> None:
@@ -107,10 +112,10 @@ class Secrets:
             self._changed()
 
 
-def _decode(raw: Mapping[str, Any], entries: frozenset[str]) -> Mapping[str, bytes]:
+def _decode(raw: Mapping[str, Any], entries: Entries) -> Mapping[str, bytes]:
     data = raw.get("data") or {}
     found = {}
-    for entry in sorted(entries & data.keys()):
+    for entry in sorted(data if entries is None else entries & data.keys()):
         try:
             found[entry] = base64.b64decode(data[entry], validate=True)
         except (binascii.Error, ValueError, TypeError):

@@ -9,10 +9,9 @@ from typing import Any
 from weighbridge_operator.keeping import keep_going
 from weighbridge_operator.sources.kube.access import Api
 from weighbridge_operator.sources.kube.feed import Feed
+from weighbridge_operator.sources.kube.gathering import Key
 from weighbridge_operator.sources.kube.slices import LABEL, Ports, Slice, merge, read_service, read_slice
 from weighbridge_operator.state import ServiceState
-
-Key = tuple[str, str]  # namespace, name
 
 
 class Services:

@@ -28,6 +28,7 @@ from weighbridge_operator.settings import ALL, KubernetesSettings
 from weighbridge_operator.sources.kube.access import NAMES, Api, ApiError, Raw
 from weighbridge_operator.sources.kube.gathering import (
     EnvoyPlaces,
+    Wanted,
     find_envoys,
     find_secrets,
     find_services,
@@ -50,10 +51,10 @@ log = logging.getLogger("weighbridge.kubernetes")
 
 
 class ClusterSource:
-    """Publishes what the cluster asks for in `states`; `api` is entered already."""
+    """Publishes what the cluster asks for in `states`; `api` is entered already. `own`: the gateway's own Secrets."""
 
-    def __init__(self, settings: KubernetesSettings, api: Api, states: Latest[Objects]) -> None:
-        self._settings, self._api, self._states = settings, api, states
+    def __init__(self, settings: KubernetesSettings, api: Api, states: Latest[Objects], own: Wanted) -> None:
+        self._settings, self._api, self._states, self._secrets = settings, api, states, own
         self.envoys: Latest[EnvoyPlaces] = Latest()
         self._ledgers = {plural: Ledger(model) for plural, model in KINDS.items()}
         self._dirty, self._doubt = asyncio.Event(), asyncio.Event()
@@ -143,7 +144,9 @@ class ClusterSource:
         """Has everything looked at that the nodes refer to; within so many seconds, else they are served without it."""
         nodes = [node for node in self._ledgers["modelnodes"].objects if isinstance(node, ModelNode)]
         own = {self._own} if self._own else set()
-        looking = asyncio.gather(self.services.want(find_services(nodes) | own), self.secrets.want(find_secrets(nodes)))
+        looking = asyncio.gather(
+            self.services.want(find_services(nodes) | own), self.secrets.want(find_secrets(nodes, self._secrets))
+        )
         await _within(limit, looking)
 
     def _publish(self) -> None:
