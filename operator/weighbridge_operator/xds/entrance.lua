@@ -14,6 +14,8 @@ local TYPES = {
 local DEPTH = 100
 local QUOTE, BACKSLASH, OPEN, CLOSE, OPEN_LIST, CLOSE_LIST, COMMA, COLON = 34, 92, 123, 125, 91, 93, 44, 58
 local byte, find, match, sub, gsub = string.byte, string.find, string.match, string.sub, string.gsub
+local band, bnot, rshift = bit.band, bit.bnot, bit.rshift
+local cast, WORDS = require("ffi").cast, require("ffi").typeof("const uint32_t *")
 -- What the reading waits for next.
 local VALUE, VALUE_OR_END, KEY, KEY_OR_END, SEPARATOR = 1, 2, 3, 4, 5
 
@@ -37,21 +39,44 @@ local function string_end(text, at, slash)
   return close, slash
 end
 
+-- Digits from `at` on: the place behind them, or nil where there is none.
+local function digits_end(text, at)
+  local c, first = byte(text, at), at
+  while c and c >= 48 and c <= 57 do at = at + 1; c = byte(text, at) end
+  return at > first and at or nil
+end
+
 -- The last position of the number, true, false or null that begins at `at`, or nil.
 local function plain_end(text, at, c)
   if c == 116 then return sub(text, at, at + 3) == "true" and at + 3 or nil end
   if c == 102 then return sub(text, at, at + 4) == "false" and at + 4 or nil end
   if c == 110 then return sub(text, at, at + 3) == "null" and at + 3 or nil end
-  local _, last = find(text, "^-?%d+", at)
-  if not last or find(text, "^-?0%d", at) then return nil end
-  if byte(text, last + 1) == 46 then _, last = find(text, "^%d+", last + 2) end
-  if last and find(text, "^[eE]", last + 1) then _, last = find(text, "^[+-]?%d+", last + 2) end
-  return last
+  if c == 45 then at = at + 1 end
+  local zero = byte(text, at) == 48
+  local next = digits_end(text, at)
+  if not next or zero and next > at + 1 then return nil end
+  if byte(text, next) == 46 then next = digits_end(text, next + 1) end
+  if not next then return nil end
+  c = byte(text, next)
+  if c == 101 or c == 69 then
+    c = byte(text, next + 1)
+    next = digits_end(text, (c == 43 or c == 45) and next + 2 or next + 1)
+  end
+  return next and next - 1
 end
 
--- Whether the text is UTF-8, and whether a control character stands in it. A plain loop over bytes: it compiles.
+-- Whether the text is UTF-8, and whether a control character stands in it. Four bytes at a time while they are plain
+-- ASCII; what is not is looked at byte by byte. Loops over numbers: they compile.
 local function survey_bytes(text)
-  local at, length, controls = 1, #text, false
+  local words, length, controls = cast(WORDS, text), #text, false
+  local word, whole = 0, rshift(length, 2)
+  while word < whole do
+    local w = words[word]
+    if band(w, 0x80808080) ~= 0 then break end
+    if band(w - 0x20202020, bnot(w), 0x80808080) ~= 0 then controls = true end
+    word = word + 1
+  end
+  local at = word * 4 + 1
   while at <= length do
     local c = byte(text, at)
     if c < 32 then
@@ -118,9 +143,11 @@ function read_request(text)
         if seen[key] then return nil, "twice", key end
         seen[key] = true
       end
-      local _, colon = find(text, "^[ \n\r\t]*:", last + 1)
-      if not colon then return nil, "invalid" end
-      last, wait = colon, VALUE
+      last = last + 1
+      c = byte(text, last)
+      while c == 32 or c == 10 or c == 13 or c == 9 do last = last + 1; c = byte(text, last) end
+      if c ~= COLON then return nil, "invalid" end
+      wait = VALUE
     elseif c == OPEN or c == OPEN_LIST then
       if depth == 0 and c == OPEN_LIST then return nil, "invalid" end
       if depth == DEPTH then return nil, "deep" end
@@ -208,8 +235,9 @@ function envoy_on_request(handle)
     return refuse(handle, "400", "model must be a string.", "model", "invalid_type")
   end
   -- One header for what the route table looks at (type, stream, model) and for where the name stands: each change of a
-  -- header costs. Headers fetched before the body came are void.
+  -- header costs. A client's own was stripped before (internal_only_headers), so that adding does, which is cheaper than
+  -- replacing. Headers fetched before the body came are void.
   local route = kind .. (asked.stream and " stream " or " whole ") .. model .. " "
-  handle:headers():replace("x-weighbridge-route", route .. (asked.first or 0) .. " " .. (asked.last or 0))
+  handle:headers():add("x-weighbridge-route", route .. (asked.first or 0) .. " " .. (asked.last or 0))
   if model == "" then insert_default(handle, text, route) end
 end
