@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from weighbridge_api.base import Shape
 from weighbridge_api.faults import read_faults
 from weighbridge_api.values import Namespace, ObjectName
-from weighbridge_operator.settings import ALL, LEASE, KubernetesSettings
+from weighbridge_operator.settings import ALL, LEASE, SERVICE, KubernetesSettings
 
 
 def add_cluster(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +76,6 @@ def read_cluster(options: argparse.Namespace, environ: Mapping[str, str]) -> Kub
     )
 
 
-SERVICE = "weighbridge-operator"
 _CLUSTER_ONLY = {"watch": "--watch-namespace", "envoys_service": "--envoys-service", "lease": "--lease"}
 _NAMESPACE: TypeAdapter[str] = TypeAdapter(Namespace)
 _NAME: TypeAdapter[str] = TypeAdapter(ObjectName)

@@ -17,6 +17,7 @@ class Permission:
     resource: str
     verbs: tuple[str, ...]
     reason: str
+    names: tuple[str, ...] = ()  # of the objects; none says any
 
 
 #: In the namespaces whose objects are read.
@@ -37,3 +38,12 @@ OWN: tuple[Permission, ...] = (
 )
 
 TABLES: Mapping[str, tuple[Permission, ...]] = {"objects": OBJECTS, "own": OWN}
+
+
+def xds_permissions(secret: str) -> tuple[Permission, ...]:
+    """In the gateway's own namespace, with --xds-tls-secret. A creation can't be restricted to names."""
+    names = (secret, f"{secret}-client")
+    return (
+        Permission("", "secrets", ("create",), "the two Secrets with certificates of xDS, where there are none"),
+        Permission("", "secrets", ("get", "update"), "to read and renew these two", names),
+    )

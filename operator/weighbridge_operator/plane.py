@@ -88,8 +88,15 @@ class ControlPlane:
         self.reporter = Reporter(self.loop, print_url(settings), time.monotonic, list_notices(settings))
         self.admin = Admin(self.reports)
         self._open.push_async_callback(self.admin.stop)
-        self.xds_port = await self.server.start(f"{settings.xds[0]}:{settings.xds[1]}", self._protection.credentials)
+        if self._protection.ready:
+            await self._open_xds()
         self.admin_port = await self.admin.start(*settings.admin)
+
+    async def _open_xds(self) -> None:
+        if self._protection.wanted:
+            await self._protection.material.wait_newer()
+        host, port = self._settings.xds
+        self.xds_port = await self.server.start(f"{host}:{port}", self._protection.credentials)
 
     async def __aexit__(self, *_: object) -> None:
         await self._open.aclose()
@@ -103,6 +110,8 @@ class ControlPlane:
             tasks.create_task(self._tell_rejections())
             tasks.create_task(self.loop.run())
             tasks.create_task(keep_going("following certificates", self._protection.run))
+            if not self._protection.ready:
+                tasks.create_task(keep_going("opening xDS", self._open_xds))
             tasks.create_task(keep_going("reporting", self.reporter.run))
             if self._settings.kubernetes is not None:
                 tasks.create_task(keep_going("writing statuses", self._write_statuses))

@@ -13,7 +13,7 @@ from weighbridge_operator.latest import Latest
 from weighbridge_operator.settings import GATEWAY, Settings
 from weighbridge_operator.trust.directory import follow_directory, read_directory
 from weighbridge_operator.trust.material import Material
-from weighbridge_operator.trust.rotation import envoy_identity
+from weighbridge_operator.trust.rotation import envoy_identity, server_names
 from weighbridge_operator.xds.credentials import make_credentials
 from weighbridge_operator.xds.listener import Entrance
 from weighbridge_operator.xds.names import is_literal, print_address
@@ -21,25 +21,42 @@ from weighbridge_operator.xds.names import is_literal, print_address
 
 @dataclass(frozen=True, slots=True)
 class Protection:
-    """What the ADS server starts with; nothing of it where xDS is in plain text."""
+    """What the ADS server starts with; nothing of it where xDS is in plain text. It never is instead of TLS."""
 
     settings: Settings
     material: Latest[Material]
 
     @property
+    def wanted(self) -> bool:
+        security = self.settings.security
+        return security.xds_directory is not None or security.xds_secret is not None
+
+    @property
+    def ready(self) -> bool:
+        """Whether xDS can be served now; where certificates come from the cluster, that may take a while."""
+        return not self.wanted or self.material.get() is not None
+
+    @property
     def credentials(self) -> grpc.ServerCredentials | None:
-        return make_credentials(self._current) if self.material.get() is not None else None
+        return make_credentials(self._current) if self.wanted else None
 
     @property
     def identity(self) -> str | None:
         """What the certificate of an Envoy must say."""
-        return envoy_identity(GATEWAY) if self.material.get() is not None else None
+        return envoy_identity(GATEWAY) if self.wanted else None
 
     async def run(self) -> None:
         """Keeps the material fresh until cancelled."""
-        directory = self.settings.security.xds_directory
-        if directory is not None:
-            await follow_directory(directory, self.material)
+        security, cluster = self.settings.security, self.settings.kubernetes
+        if security.xds_directory is not None:
+            await follow_directory(security.xds_directory, self.material)
+        elif security.xds_secret is not None and cluster is not None:
+            # The package kubernetes is there only where it is needed.
+            from weighbridge_operator.trust.secret import SecretNames, follow_secret, keep_secret  # noqa: PLC0415
+
+            server = server_names(security.xds_service, cluster.namespace)
+            names = SecretNames(cluster.namespace, security.xds_secret, server, envoy_identity(GATEWAY))
+            await follow_secret(keep_secret(names), self.material)
 
     def _current(self) -> Material:
         material = self.material.get()
@@ -48,7 +65,7 @@ class Protection:
 
 
 async def protect(settings: Settings) -> Protection:
-    """Raises MaterialError where there is nothing to serve with: xDS never opens in plain text instead."""
+    """Raises MaterialError where a directory holds nothing to serve with."""
     protection = Protection(settings, Latest())
     directory = settings.security.xds_directory
     if directory is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from weighbridge_operator.settings import SecuritySettings
+from weighbridge_operator.settings import SERVICE, SecuritySettings
 
 
 def add_doors(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,17 @@ def add_doors(parser: argparse.ArgumentParser) -> None:
 
 def add_xds(parser: argparse.ArgumentParser) -> None:
     """Flags of `operator`."""
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "--xds-tls-secret",
+        metavar="NAME",
+        help="serve Envoys over mutual TLS with certificates that the operator makes, renews and keeps in this Secret "
+        "and, for Envoys, in NAME-client (with --kubernetes)",
+    )
     parser.add_argument(
+        "--xds-service", metavar="NAME", help=f"the operator's Service, for that certificate (default: {SERVICE})"
+    )
+    source.add_argument(
         "--xds-tls-directory",
         type=Path,
         metavar="DIR",
@@ -31,9 +41,16 @@ def add_xds(parser: argparse.ArgumentParser) -> None:
 
 
 def read_security(options: argparse.Namespace) -> SecuritySettings:
-    """What the flags settle."""
+    """What the flags settle. Raises ValueError with a remedy."""
+    secret, service = getattr(options, "xds_tls_secret", None), getattr(options, "xds_service", None)
+    if secret is not None and not options.kubernetes:
+        raise ValueError("--xds-tls-secret is in a cluster: add --kubernetes, or give files with --xds-tls-directory")
+    if service is not None and secret is None:
+        raise ValueError("--xds-service is for the certificate of --xds-tls-secret: give that, or leave it out")
     return SecuritySettings(
         xds_directory=getattr(options, "xds_tls_directory", None),
+        xds_secret=secret,
+        xds_service=service or SERVICE,
         entrance=getattr(options, "entrance_tls_secret", None),
         keys=getattr(options, "keys_secret", None),
     )

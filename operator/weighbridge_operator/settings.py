@@ -9,6 +9,7 @@ from typing import Literal
 
 Output = Literal["auto", "plain", "json"]
 GATEWAY = "weighbridge"  # node.cluster of the Envoys that belong here
+SERVICE = "weighbridge-operator"  # of the operator, in the cluster
 ALL = "*"  # every namespace
 LEASE = "weighbridge"
 
@@ -32,6 +33,8 @@ class SecuritySettings:
     """Who may ask whom for what. Nothing of it: xDS and entrance in plain text, and no key is asked for."""
 
     xds_directory: Path | None = None  # has tls.crt, tls.key and ca.crt for xDS
+    xds_secret: str | None = None  # name of the Secret in which the operator keeps certificates that it makes for xDS
+    xds_service: str = SERVICE  # name of the operator's Service, for the certificate in that Secret
     entrance: str | None = None  # name of the kubernetes.io/tls Secret of the entrance
     keys: str | None = None  # name of the Secret with callers' keys
 
