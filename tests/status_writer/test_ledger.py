@@ -99,18 +99,22 @@ def test_numbers_of_one_object_rest_between_writes_and_the_rest_does_not() -> No
     assert needs(ledger, one(weight=99), 1.0) == [(Need.CHANGE, "a")]
 
 
-def test_faults_come_first_then_readiness_then_weights_then_numbers() -> None:
-    names = ("number", "weight", "ready", "fault")
+def test_verdicts_come_first_then_readiness_then_weights_then_numbers() -> None:
+    names = ("number", "weight", "ready", "lost", "wrong", "mended")
     before = [make_node(name, make_endpoint()) for name in names]
     before[2] = make_node("ready", make_endpoint(), false="Programmed", reason="Refused")
+    before[5] = make_node("mended", make_endpoint(), false="Accepted", reason="Invalid")
     ledger = written(statuses(*before))
     after = statuses(
         make_node("number", make_endpoint(score=90.0)),
         make_node("weight", make_endpoint(weight=1)),
         make_node("ready", make_endpoint()),
-        make_node("fault", make_endpoint(), false="Accepted", reason="Invalid"),
+        make_node("lost", make_endpoint(), false="Programmed", reason="Refused"),
+        make_node("wrong", make_endpoint(), false="Accepted", reason="Invalid"),
+        make_node("mended", make_endpoint()),
     )
-    assert [name for _, name in needs(ledger, after, 100.0)] == ["fault", "ready", "weight", "number"]
+    order = [name for _, name in needs(ledger, after, 100.0)]
+    assert order == ["mended", "wrong", "lost", "ready", "weight", "number"]
 
 
 def test_what_every_change_passes_through_is_written_only_if_it_lasts() -> None:
@@ -119,7 +123,7 @@ def test_what_every_change_passes_through_is_written_only_if_it_lasts() -> None:
     assert needs(ledger, pending, 10.0) == []
     assert needs(ledger, one(), 11.0) == []
     assert needs(ledger, pending, 12.0) == []
-    assert needs(ledger, pending, 12.0 + PASSING) == [(Need.FAULT, "a")]
+    assert needs(ledger, pending, 12.0 + PASSING) == [(Need.LOST, "a")]
 
 
 def test_times_of_conditions_change_with_their_status_alone() -> None:
@@ -147,7 +151,13 @@ def test_what_was_refused_rests_and_what_is_gone_is_forgotten() -> None:
 def test_another_generation_is_news() -> None:
     (subject, before), *_ = one().items()
     node = dataclasses.replace(make_node("a", make_endpoint()), generation=2)
-    assert find_need(before, statuses(node)[subject]) is Need.CHANGE
+    assert find_need(before, statuses(node)[subject]) is Need.READY
+
+
+def test_a_verdict_on_what_the_user_wrote_waits_for_nothing() -> None:
+    ledger = written(one())
+    node = make_node("a", make_endpoint(), false="Accepted", reason="Pending")
+    assert needs(ledger, statuses(node), 1.0) == [(Need.VERDICT, "a")]
 
 
 def test_a_budget_gives_its_burst_and_then_its_rate() -> None:

@@ -23,22 +23,22 @@ _NUMBER = re.compile(r"\d+(\.\d+)?")
 class Need(IntEnum):
     """Why a status is to be written, the most urgent first."""
 
-    FAULT = 0  # what the user wrote is wrong, or no longer; or the object stopped being ready
-    READY = 1  # it became ready
-    CHANGE = 2  # another condition, a weight, a server that came or went
-    NUMBERS = 3  # scores, shares, ages
+    VERDICT = 0  # what the user wrote is wrong, or no longer
+    LOST = 1  # the object stopped being ready
+    READY = 2  # it became ready, or it is a new form that is judged
+    CHANGE = 3  # another condition, a weight, a server that came or went
+    NUMBERS = 4  # scores, shares, ages
 
 
 def find_need(before: Status | None, after: Status) -> Need | None:
     """None where `after` says nothing new. `before`: what the object has; None or empty where nothing was written."""
     old, new = _by_type(before or {}), _by_type(after)
     changed = {kind for kind, condition in new.items() if _says_another(old.get(kind), condition)} | (old.keys() - new)
-    ready = new.get(READY, {}).get("status")
-    turned = ready != old.get(READY, {}).get("status")
-    unfit = any(new[kind]["status"] == "False" for kind in (ACCEPTED, RESOLVED_REFS) if kind in changed & new.keys())
-    if unfit or (turned and ready != "True" and old):
-        return Need.FAULT
-    if turned:
+    if any(_is_judged_anew(_value(old, kind), _value(new, kind)) for kind in (ACCEPTED, RESOLVED_REFS)):
+        return Need.VERDICT
+    if _value(old, READY) == "True" and _value(new, READY) != "True":
+        return Need.LOST
+    if changed and (_value(old, READY) != _value(new, READY) or _generation(old) != _generation(new)):
         return Need.READY
     if changed or _shape(before or {}) != _shape(after):
         return Need.CHANGE
@@ -58,6 +58,19 @@ def stamp(before: Status | None, after: Status, now: str) -> Status:
             each | {"lastTransitionTime": _when(old.get(each["type"]), each, now)} for each in after["conditions"]
         ]
     }
+
+
+def _is_judged_anew(old: str | None, new: str | None) -> bool:
+    """Of a verdict on what the user wrote: whether it is false now and was not, or true again."""
+    return old != new and (new == "False" or old is not None)
+
+
+def _value(conditions: Mapping[str, Status], kind: str) -> str | None:
+    return conditions.get(kind, {}).get("status")
+
+
+def _generation(conditions: Mapping[str, Status]) -> int | None:
+    return conditions.get(READY, {}).get("observedGeneration")
 
 
 def _when(old: Mapping[str, str] | None, new: Mapping[str, str], now: str) -> str:

@@ -74,7 +74,9 @@ class Ledger:
             self._passing.pop(subject, None)
             return None
         since = self._since.setdefault(subject, now)
-        if not self._has_lasted(subject, wanted, now) or now < self._refused.get(subject, now):
+        if now < self._refused.get(subject, now):
+            return None
+        if not self._has_lasted(subject, wanted, now) and need is not Need.VERDICT:
             return None
         if need is Need.NUMBERS and now < self._rest.get(subject, now):
             return None

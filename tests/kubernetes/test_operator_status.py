@@ -1,0 +1,107 @@
+"""Conditions on objects of a real API server, written by operators that run as processes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.apiserver import ApiServer, call, locate
+from support.corpus import build_node
+from support.replica import Replica
+
+PROMISE = 5.0  # seconds until a fault is on its object
+LIMIT = 45.0  # seconds; a busy machine
+
+
+def node(namespace: str, name: str, host: str = "10.0.3.7", **spec: Any) -> dict[str, Any]:
+    made = build_node({"engine": "openai", "address": {"host": host, "port": 8000}, **spec})
+    made["metadata"] |= {"name": name, "namespace": namespace}
+    return made
+
+
+def condition(server: ApiServer, document: dict[str, Any], kind: str) -> dict[str, Any]:
+    status = server.request("GET", locate(document)).get("status", {})
+    return next((each for each in status.get("conditions", ()) if each["type"] == kind), {})
+
+
+def until(done: Callable[[], bool], limit: float = LIMIT) -> float:
+    began = time.monotonic()
+    while not done():
+        assert time.monotonic() - began < limit, "not in time"
+        time.sleep(0.05)
+    return time.monotonic() - began
+
+
+def holder(server: ApiServer, namespace: str) -> str:
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+    return next((item["spec"]["holderIdentity"] for item in server.request("GET", path)["items"]), "")
+
+
+def create_many(server: ApiServer, namespace: str, count: int) -> None:
+    def create(number: int) -> None:
+        document = node(namespace, f"n{number:04}", f"10.1.{number // 250}.{number % 250 + 1}")
+        path = f"/apis/weighbridge.dev/v1alpha1/namespaces/{namespace}/modelnodes"
+        call(server.api, "POST", path, document)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(create, range(count)))
+
+
+def test_a_fault_is_on_its_object_within_seconds_among_a_thousand(
+    api_server: ApiServer, namespace: str, tmp_path: Path
+) -> None:
+    create_many(api_server, namespace, 1000)
+    good, wrong = node(namespace, "n0000", "10.1.0.1"), node(namespace, "wrong", "127.0.0.1")
+    with Replica(api_server, namespace, "one", tmp_path) as replica:
+        replica.wait_published()
+        until(lambda: holder(api_server, namespace) == "one")
+        # The first statuses of a thousand objects are still being written.
+        api_server.apply(wrong)
+        took = until(lambda: condition(api_server, wrong, "Accepted").get("status") == "False")
+        assert took < PROMISE
+        said = condition(api_server, wrong, "Accepted")
+        assert (said["reason"], said["observedGeneration"]) == ("AddressRefused", 1)
+        assert condition(api_server, wrong, "Ready")["status"] == "False"
+        # Mended, and told of the new form.
+        api_server.apply(node(namespace, "wrong", "10.0.9.9"))
+        took = until(lambda: condition(api_server, wrong, "Accepted").get("status") == "True")
+        assert condition(api_server, wrong, "Accepted")["observedGeneration"] == 2
+        report = replica.read_status()
+        assert len([o for o in report["objects"] if o["kind"] == "ModelNode"]) == 1001
+        assert api_server.request("GET", locate(good))["metadata"]["generation"] == 1
+    print(f"a fault among 1,000: {took:.2f} s")
+
+
+def test_when_the_leader_is_killed_another_goes_on(api_server: ApiServer, namespace: str, tmp_path: Path) -> None:
+    api_server.apply(node(namespace, "a"))
+    with Replica(api_server, namespace, "one", tmp_path) as one:
+        until(lambda: holder(api_server, namespace) == "one")
+        with Replica(api_server, namespace, "two", tmp_path) as two:
+            two.wait_published()
+            one.kill()
+            assert until(lambda: holder(api_server, namespace) == "two") < 20
+            wrong = node(namespace, "wrong", "127.0.0.1")
+            api_server.apply(wrong)
+            until(lambda: condition(api_server, wrong, "Accepted").get("status") == "False")
+        # A clean end gives the Lease back.
+        assert holder(api_server, namespace) == ""
+
+
+@pytest.mark.parametrize("kind", ["modelnodes", "routepolicies"])
+def test_nothing_is_stuck_in_deletion_with_the_operator_gone(
+    api_server: ApiServer, namespace: str, tmp_path: Path, kind: str
+) -> None:
+    objects = [node(namespace, "a"), {**node(namespace, "p"), "kind": "RoutePolicy", "spec": {}}]
+    for document in objects:
+        api_server.apply(document)
+    with Replica(api_server, namespace, "one", tmp_path) as one:
+        until(lambda: all(condition(api_server, document, "Ready") for document in objects))
+        one.kill()
+    path = f"/apis/weighbridge.dev/v1alpha1/namespaces/{namespace}/{kind}"
+    api_server.request("DELETE", path)
+    assert api_server.request("GET", path)["items"] == []
