@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+from envoy.config.core.v3.base_pb2 import Node
+from envoy.service.discovery.v3 import ads_pb2_grpc
+from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest
 
 from support.apiserver import ApiServer, call, locate
 from support.corpus import build_node
 from support.replica import Replica
+from weighbridge_operator.xds.kinds import CLUSTER, LISTENER
 
 PROMISE = 5.0  # seconds until a fault is on its object
 LIMIT = 45.0  # seconds; a busy machine
@@ -105,3 +112,44 @@ def test_nothing_is_stuck_in_deletion_with_the_operator_gone(
     path = f"/apis/weighbridge.dev/v1alpha1/namespaces/{namespace}/{kind}"
     api_server.request("DELETE", path)
     assert api_server.request("GET", path)["items"] == []
+
+
+async def refuse_clusters(port: int) -> None:
+    """An Envoy by hand that takes no cluster, and all else; until cancelled."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).StreamAggregatedResources()
+        for kind in (CLUSTER, LISTENER):
+            await call.write(DiscoveryRequest(type_url=kind, node=Node(id="refuser", cluster="weighbridge")))
+        async for response in call:
+            answer = DiscoveryRequest(type_url=response.type_url, response_nonce=response.nonce)
+            if response.type_url == CLUSTER and response.resources:
+                answer.error_detail.message = "this build knows no such cluster"
+            else:
+                answer.version_info = response.version_info
+            await call.write(answer)
+
+
+async def test_what_an_envoy_says_is_told_by_the_replica_that_heard_it(
+    api_server: ApiServer, namespace: str, tmp_path: Path
+) -> None:
+    """Though another one writes the statuses."""
+
+    def heard() -> bool:
+        events = api_server.request("GET", f"/api/v1/namespaces/{namespace}/events")["items"]
+        return any(
+            event["involvedObject"]["name"] == "a"
+            and event["reason"] == "Refused"
+            and "this build knows no such cluster" in event["message"]
+            and event["reportingInstance"] == "two"
+            for event in events
+        )
+
+    api_server.apply(node(namespace, "a"))
+    with ExitStack() as running:
+        running.enter_context(Replica(api_server, namespace, "one", tmp_path))
+        await asyncio.to_thread(until, lambda: holder(api_server, namespace) == "one")
+        two = running.enter_context(Replica(api_server, namespace, "two", tmp_path))
+        await asyncio.to_thread(two.wait_published)
+        refusing = asyncio.create_task(refuse_clusters(two.xds))
+        await asyncio.to_thread(until, heard)
+        refusing.cancel()
