@@ -15,6 +15,7 @@ _SCRIPT = """
 wrk.method = "POST"
 wrk.body = %s
 wrk.headers["content-type"] = "application/json"
+%s
 function done(summary, latency)
   local e = summary.errors
   local failed = e.connect + e.read + e.write + e.status + e.timeout
@@ -43,9 +44,10 @@ def require_wrk() -> str:
     return found
 
 
-def write_script(path: Path, body: bytes) -> Path:
-    """A script that posts this body."""
-    path.write_text(_SCRIPT % ('"' + "".join(f"\\{byte:03}" for byte in body) + '"'))
+def write_script(path: Path, body: bytes, key: str | None = None) -> Path:
+    """A script that posts this body, with this API key."""
+    header = "" if key is None else f'wrk.headers["authorization"] = "Bearer {key}"'
+    path.write_text(_SCRIPT % ('"' + "".join(f"\\{byte:03}" for byte in body) + '"', header))
     return path
 
 

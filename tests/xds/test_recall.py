@@ -21,6 +21,16 @@ def test_a_dump_gives_back_the_very_resources() -> None:
     assert read_dump(CLUSTER, b"{}") == {}
 
 
+def test_routes_that_lack_their_keys_tell_what_they_lead_to() -> None:
+    routes = MessageToDict(make_routes("routes", "one"), preserving_proto_field_name=True)
+    dump = {"configs": [{"route_config": {**routes, "internal_only_headers": ["[redacted]"]}}]}
+    text = json.dumps(dump).encode()
+    (found,) = read_dump(ROUTE, text, lacks_keys=True).values()
+    assert (CLUSTER, "one") in found.needs
+    with pytest.raises(ValueError, match="redacted"):
+        read_dump(ROUTE, text)
+
+
 def test_redacted_content_is_not_taken_for_content() -> None:
     cluster = MessageToDict(make_cluster("one"), preserving_proto_field_name=True)
     dump = {"configs": [{"cluster": {**cluster, "alt_stat_name": "[redacted]"}}]}

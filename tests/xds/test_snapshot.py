@@ -14,9 +14,12 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
 )
 from envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret
 from envoy.extensions.transport_sockets.tls.v3.tls_pb2 import UpstreamTlsContext
+from google.protobuf import json_format
 
+from support.gateway import make_routes
+from weighbridge_operator.xds.keys import let_in
 from weighbridge_operator.xds.kinds import CLUSTER, ENDPOINT, ROUTE, SECRET
-from weighbridge_operator.xds.snapshot import SnapshotError, build
+from weighbridge_operator.xds.snapshot import SnapshotError, build, derive_salt, pack
 
 
 def cluster(name: str, secret: str | None = None) -> Cluster:
@@ -128,6 +131,28 @@ def test_what_envoy_would_refuse_is_refused_here(given: dict[str, list[object]],
 def test_an_assignment_that_nobody_asks_for_cannot_be_slipped_in() -> None:
     with pytest.raises(SnapshotError, match="EDS b: no cluster asks for it"):
         build(clusters=[cluster("a")], endpoints=[assignment("a", 1)]).with_endpoints([assignment("b", 1)])
+
+
+def test_a_salt_follows_the_secrets_alone_and_so_is_every_replicas() -> None:
+    one = {("a", "x"): {"k": b"1", "l": b"2"}, ("b", "y"): {}}
+    other = {("b", "y"): {}, ("a", "x"): {"l": b"2", "k": b"1"}}
+    assert derive_salt(one) == derive_salt(other)
+    swapped = {("a", "x"): {"k": b"2", "l": b"1"}, ("b", "y"): {}}
+    changed = (swapped, {("a", "xk"): {"": b"1"}}, {("a", "x"): {"k1": b""}}, {})
+    assert len({derive_salt(each) for each in (one, *changed)}) == 5
+
+
+def test_the_version_of_routes_with_keys_tests_no_guesses() -> None:
+    routes = make_routes("routes", "c")
+    plain = pack(ROUTE, routes, b"one").version
+    assert plain == pack(ROUTE, routes, b"other").version
+    host = routes.virtual_hosts[0]
+    for name, settings in let_in([("alice", "hunter2")]).items():
+        json_format.ParseDict(settings, host.typed_per_filter_config[name])
+    one, other = pack(ROUTE, routes, b"one"), pack(ROUTE, routes, b"other")
+    assert len({plain, one.version, other.version}) == 3
+    assert (CLUSTER, "c") in one.needs
+    assert "hunter2" not in repr(one)
 
 
 def test_a_secret_shows_neither_content_nor_a_hash_that_tests_guesses() -> None:
