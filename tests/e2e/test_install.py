@@ -36,7 +36,7 @@ def test_objects_show_how_they_are(cluster: Cluster, gateway: str) -> None:
 
 def test_examples_are_accepted_by_the_api_server(cluster: Cluster) -> None:
     for name in ("chat.yaml", "quickstart.yaml", "cluster/demo.yaml"):
-        cluster.kubectl("apply", "--server-side", "--dry-run=server", "-f", str(ROOT / "examples" / name))
+        cluster.kubectl("apply", "--dry-run=server", "-f", str(ROOT / "examples" / name))
 
 
 def test_the_operator_may_do_what_it_does_and_no_more(cluster: Cluster) -> None:

@@ -32,21 +32,23 @@ def test_what_the_schema_can_say_is_refused_at_once(cluster: Cluster) -> None:
         cluster.apply(node("both", service=service, address=address))
     with pytest.raises(CommandError, match="engine"):
         cluster.apply(node("engine", service=service, engine="nonesuch"))
+    with pytest.raises(CommandError, match=r"spec\.address\.host"):
+        cluster.apply(node("metadata-service", address={"host": "169.254.169.254", "port": 80}))
 
 
 async def test_what_only_we_know_is_told_by_a_condition_and_hurts_nobody(cluster: Cluster, gateway: str) -> None:
     async with Traffic(gateway) as traffic:
-        linklocal = node("linklocal", address={"host": "169.254.169.254", "port": 80})
+        loopback = node("loopback", address={"host": "127.0.0.1", "port": 80})
         nosecret = node("nosecret", service={"name": "demo-small", "port": 8000}, credentials=_credentials())
-        await asyncio.to_thread(cluster.apply, linklocal, nosecret)
-        refused = await asyncio.to_thread(cluster.wait_condition, "modelnode", "linklocal", "Accepted", "False")
+        await asyncio.to_thread(cluster.apply, loopback, nosecret)
+        refused = await asyncio.to_thread(cluster.wait_condition, "modelnode", "loopback", "Accepted", "False")
         unresolved = await asyncio.to_thread(cluster.wait_condition, "modelnode", "nosecret", "ResolvedRefs", "False")
         await traffic.wait_for(30)
         await traffic.finish()
     assert refused["reason"] == "AddressRefused"
     assert unresolved["reason"] == "SecretNotFound"
     assert traffic.lost == []
-    cluster.kubectl("delete", "modelnode", "linklocal", "nosecret", "--wait=true", "--timeout=30s")
+    cluster.kubectl("delete", "modelnode", "loopback", "nosecret", "--wait=true", "--timeout=30s")
 
 
 async def _shell(variable: str) -> None:
@@ -84,6 +86,6 @@ async def test_without_an_api_server_requests_go_on(cluster: Cluster, gateway: s
         await traffic.wait_for(50)
         await traffic.finish()
     assert traffic.lost == []
-    cluster.apply(node("after", address={"host": "169.254.169.254", "port": 80}))
+    cluster.apply(node("after", address={"host": "127.0.0.1", "port": 80}))
     cluster.wait_condition("modelnode", "after", "Accepted", "False")
     cluster.kubectl("delete", "modelnode", "after")
