@@ -5,18 +5,18 @@ A test compares it with the chart's roles; another runs the operator with these 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """One resource ("" is the core group), what is done with it, and for what."""
+    """One resource ("" is the core group), what is done with it, and for what. `named`: only with the xDS Secrets."""
 
     group: str
     resource: str
     verbs: tuple[str, ...]
     reason: str
+    named: bool = False
     names: tuple[str, ...] = ()  # of the objects; none says any
 
 
@@ -37,13 +37,8 @@ OWN: tuple[Permission, ...] = (
     Permission("coordination.k8s.io", "leases", ("create", "get", "update"), "which replica writes status"),
 )
 
-TABLES: Mapping[str, tuple[Permission, ...]] = {"objects": OBJECTS, "own": OWN}
-
-
-def xds_permissions(secret: str) -> tuple[Permission, ...]:
-    """In the gateway's own namespace, with --xds-tls-secret. A creation can't be restricted to names."""
-    names = (secret, f"{secret}-client")
-    return (
-        Permission("", "secrets", ("create",), "the two Secrets with certificates of xDS, where there are none"),
-        Permission("", "secrets", ("get", "update"), "to read and renew these two", names),
-    )
+#: There too, where the operator makes the certificates of xDS itself (--xds-tls-secret).
+CERTIFICATES: tuple[Permission, ...] = (
+    Permission("", "secrets", ("create",), "the first time; RBAC can't bound it by name"),
+    Permission("", "secrets", ("get", "update"), "renewal", named=True),
+)

@@ -11,7 +11,7 @@ import yaml
 
 from support.charts import need_helm, pick, render
 from support.cluster import CHART, CommandError, run
-from weighbridge_operator.permissions import OBJECTS, OWN, Permission
+from weighbridge_operator.permissions import CERTIFICATES, OBJECTS, OWN, Permission
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -118,7 +118,7 @@ def test_pods_pass_the_restricted_standard(values: Path | None) -> None:
 @pytest.mark.parametrize("watch", ["", "{a,b}", "{*}"])
 def test_rights_are_those_of_the_table(watch: str) -> None:
     objects = render(*([f"--set=watch.namespaces={watch}"] if watch else []))
-    assert read_rules(pick(objects, "Role", "weighbridge-operator")) == as_rules(OWN)
+    assert read_rules(pick(objects, "Role", "weighbridge-operator")) == as_rules(OWN + CERTIFICATES)
     kind, name = ("Role", "weighbridge-operator-objects")
     if watch == "{*}":
         kind, name = ("ClusterRole", "weighbridge-weighbridge-operator")
@@ -129,9 +129,17 @@ def test_rights_are_those_of_the_table(watch: str) -> None:
     assert ("ClusterRole" in {o["kind"] for o in objects}) == (watch == "{*}")
 
 
-def read_rules(role: dict[str, Any]) -> set[tuple[str, str, str]]:
+def test_with_cert_manager_the_operator_writes_no_secret() -> None:
+    role = pick(render("--set=certManager.enabled=true"), "Role", "weighbridge-operator")
+    assert read_rules(role) == as_rules(OWN)
+
+
+Rule = tuple[str, str, str, tuple[str, ...]]
+
+
+def read_rules(role: dict[str, Any]) -> set[Rule]:
     return {
-        (group, resource, verb)
+        (group, resource, verb, tuple(rule.get("resourceNames", ())))
         for rule in role["rules"]
         for group in rule["apiGroups"]
         for resource in rule["resources"]
@@ -139,8 +147,9 @@ def read_rules(role: dict[str, Any]) -> set[tuple[str, str, str]]:
     }
 
 
-def as_rules(table: tuple[Permission, ...]) -> set[tuple[str, str, str]]:
-    return {(each.group, each.resource, verb) for each in table for verb in each.verbs}
+def as_rules(table: tuple[Permission, ...]) -> set[Rule]:
+    names = ("weighbridge-xds", "weighbridge-xds-client")
+    return {(p.group, p.resource, verb, names if p.named else ()) for p in table for verb in p.verbs}
 
 
 def test_grace_is_above_the_longest_answer() -> None:

@@ -121,7 +121,7 @@ def test_everything_that_the_full_values_bring_is_accepted(bare: ApiServer) -> N
         bare.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     flags = [
         f"--values={Path(__file__).parent / 'full.yaml'}",
-        "--set=monitors.enabled=false",
+        "--set=monitors.enabled=false,certManager.enabled=false",
         "--set=crds.install=false",
     ]
     text = run(need_helm(), "template", "full", str(CHART), f"--namespace={NAMESPACE}", *flags)

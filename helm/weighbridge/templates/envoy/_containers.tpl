@@ -14,6 +14,7 @@
   - --id=$(POD_NAME)
   - --stats=$(POD_IP):9902
   - --connections={{ int .Values.envoy.connections }}
+  - --tls-directory=/tls
   - --write=/etc/envoy/envoy.json
   env:
   - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
@@ -47,5 +48,7 @@
   # is well, and one whose threads hang ends itself.
   readinessProbe: {httpGet: {path: /ready, port: stats}, periodSeconds: 1, timeoutSeconds: 2, failureThreshold: 3}
   lifecycle: {preStop: {exec: {command: [python3, /opt/weighbridge/drain.py]}}}
-  volumeMounts: [{name: bootstrap, mountPath: /etc/envoy, readOnly: true}]
+  volumeMounts:
+  - {name: bootstrap, mountPath: /etc/envoy, readOnly: true}
+  - {name: tls, mountPath: /tls, readOnly: true}
 {{- end -}}

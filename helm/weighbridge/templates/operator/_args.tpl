@@ -9,6 +9,18 @@
 - --admin=0.0.0.0:8081
 - --output=json
 - --log-level={{ .Values.operator.logLevel }}
+{{- if .Values.certManager.enabled }}
+- --xds-tls-directory=/tls
+{{- else }}
+- --xds-tls-secret={{ include "weighbridge.fullname" . }}-xds
+- --xds-service={{ include "weighbridge.fullname" . }}-operator
+{{- end }}
+{{- with .Values.entrance.tlsSecret }}
+- --entrance-tls-secret={{ . }}
+{{- end }}
+{{- with .Values.entrance.keysSecret }}
+- --keys-secret={{ . }}
+{{- end }}
 {{- if not .Values.operator.debugHeaders }}
 - --no-debug-headers
 {{- end }}

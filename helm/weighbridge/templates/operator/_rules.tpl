@@ -10,4 +10,9 @@
 
 {{- define "weighbridge.rules.own" -}}
 - {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [create, get, update]}
+{{- if not .Values.certManager.enabled }}
+{{- $xds := printf "%s-xds" (include "weighbridge.fullname" .) }}
+- {apiGroups: [""], resources: [secrets], verbs: [create]}
+- {apiGroups: [""], resources: [secrets], resourceNames: [{{ $xds }}, {{ $xds }}-client], verbs: [get, update]}
+{{- end }}
 {{- end -}}
