@@ -23,18 +23,20 @@ RUN PIP_REQUIRE_HASHES=0 /opt/build/bin/pip wheel -q --no-deps --no-build-isolat
 FROM tools AS operator-packages
 COPY operator/requirements.lock operator/
 RUN python3 -m venv --without-pip /opt/weighbridge \
-    && /opt/build/bin/pip --python /opt/weighbridge install -q -r operator/requirements.lock
+    && /opt/build/bin/pip --python /opt/weighbridge install -q -r operator/requirements.lock \
+    && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/weighbridge/lib
 COPY --from=wheel /wheels /wheels
 RUN PIP_REQUIRE_HASHES=0 /opt/build/bin/pip --python /opt/weighbridge install -q --no-deps /wheels/*.whl \
-    && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/weighbridge/lib
+    && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/weighbridge/lib/*/site-packages/weighbridge_*
 
 FROM tools AS simulator-packages
 COPY dataplane/simulator.lock dataplane/
 RUN python3 -m venv --without-pip /opt/weighbridge \
-    && /opt/build/bin/pip --python /opt/weighbridge install -q -r dataplane/simulator.lock
+    && /opt/build/bin/pip --python /opt/weighbridge install -q -r dataplane/simulator.lock \
+    && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/weighbridge/lib
 COPY --from=wheel /wheels /wheels
 RUN PIP_REQUIRE_HASHES=0 /opt/build/bin/pip --python /opt/weighbridge install -q --no-deps /wheels/*.whl \
-    && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/weighbridge/lib
+    && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/weighbridge/lib/*/site-packages/weighbridge_*
 
 FROM tools AS envoy-binary
 COPY dataplane/envoy.lock dataplane/

@@ -71,48 +71,62 @@ def older(tmp_path: Path) -> Path:
     return chart
 
 
-def test_install_upgrade_rollback_uninstall(bare: ApiServer, older: Path) -> None:
-    def helm(*arguments: str) -> str:
-        return run(need_helm(), f"--kubeconfig={bare.kubeconfig}", "-n", NAMESPACE, *arguments)
+OPERATOR = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/weighbridge-operator"
 
-    def read(path: str) -> dict[str, Any]:
-        return bare.request("GET", path)
 
-    def knows_capacity() -> bool:
-        crd = read(f"{CRDS}/modelnodes.weighbridge.dev")
+class Release:
+    """What the test does with helm, and what the API server then says."""
+
+    def __init__(self, server: ApiServer) -> None:
+        self._server = server
+
+    def helm(self, *arguments: str) -> str:
+        return run(need_helm(), f"--kubeconfig={self._server.kubeconfig}", "-n", NAMESPACE, *arguments)
+
+    def read(self, path: str) -> dict[str, Any]:
+        return self._server.request("GET", path)
+
+    def replicas(self) -> int:
+        return int(self.read(OPERATOR)["spec"]["replicas"])
+
+    def knows_capacity(self) -> bool:
+        crd = self.read(f"{CRDS}/modelnodes.weighbridge.dev")
         schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
         return "capacity" in schema["properties"]
 
-    operator = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/weighbridge-operator"
-    told = helm("install", "weighbridge", str(older), "--set=operator.replicas=1")
-    assert "anyone who reaches the Service" in told
-    assert not knows_capacity()
-    until(lambda: read(NODES))
-    bare.apply(NODE)
-    assert read(operator)["spec"]["replicas"] == 1
 
-    helm("upgrade", "weighbridge", str(CHART), "--reset-values")
-    assert knows_capacity()
-    assert read(operator)["spec"]["replicas"] == 2
+def test_install_upgrade_rollback_uninstall(bare: ApiServer, older: Path) -> None:
+    release = Release(bare)
+    told = release.helm("install", "weighbridge", str(older), "--set=operator.replicas=1")
+    assert "anyone who reaches the Service" in told
+    assert not release.knows_capacity()
+    until(lambda: release.read(NODES))
+    bare.apply(NODE)
+    assert release.replicas() == 1
+
+    release.helm("upgrade", "weighbridge", str(CHART), "--reset-values")
+    assert release.knows_capacity()
+    assert release.replicas() == 2
     capacity = {**NODE, "spec": {**NODE["spec"], "capacity": 2}}  # type: ignore[dict-item]
     until(lambda: bare.apply(capacity)["spec"].get("capacity") == 2)
 
-    helm("rollback", "weighbridge", "1")
-    assert read(operator)["spec"]["replicas"] == 1
-    assert read(f"{NODES}/a")["metadata"]["name"] == "a"
+    release.helm("rollback", "weighbridge", "1")
+    assert release.replicas() == 1
+    assert release.read(f"{NODES}/a")["metadata"]["name"] == "a"
 
-    helm("upgrade", "weighbridge", str(CHART), "--reset-values")
-    helm("uninstall", "weighbridge")
+    release.helm("upgrade", "weighbridge", str(CHART), "--reset-values")
+    release.helm("uninstall", "weighbridge")
     with pytest.raises(ApiException):
-        read(operator)
-    assert {crd["metadata"]["name"].partition(".")[0] for crd in read(CRDS)["items"]} == {"modelnodes", "routepolicies"}
-    assert read(f"{NODES}/a")["spec"]["capacity"] == 2
+        release.read(OPERATOR)
+    kinds = {crd["metadata"]["name"].partition(".")[0] for crd in release.read(CRDS)["items"]}
+    assert kinds == {"modelnodes", "routepolicies"}
+    assert release.read(f"{NODES}/a")["spec"]["capacity"] == 2
     # No finalizer of ours: it goes though nobody runs.
     bare.request("DELETE", f"{NODES}/a")
-    until(lambda: not read(NODES)["items"])
+    until(lambda: not release.read(NODES)["items"])
 
-    helm("install", "weighbridge", str(CHART))
-    assert read(operator)["spec"]["replicas"] == 2
+    release.helm("install", "weighbridge", str(CHART))
+    assert release.replicas() == 2
 
 
 def test_everything_that_the_full_values_bring_is_accepted(bare: ApiServer) -> None:
