@@ -18,7 +18,7 @@ READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml 2>/dev/null 
 # We start processes while gRPC's threads run; its fork handlers can crash such a child before it becomes another program.
 export GRPC_ENABLE_FORK_SUPPORT := 0
 
-.PHONY: setup demo test assets lint bench bench-balance-short bench-faults images kind kind-down e2e lock clean
+.PHONY: setup demo test assets lint bench bench-balance-short bench-faults bench-apply images kind kind-down e2e lock clean
 
 demo: $(READY) ## a gateway before three simulated nodes, with traffic; Ctrl-C ends it
 	@exec $(BIN)/weighbridge demo --port $(PORT) --admin $(ADMIN)
@@ -42,6 +42,9 @@ bench: $(READY) ## what the gateway costs, beside the bare Envoy
 
 bench-balance-short: $(READY) ## is the balance better? under five minutes
 	PYTHONPATH=tests $(BIN)/python bench/balance_short.py
+
+bench-apply: $(READY) ## from `kubectl apply` to the first request decided by it, beside 1,000 nodes; three minutes
+	PYTHONPATH=tests $(BIN)/python bench/apply_effect.py
 
 bench-faults: $(READY) ## what is lost when something dies; two minutes
 	PYTHONPATH=tests $(BIN)/python bench/faults.py

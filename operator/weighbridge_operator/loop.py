@@ -32,6 +32,7 @@ from weighbridge_operator.sources.targets import list_owners, list_targets
 from weighbridge_operator.state import LoadRound, Objects
 from weighbridge_operator.xds.envoys import EnvoyStates
 from weighbridge_operator.xds.listener import Entrance
+from weighbridge_operator.xds.memo import Memo
 from weighbridge_operator.xds.snapshot import Snapshot, SnapshotError, derive_salt
 from weighbridge_operator.xds.translate import assign_weights, translate
 
@@ -69,6 +70,7 @@ class Loop:
         self._targets: tuple[ScrapeTarget, ...] = ()
         self._asked: frozenset[str] = frozenset()
         self._owners: Owners = {}
+        self._memo = Memo()
         self._dirty = asyncio.Event()
 
     async def run(self) -> None:
@@ -154,12 +156,15 @@ class Loop:
         loaded = self.loaded.get()
         assert loaded is not None
         load = self.rounds.get() if before is None else None
-        self.weighed = weigh_pools(resolved.gateway, self.weighed, load, self._clock())
+        known = held.gateway if held is not None and before is not None else None
+        self.weighed = weigh_pools(resolved.gateway, self.weighed, load, self._clock(), known)
         secrets = loaded.desired.secrets
         self.doors = open_doors(self._door_names, secrets, self.doors)
         salt = self._find_salt(secrets)
         try:
-            after = translate(resolved.gateway, self.weighed.weights, secrets, self._entrance, salt, self.doors)
+            after = translate(
+                resolved.gateway, self.weighed.weights, secrets, self._entrance, salt, self.doors, self._memo
+            )
         except (SnapshotError, ValueError):
             log.exception("no snapshot can be made of these objects; the last one keeps serving")
             self.resolved = held  # what the ticks to come have to weigh is what is served

@@ -13,6 +13,7 @@ from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.sources.files import Loaded, settle
 from weighbridge_operator.sources.listing import FileText
 from weighbridge_operator.xds.listener import Entrance
+from weighbridge_operator.xds.memo import Memo
 from weighbridge_operator.xds.snapshot import Snapshot
 from weighbridge_operator.xds.translate import translate
 
@@ -102,22 +103,22 @@ def read(disk: dict[str, str], held: Loaded) -> Loaded:
     return settle([FileText(name, disk[name].encode(), private=True) for name in sorted(disk)], held.objects)
 
 
-def tell(loaded: Loaded) -> Snapshot:
+def tell(loaded: Loaded, memo: Memo | None = None) -> Snapshot:
     resolved = resolve(loaded.desired, Scope())
-    return translate(resolved.gateway, {}, loaded.desired.secrets, Entrance(), b"salt")
+    return translate(resolved.gateway, {}, loaded.desired.secrets, Entrance(), b"salt", memo=memo)
 
 
 @settings(max_examples=40, deadline=None)
 @given(edits, valid)
 def test_any_sequence_of_edits_ends_like_a_fresh_start(steps: list[tuple[str, Any]], final: list[Form]) -> None:
     disk: dict[str, str] = {}
-    loaded = Loaded()
+    loaded, memo = Loaded(), Memo()
     for name, content in steps:
         disk[name] = content if isinstance(content, str) else yaml.safe_dump_all(content)
         loaded = read(disk, loaded)
-        tell(loaded)
+        tell(loaded, memo)
     disk = dict.fromkeys(disk, "") | {FILES[0]: yaml.safe_dump_all(final)}
-    ended, fresh = tell(read(disk, loaded)), tell(read(disk, Loaded()))
+    ended, fresh = tell(read(disk, loaded), memo), tell(read(disk, Loaded()))
     assert ended == fresh
     assert ended.version == fresh.version
 

@@ -27,18 +27,27 @@ class Weighed:
         return {pool: verdict.weights for pool, verdict in self.verdicts.items()}
 
 
-def weigh_pools(gateway: ir.Gateway, before: Weighed, load: LoadRound | None, now: float) -> Weighed:
-    """Weighs every pool at `now` (seconds); pools and nodes that are gone are forgotten."""
+def weigh_pools(
+    gateway: ir.Gateway, before: Weighed, load: LoadRound | None, now: float, known: ir.Gateway | None = None
+) -> Weighed:
+    """Weighs every pool at `now` (seconds); pools and nodes that are gone are forgotten.
+
+    Without load, pools that are the same in `known`, the gateway weighed last, stay as they were weighed.
+    """
+    same = frozenset(known.pools if known is not None and load is None else ())
     nodes = {endpoint.node for pool in gateway.pools for endpoint in pool.endpoints}
     view = keep(fold(before.view, load) if load else before.view, nodes)
     memories: dict[str, PoolMemory] = {}
     verdicts: dict[str, Verdict] = {}
     pushes: dict[str, int] = {}
     for pool in gateway.pools:
-        known = before.verdicts.get(pool.name)
-        memory, verdict = weigh(pool, before.memories.get(pool.name), view, now)
+        last = before.verdicts.get(pool.name)
+        if last is not None and pool in same:
+            memory, verdict = before.memories[pool.name], last
+        else:
+            memory, verdict = weigh(pool, before.memories.get(pool.name), view, now)
         memories[pool.name], verdicts[pool.name] = memory, verdict
-        moved = known is not None and dict(known.weights) != dict(verdict.weights)
+        moved = last is not None and dict(last.weights) != dict(verdict.weights)
         pushes[pool.name] = before.pushes.get(pool.name, 0) + moved
     return Weighed(view, memories, verdicts, pushes)
 

@@ -11,17 +11,22 @@ with the same version.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from functools import partial
+from typing import Any
 from urllib.parse import quote
 
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from google.protobuf.message import Message
+from xds.type.matcher.v3.matcher_pb2 import Matcher
 
 from weighbridge_operator.core import ir
 from weighbridge_operator.xds import answers
 from weighbridge_operator.xds.build import Json, extension, message, packed, seconds
 from weighbridge_operator.xds.chains import Plan, Target
 from weighbridge_operator.xds.keys import Callers, let_in
+from weighbridge_operator.xds.memo import Memo
 from weighbridge_operator.xds.names import (
     CLIENT_HEADER,
     METADATA,
@@ -31,6 +36,7 @@ from weighbridge_operator.xds.names import (
     ROUTE_HEADER,
     ROUTES,
 )
+from weighbridge_operator.xds.references import Reference, find_references
 
 MODES = ("whole", "stream")
 _MILLION = 1_000_000
@@ -54,8 +60,13 @@ _KEPT_FROM_NODES = (
 )
 
 
-def translate_routes(gateway: ir.Gateway, plan: Plan, debug_headers: bool, callers: Callers | None = None) -> Message:
-    """The RouteConfiguration of the entrance. `callers`: who is let in; None asks for no key."""
+def translate_routes(
+    gateway: ir.Gateway, plan: Plan, debug_headers: bool, callers: Callers | None, memo: Memo
+) -> tuple[Message, tuple[Reference, ...]]:
+    """The RouteConfiguration of the entrance, and what it refers to.
+
+    `callers`: who is let in; None asks for no key.
+    """
     table: dict[str, Json] = {}
     for kind in sorted(set(answers.PATHS.values())):
         served = kind in gateway.types
@@ -67,7 +78,7 @@ def translate_routes(gateway: ir.Gateway, plan: Plan, debug_headers: bool, calle
             for mode in MODES:
                 table[f"{entry.type} {mode} {entry.key} "] = _on(*_routes(entry, mode, gateway, plan, debug_headers))
     largest = len(str(answers.model_cards(gateway))) + 65536
-    return message(
+    made = message(
         RouteConfiguration,
         {
             "name": ROUTES,
@@ -79,11 +90,32 @@ def translate_routes(gateway: ir.Gateway, plan: Plan, debug_headers: bool, calle
                     "domains": ["*"],
                     "request_headers_to_remove": list(_KEPT_FROM_NODES),
                     **({"typed_per_filter_config": let_in(callers)} if callers else {}),
-                    "matcher": {**_prefixes(ROUTE_HEADER, table), "on_no_match": _other_paths(gateway)},
+                    "matcher": {**_prefixes(ROUTE_HEADER, {}), "on_no_match": _other_paths(gateway)},
                 }
             ],
         },
     )
+    needs = set(find_references(made))
+    matcher = made.virtual_hosts[0].matcher  # type: ignore[attr-defined]
+    needs |= _fill(matcher.matcher_tree.prefix_match_map.map, table, memo)
+    needs |= _fill(matcher.on_no_match.matcher.matcher_tree.exact_match_map.map, _paths(gateway), memo)
+    return made, tuple(sorted(needs))
+
+
+def _fill(tree: Any, table: Mapping[str, Json], memo: Memo) -> set[Reference]:
+    """Writes the table into a map of a matcher, and tells what it refers to. Only what says something new is made."""
+    needs: set[Reference] = set()
+    for key, found in sorted(table.items()):
+        told = json.dumps(found, sort_keys=True)
+        entry, wanted = memo.recall((Matcher.OnMatch, told), partial(_make_entry, found))
+        tree[key].CopyFrom(entry)
+        needs.update(wanted)
+    return needs
+
+
+def _make_entry(found: Json) -> tuple[Message, tuple[Reference, ...]]:
+    made = message(Matcher.OnMatch, found)
+    return made, find_references(made)
 
 
 def _routes(entry: ir.Entry, mode: str, gateway: ir.Gateway, plan: Plan, debug_headers: bool) -> list[Json]:
@@ -179,8 +211,8 @@ def _set(name: str, value: str) -> Json:
     return {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
 
 
-def _other_paths(gateway: ir.Gateway) -> Json:
-    """Everything that is no request for a model: the list of models, wrong methods, wrong paths."""
+def _paths(gateway: ir.Gateway) -> dict[str, Json]:
+    """What is found by its whole path: the list of models, each model, and wrong methods."""
     cards = answers.model_cards(gateway)
     listing = answers.direct(200, {"object": "list", "data": list(cards.values())})
     exact: dict[str, Json] = {"/v1/models": _on(_get(listing), answers.wrong_method("GET"))}
@@ -189,11 +221,17 @@ def _other_paths(gateway: ir.Gateway) -> Json:
         found = _on(_get(answers.direct(200, card)), answers.wrong_method("GET"))
         exact[f"/v1/models/{name}"] = found
         exact[f"/v1/models/{quote(name, safe='')}"] = found
+    return exact
+
+
+def _other_paths(gateway: ir.Gateway) -> Json:
+    """Everything that is no request for a model. The paths themselves are filled in later."""
+    cards = answers.model_cards(gateway)
     names = answers.list_names(name for name in cards if "@" not in name)
     no_model = answers.direct(404, answers.error(f"There is no such model. There are: {names}.", "model_not_found"))
     rest = {"/v1/models/": _on(no_model)} | {f"{path}?": _on(answers.wrong_method("POST")) for path in answers.PATHS}
     unknown = _on(answers.unknown_path(gateway))
-    return _nested({**_exact(exact), "on_no_match": _nested({**_prefixes(":path", rest), "on_no_match": unknown})})
+    return _nested({**_exact({}), "on_no_match": _nested({**_prefixes(":path", rest), "on_no_match": unknown})})
 
 
 def _get(route: Json) -> Json:

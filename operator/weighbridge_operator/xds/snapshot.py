@@ -97,19 +97,25 @@ class Snapshot:
 
 def build(
     *,
-    clusters: Iterable[Message] = (),
-    endpoints: Iterable[Message] = (),
+    clusters: Iterable[Message | Resource] = (),
+    endpoints: Iterable[Message | Resource] = (),
     listeners: Iterable[Message] = (),
-    routes: Iterable[Message] = (),
+    routes: Iterable[Message | Resource] = (),
     secrets: Iterable[Message] = (),
     salt: bytes = b"",
     awaited: frozenset[str] = frozenset(),
 ) -> Snapshot:
-    """A checked snapshot of these messages, in any order. Raises SnapshotError.
+    """A checked snapshot of these messages, or of what `pack` made of them, in any order. Raises SnapshotError.
 
     `awaited` are secrets that may be missing: what refers to them waits, or goes on with what it holds.
     """
-    given = {CLUSTER: clusters, ENDPOINT: endpoints, SECRET: secrets, LISTENER: listeners, ROUTE: routes}
+    given: dict[str, Iterable[Message | Resource]] = {
+        CLUSTER: clusters,
+        ENDPOINT: endpoints,
+        SECRET: secrets,
+        LISTENER: listeners,
+        ROUTE: routes,
+    }
     resources = {kind: _sorted(_pack_all(kind, given[kind], salt)) for kind in KINDS}
     _check_references(resources, awaited)
     return Snapshot(
@@ -143,18 +149,18 @@ def _sorted(resources: Mapping[str, Resource]) -> Mapping[str, Resource]:
     return MappingProxyType(dict(sorted(resources.items())))
 
 
-def _pack_all(kind: str, messages: Iterable[Message], salt: bytes) -> dict[str, Resource]:
+def _pack_all(kind: str, messages: Iterable[Message | Resource], salt: bytes) -> dict[str, Resource]:
     packed: dict[str, Resource] = {}
     for message in messages:
-        resource = pack(kind, message, salt)
+        resource = message if isinstance(message, Resource) else pack(kind, message, salt)
         if resource.name in packed:
             raise SnapshotError(f"{LABELS[kind]} {resource.name}: the name is given twice")
         packed[resource.name] = resource
     return packed
 
 
-def pack(kind: str, message: Message, salt: bytes = b"") -> Resource:
-    """One checked resource. Raises SnapshotError."""
+def pack(kind: str, message: Message, salt: bytes = b"", needs: tuple[Reference, ...] | None = None) -> Resource:
+    """One checked resource. `needs`: what it refers to, where that is known already. Raises SnapshotError."""
     if message.DESCRIPTOR.full_name != kind.rpartition("/")[2]:
         raise SnapshotError(f"{LABELS[kind]}: {message.DESCRIPTOR.full_name} is another type")
     name: str = message.cluster_name if kind == ENDPOINT else message.name  # type: ignore[attr-defined]
@@ -163,7 +169,8 @@ def pack(kind: str, message: Message, salt: bytes = b"") -> Resource:
     if kind == ENDPOINT:
         _check_assignment(name, message)
     body = message.SerializeToString(deterministic=True)
-    needs = () if kind in (ENDPOINT, SECRET) else find_references(message)
+    if needs is None:
+        needs = () if kind in (ENDPOINT, SECRET) else find_references(message)
     if kind == SECRET or (kind == ROUTE and _holds_keys(message)):
         return Resource(kind, name, hmac.new(salt, body, "sha256").hexdigest()[:16], body, needs)
     return Resource(kind, name, _digest(body), body, needs)

@@ -1,6 +1,7 @@
 """From the gateway model and the weights to one snapshot. Pure: equal inputs give equal bytes in every process.
 
 `translate` is for changes of the objects, `assign_weights` for changes of load: it touches endpoints and nothing else.
+With the memo of the translation before, only what differs is made anew; the outcome is the same without.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from weighbridge_operator.xds.chains import plan_clusters
 from weighbridge_operator.xds.cluster import translate_chain, translate_part
 from weighbridge_operator.xds.endpoint import assign
 from weighbridge_operator.xds.keys import Callers
+from weighbridge_operator.xds.kinds import CLUSTER, ENDPOINT, ROUTE
 from weighbridge_operator.xds.listener import Entrance, translate_listener
+from weighbridge_operator.xds.memo import Memo
 from weighbridge_operator.xds.names import CERTIFICATE, name_authorities, name_credential
 from weighbridge_operator.xds.route import translate_routes
-from weighbridge_operator.xds.snapshot import Snapshot
+from weighbridge_operator.xds.snapshot import Resource, Snapshot, pack
 
 Weights = Mapping[str, Mapping[str, int]]  # pool -> node -> weight
 Secrets = Mapping[tuple[str, str], Mapping[str, bytes]]  # (namespace, name) -> entry -> value
@@ -33,25 +36,30 @@ def translate(
     entrance: Entrance,
     salt: bytes = b"",
     doors: Doors = Doors(),  # noqa: B008  # a frozen value
+    memo: Memo | None = None,
 ) -> Snapshot:
     """Everything that the gateway's Envoys should hold. `salt` keys the versions of what holds secrets."""
+    memo = memo or Memo()
     plan = plan_clusters(gateway)
-    clusters = [
-        translate_part(part, name in plan.adapting, plan.budgets.get(name, 0.0)) for name, part in plan.parts.items()
+    clusters: list[Resource | Message] = [
+        _pack_part(part, name in plan.adapting, plan.budgets.get(name, 0.0), memo) for name, part in plan.parts.items()
     ]
     clusters += [
         translate_chain(name, members, name in plan.adapting, plan.budgets[name], plan.credentials(members))
         for name, members in plan.chains.items()
     ]
-    return snapshot.build(
+    routes, needs = translate_routes(gateway, plan, entrance.debug_headers, _callers(entrance, doors), memo)
+    made = snapshot.build(
         clusters=clusters,
-        endpoints=_assignments(gateway, weights),
+        endpoints=[_pack_assignment(pool, part, weights, memo) for pool in gateway.pools for part in pool.parts],
         listeners=[translate_listener(entrance)],
-        routes=[translate_routes(gateway, plan, entrance.debug_headers, _callers(entrance, doors))],
+        routes=[pack(ROUTE, routes, salt, needs)],
         secrets=[*_secrets(gateway, secrets), *_certificate(doors)],
         salt=salt,
         awaited=frozenset({CERTIFICATE}) if entrance.tls else frozenset(),
     )
+    memo.turn()
+    return made
 
 
 def assign_weights(before: Snapshot, gateway: ir.Gateway, weights: Weights) -> Snapshot:
@@ -64,6 +72,16 @@ def _assignments(gateway: ir.Gateway, weights: Weights) -> Iterator[Message]:
     for pool in gateway.pools:
         for part in pool.parts:
             yield assign(part, weights.get(pool.name, {}))
+
+
+def _pack_part(part: ir.Part, adapts: bool, budget: float, memo: Memo) -> Resource:
+    return memo.recall((CLUSTER, part, adapts, budget), lambda: pack(CLUSTER, translate_part(part, adapts, budget)))
+
+
+def _pack_assignment(pool: ir.Pool, part: ir.Part, weights: Weights, memo: Memo) -> Resource:
+    by_node = weights.get(pool.name, {})
+    told = tuple(by_node.get(endpoint.node) for endpoint in part.endpoints)
+    return memo.recall((ENDPOINT, part, told), lambda: pack(ENDPOINT, assign(part, by_node)))
 
 
 def _secrets(gateway: ir.Gateway, secrets: Secrets) -> list[Message]:
