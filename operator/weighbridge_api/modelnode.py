@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from weighbridge_api.base import API_VERSION, ModelType, Resource, SecretRef, Shape
+from weighbridge_api.base import API_VERSION, ModelType, Resource, SecretRef, Shape, sort_mapping
 from weighbridge_api.faults import fault
 from weighbridge_api.values import (
     BasePath,
@@ -15,7 +16,10 @@ from weighbridge_api.values import (
     Host,
     ModelName,
     ObjectName,
+    Promql,
     SecretEntry,
+    SeriesLabel,
+    SeriesValue,
     ServedName,
     ServiceName,
     ServicePort,
@@ -140,22 +144,83 @@ def _check_scrape(scrape: tuple[Scrape, ...]) -> tuple[Scrape, ...]:
     return scrape
 
 
+LoadSignal = Literal[
+    "cpu", "memory", "gpu", "gpuMemory", "kv", "queue", "running", "latency", "generatedTokens", "roomTokens"
+]
+_SIGNALS = get_args(LoadSignal)
+
+
+class Prometheus(Shape):
+    """How the node is found in the Prometheus that the gateway asks."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            "!has(self.times) || (has(self.queries) && "
+            + " && ".join(f"(!has(self.times.{signal}) || has(self.queries.{signal}))" for signal in _SIGNALS)
+            + ")",
+            "times names a signal without a query",
+        )
+    )
+
+    match: Annotated[Mapping[SeriesLabel, SeriesValue], Field(max_length=8), AfterValidator(sort_mapping)] = Field(
+        default_factory=dict
+    )
+    """Labels that its series carry, beside a Service endpoint's pod and namespace; default: its host as instance."""
+    queries: Annotated[
+        Mapping[
+            LoadSignal, Annotated[Promql, Field(description="A selector, or an expression with its time in times.")]
+        ],
+        Field(max_length=10),
+        AfterValidator(sort_mapping),
+    ] = Field(default_factory=dict)
+    """Queries of your own, in the place of the known ones; their series may carry no other value of a matched label."""
+    times: Annotated[
+        Mapping[LoadSignal, Annotated[Promql, Field(description="An expression, as min(timestamp(my_queue)).")]],
+        Field(max_length=10),
+        AfterValidator(sort_mapping),
+    ] = Field(default_factory=dict)
+    """For each query that is no selector: an expression for the Unix time of its numbers."""
+
+    @model_validator(mode="after")
+    def _check_times(self) -> Prometheus:
+        alone = [signal for signal in self.times if signal not in self.queries]
+        if alone:
+            raise fault(f"times has {alone[0]}, queries has not", "add the query, or remove the time")
+        return self
+
+
 class Metrics(Shape):
     """Where the node's load is read."""
 
-    scrape: Annotated[
-        tuple[Scrape, ...],
-        Field(
-            strict=False,
-            min_length=1,
-            max_length=8,
-            json_schema_extra=cel(
-                "self.all(a, self.exists_one(b, a.port == b.port && a.path == b.path))", "an endpoint is named twice"
+    model_config = ConfigDict(
+        json_schema_extra=cel("has(self.scrape) || has(self.prometheus)", "give scrape, prometheus or both")
+    )
+
+    scrape: (
+        Annotated[
+            tuple[Scrape, ...],
+            Field(
+                strict=False,
+                min_length=1,
+                max_length=8,
+                json_schema_extra=cel(
+                    "self.all(a, self.exists_one(b, a.port == b.port && a.path == b.path))",
+                    "an endpoint is named twice",
+                ),
             ),
-        ),
-        AfterValidator(_check_scrape),
-    ]
-    """The engine's own endpoint, and node_exporter and DCGM beside it."""
+            AfterValidator(_check_scrape),
+        ]
+        | None
+    ) = None
+    """The engine's own endpoint, and node_exporter and DCGM beside it; default: nothing is asked directly."""
+    prometheus: Prometheus | None = None
+    """What the gateway's Prometheus knows of it; empty finds it by its pod or its host."""
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Metrics:
+        if not self.scrape and self.prometheus is None:
+            raise fault("has neither scrape nor prometheus", "give one of them, or remove metrics")
+        return self
 
 
 class Health(Shape):
@@ -193,7 +258,7 @@ class ModelNodeSpec(Shape):
     concurrency: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """Requests that a server without load metrics works on at once."""
     metrics: Metrics | None = None
-    """Default: the engine's own endpoint, at the port and path it is known for."""
+    """Default: the engine's own endpoint, and what the gateway's Prometheus knows of the node."""
     health: Health | None = None
     """Default: the engine's own."""
 

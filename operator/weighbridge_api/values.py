@@ -270,3 +270,12 @@ HeaderValue = Annotated[
     str,
     Matching(r"[!-~]([ -~]*[!-~])?", 256, "is not a header's value", "use printable ASCII, no space at either end"),
 ]
+SeriesLabel = Annotated[
+    str, Matching(r"[A-Za-z_][A-Za-z0-9_]*", 128, "is not a label's name in Prometheus", "use letters, digits and _")
+]
+SeriesValue = Annotated[
+    str, Matching(r"[!-~]([ -~]*[!-~])?", 256, "is not a label's value", "use printable ASCII, no space at either end")
+]
+Promql = Annotated[
+    str, Matching(r"[ -~\n\t]*[!-~][ -~\n\t]*", 2048, "is not a query", "write PromQL in printable ASCII")
+]

@@ -23,6 +23,7 @@ from weighbridge_operator.core.resolve import resolve
 from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.demo import run_demo
 from weighbridge_operator.envoy_process import EnvoyNotFoundError
+from weighbridge_operator.prometheus_flags import add_prometheus, read_prometheus
 from weighbridge_operator.security_flags import add_doors, add_xds, read_security
 from weighbridge_operator.settings import Output, Settings
 from weighbridge_operator.sources.addresses import look_up_now
@@ -108,6 +109,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
         check.add_objects(parser)
     if command != "demo":
         add_doors(parser)
+        add_prometheus(parser)
         add("--state", type=Path, help="file that remembers the weights over a restart (default: by the paths)")
         add("--no-debug-headers", action="store_true", help="answers do not tell which node and policy served them")
     add("--host", default="127.0.0.1", help="address of the entrance (default: 127.0.0.1)")
@@ -156,6 +158,7 @@ def _read_settings(command: str, options: argparse.Namespace) -> Settings:
         colour="NO_COLOR" not in os.environ,
         kubernetes=cluster,
         security=read_security(options),
+        prometheus=read_prometheus(options),
     )
 
 

@@ -107,7 +107,9 @@ def _fresh(facts: tuple[NodeFacts, ...], asked: bool) -> ConditionReport:
     found = [f.finding for f in facts if f.finding]
     if found:
         return ConditionReport(METRICS_FRESH, "True", "CapacityContradicted", _of_all(found, len(facts)))
-    return ConditionReport(METRICS_FRESH, "True", "Fresh", "")
+    partly = [f.error for f in facts if f.error]
+    reason, message = ("Partial", _of_all(partly, len(facts))) if partly else ("Fresh", "")
+    return ConditionReport(METRICS_FRESH, "True", reason, message)
 
 
 def _of_all(texts: Sequence[str], servers: int) -> str:

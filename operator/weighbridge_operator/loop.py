@@ -16,6 +16,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from weighbridge_operator.core.doors import DoorNames, Doors, Secrets, open_doors
 from weighbridge_operator.core.resolve import Resolved, resolve
@@ -23,18 +24,24 @@ from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.core.tick import Weighed, changed_pools, weigh_pools
 from weighbridge_operator.keeping import keep_going
 from weighbridge_operator.latest import Latest
+from weighbridge_operator.settings import PrometheusSettings
 from weighbridge_operator.sources.addresses import Addresses, parse_literal
 from weighbridge_operator.sources.addresses import Resolved as Names
 from weighbridge_operator.sources.envoys import EnvoyRound
+from weighbridge_operator.sources.merging import Knowledge
+from weighbridge_operator.sources.prometheus_answers import Wanted
 from weighbridge_operator.sources.rounds import Owners, Rounds
 from weighbridge_operator.sources.scrape import ScrapeTarget
-from weighbridge_operator.sources.targets import list_owners, list_targets
+from weighbridge_operator.sources.targets import list_owners, list_targets, list_wanted
 from weighbridge_operator.state import LoadRound, Objects
 from weighbridge_operator.xds.envoys import EnvoyStates
 from weighbridge_operator.xds.listener import Entrance
 from weighbridge_operator.xds.memo import Memo
 from weighbridge_operator.xds.snapshot import Snapshot, SnapshotError, derive_salt
 from weighbridge_operator.xds.translate import assign_weights, translate
+
+if TYPE_CHECKING:
+    from weighbridge_operator.sources.prometheus import Prometheus
 
 PATIENCE = 3.0  # seconds that the first snapshot waits for names and load
 log = logging.getLogger("weighbridge.loop")
@@ -53,6 +60,7 @@ class Loop:
         entrance: Entrance,
         names: DoorNames = DoorNames(),  # noqa: B008  # a frozen value
         weighed: Weighed | None = None,
+        prometheus: PrometheusSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.snapshots = snapshots
@@ -67,6 +75,9 @@ class Loop:
         self.doors = Doors()
         self._scope, self._entrance, self._door_names, self._clock = scope, entrance, names, clock
         self._salted: tuple[Secrets, bytes] | None = None
+        self.knowledge: Latest[Knowledge] = Latest()
+        self._prometheus = prometheus
+        self._wanted: tuple[Wanted, ...] = ()
         self._targets: tuple[ScrapeTarget, ...] = ()
         self._asked: frozenset[str] = frozenset()
         self._owners: Owners = {}
@@ -82,12 +93,15 @@ class Loop:
             self.rounds,
             self.envoy_rounds,
             clock=self._clock,
+            prometheus=self.knowledge,
         )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(keep_going("looking up names", Addresses(self._hosts, self.names).run))
             await self.loaded.wait_newer()
             await self._look_up()
             self._resolve()
+            if self._prometheus is not None:
+                tasks.create_task(keep_going("asking Prometheus", self._make_queries(self._prometheus).run))
             tasks.create_task(keep_going("asking for load", asking.run))
             await self._first_round()
             self._replan()
@@ -96,9 +110,16 @@ class Loop:
             tasks.create_task(keep_going("weighing", self._follow_rounds))
             tasks.create_task(keep_going("planning", self._follow_objects))
 
+    def _make_queries(self, settings: PrometheusSettings) -> Prometheus:
+        # Its client is not installed where nobody asks a Prometheus.
+        from weighbridge_operator.sources.prometheus import Prometheus  # noqa: PLC0415
+
+        return Prometheus(settings, lambda: self._wanted, self.knowledge, clock=self._clock)
+
     def is_asked(self, node: str) -> bool:
-        """Whether the server (`ir.Endpoint.node`) prints metrics somewhere."""
-        return node in self._asked
+        """Whether the server (`ir.Endpoint.node`) prints metrics somewhere, or should be known to Prometheus."""
+        knowledge = self.knowledge.get()
+        return node in self._asked or (knowledge is not None and node in knowledge.found)
 
     async def _look_up(self) -> None:
         hosts = self._ask_names()
@@ -113,8 +134,14 @@ class Loop:
         return hosts
 
     async def _first_round(self) -> None:
-        if self._targets:
-            await _within(PATIENCE, self.rounds.wait_newer())
+        if self._targets or self._wanted:
+            await _within(PATIENCE, self._wait_numbers())
+
+    async def _wait_numbers(self) -> None:
+        """For a round in which there is what Prometheus said first, where one is asked."""
+        if self._wanted:
+            await self.knowledge.wait_newer()
+        await self.rounds.wait_newer(self.rounds.version if self._wanted else 0)
 
     async def _mark(self, cell: Latest[Objects] | Latest[Names]) -> None:
         version = cell.version
@@ -145,7 +172,10 @@ class Loop:
         desired = replace(loaded.desired, addresses=names.addresses if names else {})
         self.resolved = resolve(desired, self._scope)
         self._targets = list_targets(self.resolved, desired)
-        self._asked = frozenset(target.node for target in self._targets)
+        self._wanted = list_wanted(self.resolved) if self._prometheus else ()
+        self._asked = frozenset(
+            [target.node for target in self._targets] + [each.node for each in self._wanted if each.required]
+        )
         self._owners = list_owners(self.resolved.gateway)
         return self.resolved
 

@@ -83,6 +83,7 @@ class ControlPlane:
             scope=self._cluster.scope if self._cluster else Scope(settings.namespace),
             entrance=describe_entrance(settings),
             names=DoorNames(settings.namespace, settings.security.entrance, settings.security.keys),
+            prometheus=settings.prometheus,
             weighed=read_memory(settings.state, time.monotonic()) if settings.state else None,
         )
         self.reporter = Reporter(self.loop, print_url(settings), time.monotonic, list_notices(settings))

@@ -22,6 +22,8 @@ class SignalReport:
     value: float  # as measured
     share: float  # of its full value, 0..1
     points: float  # what it adds to the score
+    source: str | None = None  # "scrape", or which Prometheus; None where it follows from the gateway's own counts
+    age: float | None = None  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,18 @@ class EnvoyReport:
 
 
 @dataclass(frozen=True, slots=True)
+class PrometheusReport:
+    """One replica of the Prometheus that is asked for load."""
+
+    name: str  # host:port
+    queries: int  # since the start
+    failures: int
+    age: float | None  # seconds, of the newest number that it gave
+    skew: float | None  # seconds that its clock is ahead of this machine's; ages do not depend on it
+    error: str | None  # why it gives nothing now
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     version: str | None  # of the snapshot; None before the first
     entrance: str  # http://host:port
@@ -105,3 +119,4 @@ class Report:
     problems: tuple[str, ...]  # one line each: what is wrong with the files, or with Secrets that the flags name
     uptime: float  # seconds
     notices: tuple[str, ...] = ()  # one line each: what is as it was asked for, and may yet surprise
+    prometheus: tuple[PrometheusReport, ...] = ()

@@ -40,6 +40,18 @@ class SecuritySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class PrometheusSettings:
+    """Where Prometheus is asked for load: the replicas in the order of preference, and what they want to be shown."""
+
+    urls: tuple[str, ...]
+    interval: float = 5.0  # seconds between two rounds of queries
+    token_file: Path | None = None  # a bearer token
+    user: str | None = None
+    password_file: Path | None = None
+    ca_file: Path | None = None  # authorities to trust instead of the system's
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Of `up`, `demo` and `operator`. Addresses are (host, port); port 0 takes a free one."""
 
@@ -56,5 +68,6 @@ class Settings:
     live: bool = False  # standard output is a terminal that can be drawn on
     colour: bool = True
     hints: Sequence[str] = ()
+    prometheus: PrometheusSettings | None = None
     kubernetes: KubernetesSettings | None = None  # then `paths` is empty
     security: SecuritySettings = SecuritySettings()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from weighbridge_api.modelnode import ModelNode
 from weighbridge_api.routepolicy import RoutePolicy
@@ -83,13 +83,26 @@ class Objects(Protocol):
     def problems(self) -> Sequence[object]: ...
 
 
+#: The source of what a node prints itself.
+SCRAPE: Final = "scrape"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a number comes from that is not of its sample's own source and instant."""
+
+    source: str
+    at: float  # seconds, as LoadSample.at
+    until: float  # seconds; too old from then on
+
+
 @dataclass(frozen=True, slots=True)
 class LoadSample:
     """One node's numbers at one instant. Shares are 0..1; counters only ever rise, unless the node restarted."""
 
     node: str  # "namespace/name"
     at: float  # seconds, the monotonic clock of the process; the instant of the numbers themselves
-    source: str = "scrape"
+    source: str = SCRAPE
     waiting: float | None = None  # requests queued in the engine
     running: float | None = None  # requests being worked on
     kv: float | None = None  # share of KV cache in use
@@ -102,6 +115,8 @@ class LoadSample:
     prompt_tokens: float | None = None  # counter
     room_tokens: float | None = None  # KV capacity that the engine publishes, in tokens
     error: str | None = None  # why numbers are missing, in words
+    #: By signal, for those that are of another source or instant than the rest.
+    origins: Mapping[str, Origin] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

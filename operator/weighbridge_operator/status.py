@@ -28,6 +28,7 @@ from weighbridge_operator.report import (
     SignalReport,
 )
 from weighbridge_operator.sources.envoys import EnvoyRound, spell
+from weighbridge_operator.sources.merging import report_servers
 from weighbridge_operator.sources.targets import list_owners
 from weighbridge_operator.state import DesiredState, Ref
 from weighbridge_operator.xds.kinds import LABELS
@@ -96,6 +97,7 @@ class Reporter:
             problems=(*(str(problem) for problem in loaded.problems), *loop.doors.problems) if loaded else (),
             uptime=now - self._began,
             notices=self._notices,
+            prometheus=report_servers(loop.knowledge.get(), now),
         )
 
     def _gather(self) -> Evidence:
@@ -254,7 +256,9 @@ def _endpoint(
         pool=pool.name,
         address=print_address(endpoint.address, endpoint.port),
         score=round(score.value, 1) if score else None,
-        parts=tuple(SignalReport(p.signal, p.value, p.share, p.points) for p in score.parts) if score else (),
+        parts=tuple(
+            SignalReport(p.signal, p.value, p.share, p.points, p.source, p.age) for p in (score.parts if score else ())
+        ),
         weight=weight,
         weight_share=100.0 * weight / max(1, sum(weights.values())),
         requests=traffic.total.get(key),

@@ -14,7 +14,7 @@ from weighbridge_operator.sources.signals import WINDOW_MAXIMUM, Counters, extra
 from weighbridge_operator.state import LoadSample
 
 PAGES = Path(__file__).parent / "fixtures"
-SIGNALS = [f.name for f in fields(LoadSample) if f.name not in {"node", "at", "source", "error"}]
+SIGNALS = [f.name for f in fields(LoadSample) if f.name not in {"node", "at", "source", "error", "origins"}]
 
 
 def page(name: str) -> str:

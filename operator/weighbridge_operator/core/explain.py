@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from weighbridge_operator.core.verdict import NodeFacts, Verdict
+from weighbridge_operator.state import SCRAPE
 
 OLD = 5.0  # seconds; younger numbers are as they should be
 
@@ -95,7 +96,8 @@ def _news(facts: NodeFacts) -> str:
         case "none":
             pass
     if facts.fresh:
-        return f"numbers {number(facts.age)} s old" if facts.age and facts.age >= OLD else ""
+        of = "" if facts.source in (None, SCRAPE) else f" from {facts.source}"
+        return f"numbers{of} {number(facts.age)} s old" if facts.age is not None and (of or facts.age >= OLD) else ""
     why = f" ({facts.error})" if facts.error else ""
     if facts.age is None:
         return f"it never sent numbers{why}, so only its room counts"

@@ -120,7 +120,9 @@ def _fold_sample(load: NodeLoad, sample: LoadSample, asked: float) -> NodeLoad:
         return load
     if all(getattr(sample, name) is None for name in _NUMBERS):
         return _failed(load, sample.at, sample.error or "no usable number")
-    readings = () if last is not None and _restarted(last, sample) else load.readings
+    # Counters of two sources are not one window: where they overlap, one may seem to fall, and where not, to leap.
+    follows = last is not None and last.source == sample.source and not _restarted(last, sample)
+    readings = load.readings if follows else ()
     return NodeLoad(
         readings=(*readings, sample)[-WINDOW:],
         room_tokens=sample.room_tokens or load.room_tokens,

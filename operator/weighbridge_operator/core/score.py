@@ -13,6 +13,7 @@ from typing import Final
 
 from weighbridge_operator.core import ir
 from weighbridge_operator.core.load import NodeLoad
+from weighbridge_operator.state import LoadSample
 
 #: Seconds; the first token's target where no class of callers sets one (that of a class nobody defined).
 LATENCY_TARGET: Final = 3.0
@@ -42,6 +43,8 @@ class Part:
     value: float
     share: float
     points: float
+    source: str | None = None  # where it was read; None where it follows from our own counts
+    age: float | None = None  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ def score(
     total = sum(weight for _, weight, _, _ in measured)
     if total <= 0:
         return None
-    parts = tuple(Part(s, v, x, 100 * w * x / total) for s, w, v, x in measured)
+    parts = tuple(Part(s, v, x, 100 * w * x / total, *_date(s, load, now)) for s, w, v, x in measured)
     ordered = tuple(sorted(parts, key=lambda p: (-p.points, p.signal)))
     return Score(sum(p.points for p in ordered), ordered)
 
@@ -105,11 +108,30 @@ def _whole(signal: str, balance: ir.Balance, concurrency: int | None) -> float |
             return 1.0
 
 
+def _date(signal: str, load: NodeLoad, now: float) -> tuple[str | None, float | None]:
+    """The source and the age of what `raw` found."""
+    found = _find(load, _FIELDS.get(signal, signal), now)
+    if found is None:
+        return None, None
+    origin = found.origins.get(_FIELDS.get(signal, signal))
+    return (found.source, now - found.at) if origin is None else (origin.source, now - origin.at)
+
+
+_FIELDS: Final = {"queue": "waiting", "gpuMemory": "gpu_memory"}
+
+
 def _newest(load: NodeLoad, name: str, now: float) -> float | None:
+    found = _find(load, name, now)
+    value: float | None = None if found is None else getattr(found, name)
+    return value
+
+
+def _find(load: NodeLoad, name: str, now: float) -> LoadSample | None:
     for sample in reversed(load.readings):
         if now - sample.at > load.horizon:
             return None
         value: float | None = getattr(sample, name)
-        if value is not None:
-            return value
+        origin = sample.origins.get(name)
+        if value is not None and (origin is None or now <= origin.until):
+            return sample
     return None

@@ -32,6 +32,7 @@ class NodeFacts:
     age: float | None  # seconds since its newest reading
     fresh: bool
     error: str | None  # why its numbers are missing
+    source: str | None = None  # what the newest reading's numbers of the engine were read from
     reason: str = ""
 
 

@@ -71,9 +71,10 @@ def weigh(pool: ir.Pool, memory: PoolMemory | None, view: LoadView, now: float) 
 
 
 def _count(view: LoadView, pool: str, node: str, now: float) -> int | None:
-    last = view.load(node).last
-    at = last.at if last is not None else view.at
-    return None if at is None or now - at > MAXIMUM_AGE else view.inflight(pool, node, at)
+    load = view.load(node)
+    at = load.last.at if load.last is not None else view.at
+    oldest = load.horizon if load.last is not None else MAXIMUM_AGE
+    return None if at is None or now - at > oldest else view.inflight(pool, node, at)
 
 
 def _observe(tick: _Tick, before: PoolMemory) -> dict[str, NodeMemory]:
@@ -224,6 +225,7 @@ def _facts(tick: _Tick, node: str, memory: NodeMemory, place: Room) -> NodeFacts
         age=load.age(tick.now),
         fresh=load.fresh(tick.now) and tick.suspicions[node] == "none",
         error=load.error,
+        source=load.last.source if load.last else None,
     )
 
 

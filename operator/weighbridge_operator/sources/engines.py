@@ -3,16 +3,21 @@
 A new engine is a new table here; signals.py reads by it. Where series are copies of one number (tensor-parallel ranks,
 the processes of one server) they count once; where they share the work (data-parallel ranks, models) they are added up.
 
+The containers' numbers are printed by the kubelet of each machine and their limits by another exporter, so that only
+Prometheus brings them together (prometheus_queries.py); the machine's and the GPU's are read from either.
+
 Names were read in: vLLM vllm/v1/metrics/loggers.py and vllm/config/cache.py (0.9 to main of 2026); SGLang
 python/sglang/srt/observability/metrics_collector.py (main of 2026) and docs/references/production_metrics (0.4);
-node_exporter 1.12.1 collector/fixtures/e2e-output.txt; dcgm-exporter 4.5.3-4.8.2 etc/default-counters.csv.
+node_exporter 1.12.1 collector/fixtures/e2e-output.txt; dcgm-exporter 4.5.3-4.8.2 etc/default-counters.csv; cAdvisor
+metrics/prometheus.go and docs/storage/prometheus.md; kube-state-metrics docs/metrics/workload/pod-metrics.md (2.x, and
+1.9 for the older names of limits).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, assert_never
 
 #: DCGM prints "no value" as a huge number (int32: 0x7ffffff0, larger in 64 bits and floats).
@@ -67,7 +72,23 @@ class BusySince:
     family: str
 
 
-Way = Printed | Labelled | Used | Taken | MeanSince | BusySince
+@dataclass(frozen=True, slots=True)
+class Within:
+    """The share used / limit, over the containers that have a limit."""
+
+    used: str
+    limit: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpentSince:
+    """Processor time since the last reading as a share of the limit (cores), over the containers that have one."""
+
+    used: str
+    limit: str
+
+
+Way = Printed | Labelled | Used | Taken | Within | MeanSince | BusySince | SpentSince
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +166,37 @@ DCGM = Table(
     ),
 )
 
+#: The limits by kube-state-metrics 2, by 1.9, and by the kubelet itself.
+CONTAINERS = Table(
+    signals=(
+        (
+            "cpu",
+            (
+                SpentSince("container_cpu_usage_seconds_total", "kube_pod_container_resource_limits"),
+                SpentSince("container_cpu_usage_seconds_total", "kube_pod_container_resource_limits_cpu_cores"),
+                SpentSince("container_cpu_usage_seconds_total", "container_spec_cpu_quota"),
+            ),
+        ),
+        (
+            "memory",
+            (
+                Within("container_memory_working_set_bytes", "kube_pod_container_resource_limits"),
+                Within("container_memory_working_set_bytes", "kube_pod_container_resource_limits_memory_bytes"),
+                Within("container_memory_working_set_bytes", "container_spec_memory_limit_bytes"),
+            ),
+        ),
+    ),
+)
+
 #: An engine that is not here prints nothing about load that we know of.
 ENGINES: Mapping[str, Table] = {"vllm": VLLM, "sglang": SGLANG}
 #: Exporters that may stand beside any engine.
 MACHINE = (NODE_EXPORTER, DCGM)
+
+
+def narrow(table: Table, signal: str) -> Table:
+    """The table's part for one signal."""
+    return replace(table, signals=tuple(each for each in table.signals if each[0] == signal))
 
 
 def families(tables: tuple[Table, ...]) -> frozenset[str]:
@@ -163,6 +211,8 @@ def _names(way: Way) -> Iterator[str]:
             yield family
         case Used(one, other) | Taken(one, other):
             yield from (one.family, other.family)
+        case Within(used, limit) | SpentSince(used, limit):
+            yield from (used, limit)
         case MeanSince(histogram):
             yield from (f"{histogram}_sum", f"{histogram}_count")
         case _:

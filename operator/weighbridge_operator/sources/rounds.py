@@ -20,6 +20,7 @@ import aiohttp
 
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.sources.envoys import EnvoyRound, read_envoys, spell
+from weighbridge_operator.sources.merging import ENGINE, Knowledge, merge
 from weighbridge_operator.sources.scrape import CONCURRENCY, ScrapeTarget, open_session, scrape
 from weighbridge_operator.sources.signals import Counters
 from weighbridge_operator.state import LoadRound, LoadSample
@@ -68,7 +69,9 @@ class Rounds:
         period: Callable[[int], float] = choose_period,
         patience: float = PATIENCE,
         clock: Callable[[], float] = time.monotonic,
+        prometheus: Latest[Knowledge] | None = None,
     ) -> None:
+        self._prometheus: Latest[Knowledge] = prometheus or Latest()
         self._targets = targets
         self._envoys = envoys
         self._owners = owners
@@ -78,6 +81,7 @@ class Rounds:
         self._patience = patience
         self._clock = clock
         self._counters: dict[str, Counters] = {}
+        self._held: dict[str, float] = {}  # node -> when its own page last told of the engine
         self._unanswered: dict[str, float] = {}  # node -> when it was last asked, if it did not answer all
 
     async def run(self) -> None:
@@ -108,11 +112,24 @@ class Rounds:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        samples = {node: self._conclude(node, scrapes[node], began) for node in sorted(scrapes)}
+        scraped = {node: self._conclude(node, scrapes[node], began) for node in sorted(scrapes)}
+        samples = self._merge(scraped)
         self._forget(samples.keys())
         envoys = EnvoyRound({}, dict.fromkeys(sorted(bases), LATE)) if asking.cancelled() else asking.result()
         self._envoys_out.set(envoys)
         self._out.set(LoadRound(began, samples, assign(envoys, owners)))
+
+    def _merge(self, scraped: Mapping[str, LoadSample]) -> Mapping[str, LoadSample]:
+        """With what Prometheus said last; nobody waits for it."""
+        knowledge, now = self._prometheus.get(), self._clock()
+        for node, sample in scraped.items():
+            if any(getattr(sample, signal) is not None for signal in ENGINE):
+                self._held[node] = sample.at
+        found = knowledge.found if knowledge else {}
+        return {
+            node: merge(scraped.get(node), found.get(node), self._held.get(node), node, now)
+            for node in sorted(scraped.keys() | found.keys())
+        }
 
     async def _scrape(
         self, session: aiohttp.ClientSession, target: ScrapeTarget, places: asyncio.Semaphore
@@ -133,6 +150,6 @@ class Rounds:
         return LoadSample(node=node, at=self._clock(), error=LATE if asked else UNASKED)
 
     def _forget(self, present: Set[str]) -> None:
-        for kept in (self._counters, self._unanswered):
+        for kept in (self._counters, self._unanswered, self._held):
             for node in kept.keys() - present:
                 del kept[node]

@@ -21,17 +21,20 @@ from weighbridge_operator.sources.engines import (
     Labelled,
     MeanSince,
     Printed,
+    SpentSince,
     Table,
     Taken,
     Used,
     Way,
+    Within,
     families,
 )
 from weighbridge_operator.sources.exposition import Page, Sample, read
 from weighbridge_operator.state import LoadSample
 
-#: Seconds; counters older than this no longer begin a window: what happened since says little about now.
-WINDOW_MAXIMUM = 60.0
+#: Seconds; counters older than this no longer begin a window: what happened since says little about now. A Prometheus
+#: that scrapes once a minute, its default, has to fit in.
+WINDOW_MAXIMUM = 150.0
 #: A share a little above 1 is rounding; one far above is not a share.
 SHARE_MAXIMUM = 1.05
 SHARES = frozenset({"kv", "cpu", "memory", "gpu", "gpu_memory"})
@@ -64,13 +67,18 @@ def extract(
     values: dict[str, Any] = {}
     counters = dict(previous)
     for table in tables:
-        for signal, ways in table.signals:
-            values[signal] = _read_signal(signal, ways, _Series(pages, table), counters, at)
+        values |= read_table(table, pages, counters, at)
     heard = own is None or any(
         values[signal] is not None or (signal in counters and counters[signal].at == at) for signal, _ in own.signals
     )
     error = None if heard else f"none of the metrics that {engine} prints could be read"
     return LoadSample(node=node, at=at, error=error, **values), counters
+
+
+def read_table(table: Table, pages: Sequence[Page], counters: dict[str, Window], at: float) -> dict[str, float | None]:
+    """Every signal of the table from pages of one instant (seconds); moves the windows in `counters`."""
+    series = _Series(pages, table)
+    return {signal: _read_signal(signal, ways, series, counters, at) for signal, ways in table.signals}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +109,7 @@ def _read_signal(
 ) -> float | None:
     """The signal by the first way that gives a number; moves the signal's window in `counters`."""
     for way in ways:
-        if isinstance(way, MeanSince | BusySince):
+        if isinstance(way, MeanSince | BusySince | SpentSince):
             value = _read_window(signal, way, series, counters, at)
         else:
             value = _read_now(way, series)
@@ -112,7 +120,7 @@ def _read_signal(
     return None
 
 
-def _read_now(way: Printed | Labelled | Used | Taken, series: _Series) -> float | None:
+def _read_now(way: Printed | Labelled | Used | Taken | Within, series: _Series) -> float | None:
     match way:
         case Printed():
             return _read_printed(way, series)
@@ -123,6 +131,9 @@ def _read_now(way: Printed | Labelled | Used | Taken, series: _Series) -> float 
         case Taken(left, whole):
             least, most = _read_printed(left, series), _read_printed(whole, series)
             return None if least is None or not most or least > most else 1 - least / most
+        case Within(name, limit):
+            held, most = _pair(name, limit, series)
+            return None if held is None or not most else held / most
         case _:
             assert_never(way)
 
@@ -130,6 +141,14 @@ def _read_now(way: Printed | Labelled | Used | Taken, series: _Series) -> float 
 def _share(used: Printed, free: Printed, series: _Series) -> float | None:
     taken, left = _read_printed(used, series), _read_printed(free, series)
     return None if taken is None or left is None or taken + left <= 0 else taken / (taken + left)
+
+
+def _pair(used: str, limit: str, series: _Series) -> tuple[float | None, float | None]:
+    """What is used and what may be, summed over the containers that say both."""
+    limits = {sample.labels.get("container", ""): sample.value for sample in series.find(limit) if sample.value > 0}
+    using = [(sample.labels.get("container", ""), sample.value) for sample in series.find(used)]
+    known = [(value, limits[container]) for container, value in using if container in limits]
+    return _add([value for value, _ in known]), _add([most for _, most in known])
 
 
 def _read_printed(way: Printed, series: _Series) -> float | None:
@@ -168,7 +187,7 @@ def _add(values: Sequence[float | None]) -> float | None:
 
 
 def _read_window(
-    signal: str, way: MeanSince | BusySince, series: _Series, counters: dict[str, Window], at: float
+    signal: str, way: MeanSince | BusySince | SpentSince, series: _Series, counters: dict[str, Window], at: float
 ) -> float | None:
     """What was counted since the last reading; None at the first and after a restart, which begin a window anew."""
     now = _count(way, series)
@@ -178,12 +197,13 @@ def _read_window(
     counters[signal] = Window(at, now)
     if before is None or not 0 < at - before.at <= WINDOW_MAXIMUM or before.values[-1] != now[-1]:
         return None
-    part, whole = now[0] - before.values[0], now[1] - before.values[1]
+    part = now[0] - before.values[0]
+    whole = now[1] * (at - before.at) if isinstance(way, SpentSince) else now[1] - before.values[1]
     return part / whole if part >= 0 and whole > 0 else None
 
 
-def _count(way: MeanSince | BusySince, series: _Series) -> tuple[float, float, float] | None:
-    """The counters of the part and of the whole, and the number of series that they are made of."""
+def _count(way: MeanSince | BusySince | SpentSince, series: _Series) -> tuple[float, float, float] | None:
+    """The counters of the part and of the whole (of a limit: itself), and how many series they are made of."""
     match way:
         case MeanSince(histogram):
             counted = series.find(f"{histogram}_count")
@@ -194,6 +214,9 @@ def _count(way: MeanSince | BusySince, series: _Series) -> tuple[float, float, f
             # Stolen time counts as busy: the node cannot use it. Waiting for a disk does not.
             part = _add([sample.value for sample in counted if sample.labels.get("mode") not in {"idle", "iowait"}])
             whole = _add([sample.value for sample in counted])
+        case SpentSince(used, limit):
+            counted = series.find(used)
+            part, whole = _pair(used, limit, series)
         case _:
             assert_never(way)
     return None if part is None or whole is None else (part, whole, float(len(counted)))

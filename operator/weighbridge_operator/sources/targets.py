@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
+from typing import Final
 
-from weighbridge_api.modelnode import ModelNode
+from weighbridge_api.modelnode import LoadSignal, ModelNode, Prometheus
 from weighbridge_operator.core import ir
 from weighbridge_operator.core.resolve import Resolved
+from weighbridge_operator.sources.prometheus_answers import OwnQuery, Wanted
 from weighbridge_operator.sources.rounds import Owners
 from weighbridge_operator.sources.scrape import ScrapeTarget
 from weighbridge_operator.state import DesiredState
 from weighbridge_operator.xds.names import name_cluster, print_address
+
+#: As users name signals, and the fields of LoadSample.
+FIELDS: Final[Mapping[LoadSignal, str]] = {
+    "cpu": "cpu",
+    "memory": "memory",
+    "gpu": "gpu",
+    "gpuMemory": "gpu_memory",
+    "kv": "kv",
+    "queue": "waiting",
+    "running": "running",
+    "latency": "latency",
+    "generatedTokens": "generated_tokens",
+    "roomTokens": "room_tokens",
+}
 
 
 def list_targets(resolved: Resolved, desired: DesiredState) -> tuple[ScrapeTarget, ...]:
@@ -29,6 +46,14 @@ def list_targets(resolved: Resolved, desired: DesiredState) -> tuple[ScrapeTarge
     return tuple(targets)
 
 
+def list_wanted(resolved: Resolved) -> tuple[Wanted, ...]:
+    """The servers to look for in Prometheus, sorted by name: those that say so, and those that say nothing of load."""
+    endpoints = {e.node: e for pool in resolved.gateway.pools for e in pool.endpoints}
+    nodes = {node.id: node for node in resolved.nodes}
+    every = (_wanted(nodes[endpoints[name].model_node], endpoints[name]) for name in sorted(endpoints))
+    return tuple(each for each in every if each is not None)
+
+
 def list_owners(gateway: ir.Gateway) -> Owners:
     """(cluster, "ip:port") -> (pool, node) for every endpoint."""
     return {
@@ -41,8 +66,30 @@ def list_owners(gateway: ir.Gateway) -> Owners:
 
 def _pages(node: ModelNode, endpoint: ir.Endpoint) -> tuple[tuple[int, str], ...]:
     if node.spec.metrics is not None:
-        return tuple((scrape.port, scrape.path) for scrape in node.spec.metrics.scrape)
+        return tuple((scrape.port, scrape.path) for scrape in node.spec.metrics.scrape or ())
     return ((endpoint.port, "/metrics"),) if endpoint.engine in ir.PUBLISHING else ()
+
+
+def _wanted(node: ModelNode, endpoint: ir.Endpoint) -> Wanted | None:
+    metrics = node.spec.metrics
+    if metrics is not None and metrics.prometheus is None:
+        return None
+    asked = metrics.prometheus if metrics and metrics.prometheus else Prometheus()
+    labels = dict(asked.match)
+    pod = endpoint.node[len(endpoint.model_node) + 1 :]
+    if pod and pod != endpoint.address:
+        labels |= {"namespace": node.metadata.namespace, "pod": pod}
+    hosts = frozenset({endpoint.address} | ({endpoint.hostname} if endpoint.hostname and not pod else set()))
+    ports = {endpoint.port, *(port for port, _ in _pages(node, endpoint))}
+    return Wanted(
+        endpoint.node,
+        endpoint.engine,
+        labels=tuple(sorted(labels.items())),
+        instances=frozenset(print_address(host, port) for host in hosts for port in ports),
+        hosts=hosts,
+        own=tuple(OwnQuery(FIELDS[signal], text, asked.times.get(signal)) for signal, text in asked.queries.items()),
+        required=metrics is not None,
+    )
 
 
 def _target(endpoint: ir.Endpoint, pages: tuple[tuple[int, str], ...], trust: ssl.SSLContext | None) -> ScrapeTarget:

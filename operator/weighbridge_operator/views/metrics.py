@@ -42,7 +42,7 @@ def expose(report: Report | None, version: str) -> str:
     """The whole page; `version` is this program's. Before the first report only what is known then."""
     families = [_family("weighbridge_build_info", "gauge", "What runs.", [((("version", version),), 1)])]
     if report is not None:
-        families += [*_nodes(report), *_pools(report), *_envoys(report), *_objects(report)]
+        families += [*_nodes(report), *_pools(report), *_envoys(report), *_prometheus(report), *_objects(report)]
     return "".join(families)
 
 
@@ -86,6 +86,26 @@ def _envoys(report: Report) -> Iterator[str]:
         ((*labels, ("kind", kind.kind)), int(kind.rejected is not None)) for labels, e in envoys for kind in e.kinds
     ]
     yield _family("weighbridge_envoy_rejections", "gauge", text, samples)
+
+
+def _prometheus(report: Report) -> Iterator[str]:
+    servers = [((("server", server.name),), server) for server in report.prometheus]
+    text = "Whether the Prometheus answers."
+    yield _family("weighbridge_prometheus_up", "gauge", text, [(labels, int(s.error is None)) for labels, s in servers])
+    text = "Queries sent to the Prometheus."
+    yield _family(
+        "weighbridge_prometheus_queries_total", "counter", text, [(labels, s.queries) for labels, s in servers]
+    )
+    text = "Queries that brought nothing usable."
+    yield _family(
+        "weighbridge_prometheus_failures_total", "counter", text, [(labels, s.failures) for labels, s in servers]
+    )
+    text = "Age of the newest number that the Prometheus gave."
+    yield _family("weighbridge_prometheus_age_seconds", "gauge", text, [(labels, s.age) for labels, s in servers])
+    text = "How far the clock of the Prometheus is ahead of this machine's."
+    yield _family(
+        "weighbridge_prometheus_clock_skew_seconds", "gauge", text, [(labels, s.skew) for labels, s in servers]
+    )
 
 
 def _objects(report: Report) -> Iterator[str]:

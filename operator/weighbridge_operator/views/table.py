@@ -38,6 +38,7 @@ SIGNALS = (
     Column("OF", right=True),
     Column("", most=1),
     Column("POINTS", right=True),
+    Column("FROM", most=44),
 )
 REASON_WIDTH = 48  # cells that a reason needs beside the numbers; below it has lines of its own
 
@@ -203,7 +204,7 @@ def _endpoint(node: ObjectReport, e: EndpointReport, pool: PoolReport | None, wi
     rows = [_part(part) for part in e.parts]
     blank = Span("")
     whole = Span(f"{e.score:.1f}" if e.score is not None else words.UNKNOWN, words.look_of_score(e.score))
-    rows.append((Span("score", "bold"), blank, blank, blank, blank, blank, Span("="), whole))
+    rows.append((Span("score", "bold"), blank, blank, blank, blank, blank, Span("="), whole, blank))
     return lines + tabulate(SIGNALS, rows, indent=4, gap=1)
 
 
@@ -218,6 +219,7 @@ def _part(part: SignalReport) -> tuple[Span, ...]:
         Span(words.UNKNOWN if weight is None else f"{weight:.3g}"),
         Span("=", "dim"),
         Span(f"{part.points:.1f}"),
+        Span(words.tell_origin(part), "dim"),
     )
 
 

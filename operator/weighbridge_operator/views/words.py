@@ -7,6 +7,7 @@ from typing import Final, Literal, assert_never
 
 from weighbridge_operator.core.explain import number
 from weighbridge_operator.report import EndpointReport, KindReport, ObjectReport, SignalReport
+from weighbridge_operator.state import SCRAPE
 from weighbridge_operator.views.lines import Look, Span, clean
 
 UNKNOWN: Final = "-"
@@ -142,7 +143,17 @@ def arithmetic(part: SignalReport) -> str:
     """One signal's part of the score: queue 5 of 10 → 0.5 × 40 = 20.0."""
     weight = weight_of(part)
     product = f" × {weight:.3g}" if weight is not None else ""
-    return f"{part.signal} {measured(part)} → {part.share:.2g}{product} = {part.points:.1f}"
+    origin = tell_origin(part)
+    told = f"{part.signal} {measured(part)} → {part.share:.2g}{product} = {part.points:.1f}"
+    return f"{told} ({origin})" if origin else told
+
+
+def tell_origin(part: SignalReport) -> str:
+    """Where it was read, and how old it is."""
+    if part.source is None or part.age is None:
+        return ""
+    place = "its own page" if part.source == SCRAPE else clean(part.source)
+    return f"{place}, {seconds(part.age)} ago"
 
 
 def weight_of(part: SignalReport) -> float | None:
