@@ -67,16 +67,6 @@ def translate_routes(
 
     `callers`: who is let in; None asks for no key.
     """
-    table: dict[str, Json] = {}
-    for kind in sorted(set(answers.PATHS.values())):
-        served = kind in gateway.types
-        table[f"{kind} "] = _on(
-            answers.unknown_model(gateway, kind) if served else answers.unserved_type(gateway, kind)
-        )
-    for entry in gateway.entries:
-        if entry.type in answers.PATHS.values():
-            for mode in MODES:
-                table[f"{entry.type} {mode} {entry.key} "] = _on(*_routes(entry, mode, gateway, plan, debug_headers))
     largest = len(str(answers.model_cards(gateway))) + 65536
     made = message(
         RouteConfiguration,
@@ -97,9 +87,24 @@ def translate_routes(
     )
     needs = set(find_references(made))
     matcher = made.virtual_hosts[0].matcher  # type: ignore[attr-defined]
-    needs |= _fill(matcher.matcher_tree.prefix_match_map.map, table, memo)
+    needs |= _fill(matcher.matcher_tree.prefix_match_map.map, _models(gateway, plan, debug_headers), memo)
     needs |= _fill(matcher.on_no_match.matcher.matcher_tree.exact_match_map.map, _paths(gateway), memo)
     return made, tuple(sorted(needs))
+
+
+def _models(gateway: ir.Gateway, plan: Plan, debug_headers: bool) -> dict[str, Json]:
+    """What is found by the header that the entrance wrote."""
+    table: dict[str, Json] = {}
+    for kind in sorted(set(answers.PATHS.values())):
+        served = kind in gateway.types
+        table[f"{kind} "] = _on(
+            answers.unknown_model(gateway, kind) if served else answers.unserved_type(gateway, kind)
+        )
+    for entry in gateway.entries:
+        if entry.type in answers.PATHS.values():
+            for mode in MODES:
+                table[f"{entry.type} {mode} {entry.key} "] = _on(*_routes(entry, mode, gateway, plan, debug_headers))
+    return table
 
 
 def _fill(tree: Any, table: Mapping[str, Json], memo: Memo) -> set[Reference]:
