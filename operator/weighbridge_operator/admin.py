@@ -150,7 +150,7 @@ def _narrow(report: Report, nodes: tuple[ObjectReport, ...]) -> Report:
         report.envoys,
         report.problems,
         report.uptime,
-        report.notices,
+        remarks=report.remarks,
     )
 
 

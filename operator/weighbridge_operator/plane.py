@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from weighbridge_operator.admin import Admin
-from weighbridge_operator.core.doors import DoorNames
+from weighbridge_operator.core.doors import DoorNames, Doors
 from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.keeping import keep_going
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.loop import Loop
 from weighbridge_operator.memory_file import keep_memory, read_memory
-from weighbridge_operator.protection import describe_entrance, list_notices, print_url, protect
-from weighbridge_operator.report import Report
+from weighbridge_operator.protection import describe_entrance, list_notices, print_url, protect, remark
+from weighbridge_operator.report import Remarks, Report
 from weighbridge_operator.settings import GATEWAY, Settings
 from weighbridge_operator.sources.files import watch
 from weighbridge_operator.state import Objects, Ref
@@ -86,12 +86,15 @@ class ControlPlane:
             prometheus=settings.prometheus,
             weighed=read_memory(settings.state, time.monotonic()) if settings.state else None,
         )
-        self.reporter = Reporter(self.loop, print_url(settings), time.monotonic, list_notices(settings))
+        self.reporter = Reporter(self.loop, print_url(settings), time.monotonic, self._remark)
         self.admin = Admin(self.reports)
         self._open.push_async_callback(self.admin.stop)
         if self._protection.ready:
             await self._open_xds()
         self.admin_port = await self.admin.start(*settings.admin)
+
+    def _remark(self, doors: Doors) -> Remarks:
+        return remark(self._settings, self._protection.material.get(), doors, time.time())
 
     async def _open_xds(self) -> None:
         if self._protection.wanted:

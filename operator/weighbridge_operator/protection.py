@@ -9,7 +9,9 @@ from ipaddress import ip_address
 
 import grpc
 
+from weighbridge_operator.core.doors import Doors
 from weighbridge_operator.latest import Latest
+from weighbridge_operator.report import CertificateReport, Remarks
 from weighbridge_operator.settings import GATEWAY, Settings
 from weighbridge_operator.trust.directory import follow_directory, read_directory
 from weighbridge_operator.trust.material import Material
@@ -17,6 +19,8 @@ from weighbridge_operator.trust.rotation import envoy_identity, server_names
 from weighbridge_operator.xds.credentials import make_credentials
 from weighbridge_operator.xds.listener import Entrance
 from weighbridge_operator.xds.names import is_literal, print_address
+
+SOON = 7 * 86400.0  # seconds before a certificate expires that it is told
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +101,19 @@ def list_notices(settings: Settings) -> tuple[str, ...]:
     if security.entrance is None:
         notices.append("The entrance is plain HTTP, which can be read on the way: use HTTPS (--entrance-tls-secret)")
     return tuple(notices)
+
+
+def remark(settings: Settings, xds: Material | None, doors: Doors, now: float) -> Remarks:
+    """What to say of the settings and the certificates; seconds since 1970."""
+    places = (("xds", "xDS", xds), ("entrance", "the entrance", doors.certificate))
+    notices = list(list_notices(settings))
+    certificates = []
+    for name, text, material in places:
+        if material is None:
+            continue
+        until = material.until.timestamp()
+        certificates.append(CertificateReport(name, until))
+        if until <= now + SOON:
+            verb = "has expired" if until <= now else "expires"
+            notices.append(f"The certificate of {text} {verb} at {material.until:%Y-%m-%d %H:%M} UTC: renew it")
+    return Remarks(tuple(notices), tuple(certificates))

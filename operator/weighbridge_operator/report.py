@@ -110,6 +110,20 @@ class PrometheusReport:
 
 
 @dataclass(frozen=True, slots=True)
+class CertificateReport:
+    name: str  # entrance or xds
+    until: float  # seconds since 1970
+
+
+@dataclass(frozen=True, slots=True)
+class Remarks:
+    """What the settings and the certificates give to say."""
+
+    notices: tuple[str, ...] = ()  # one line each: what is as it was asked for, and may yet surprise
+    certificates: tuple[CertificateReport, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     version: str | None  # of the snapshot; None before the first
     entrance: str  # http://host:port
@@ -118,5 +132,5 @@ class Report:
     envoys: tuple[EnvoyReport, ...]
     problems: tuple[str, ...]  # one line each: what is wrong with the files, or with Secrets that the flags name
     uptime: float  # seconds
-    notices: tuple[str, ...] = ()  # one line each: what is as it was asked for, and may yet surprise
     prometheus: tuple[PrometheusReport, ...] = ()
+    remarks: Remarks = Remarks()

@@ -13,6 +13,7 @@ from weighbridge_api.modelnode import ModelNode
 from weighbridge_api.routepolicy import RoutePolicy
 from weighbridge_operator.conditions import Evidence, judge_node, judge_policy
 from weighbridge_operator.core import ir
+from weighbridge_operator.core.doors import Doors
 from weighbridge_operator.core.findings import Finding
 from weighbridge_operator.core.tick import Weighed
 from weighbridge_operator.core.verdict import Verdict
@@ -24,6 +25,7 @@ from weighbridge_operator.report import (
     KindReport,
     ObjectReport,
     PoolReport,
+    Remarks,
     Report,
     SignalReport,
 )
@@ -38,6 +40,7 @@ PERIOD = 0.5  # seconds between reports
 REST = 20  # times as long as a report took, for fleets so large that it takes long
 WINDOW = 10.0  # seconds over which shares of requests are counted
 
+Remark = Callable[[Doors], Remarks]
 _Totals = Mapping[tuple[str, str], int]  # (pool, node) -> requests since the start of the Envoys
 
 
@@ -58,10 +61,12 @@ _Place = tuple[ir.Pool, ir.Part, ir.Endpoint]
 class Reporter:
     """Keeps `reports` true, twice a second."""
 
-    def __init__(self, loop: Loop, entrance: str, clock: Callable[[], float], notices: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, loop: Loop, entrance: str, clock: Callable[[], float], remark: Remark = lambda _: Remarks()
+    ) -> None:
         self.reports: Latest[Report] = Latest()
         self._loop, self._entrance, self._clock = loop, entrance, clock
-        self._began, self._notices = clock(), notices
+        self._began, self._remark = clock(), remark
         self._history: deque[tuple[float, _Totals]] = deque()
 
     async def run(self) -> None:
@@ -96,8 +101,8 @@ class Reporter:
             envoys=self._envoys(now),
             problems=(*(str(problem) for problem in loaded.problems), *loop.doors.problems) if loaded else (),
             uptime=now - self._began,
-            notices=self._notices,
             prometheus=report_servers(loop.knowledge.get(), now),
+            remarks=self._remark(loop.doors),
         )
 
     def _gather(self) -> Evidence:

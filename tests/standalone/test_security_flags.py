@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from weighbridge_operator.protection import describe_entrance, list_notices, print_url
+from support.mounted import authority, server, side
+from weighbridge_operator.core.doors import Doors
+from weighbridge_operator.protection import describe_entrance, list_notices, print_url, remark
 from weighbridge_operator.security_flags import add_doors, add_xds, read_security
 from weighbridge_operator.settings import SecuritySettings, Settings
+from weighbridge_operator.trust.material import read_material
 
 
 def read(*arguments: str, kubernetes: bool = False) -> SecuritySettings:
@@ -59,6 +62,19 @@ def test_who_can_reach_an_open_entrance_is_told() -> None:
     ]
     assert len(list_notices(make("0.0.0.0", keys="callers"))) == 1
     assert list_notices(make("0.0.0.0", keys="callers", entrance="front")) == ()
+
+
+def test_a_certificate_that_expires_soon_is_told_and_its_day_is_a_number() -> None:
+    entries = side(server(authority(), days=30))
+    doors = Doors(read_material(entries, trusts=False))
+    assert doors.certificate is not None
+    end = doors.certificate.until.timestamp()
+    settings = make("127.0.0.1", entrance="front")
+    for before, said in ((8, None), (6, "The certificate of the entrance expires at"), (-1, "has expired at")):
+        remarks = remark(settings, None, doors, end - before * 86400)
+        assert [(c.name, c.until) for c in remarks.certificates] == [("entrance", end)]
+        assert (said is None and not remarks.notices) or said in remarks.notices[0]
+    assert [c.name for c in remark(settings, doors.certificate, Doors(), end).certificates] == ["xds"]
 
 
 def test_the_entrance_is_as_the_flags_say() -> None:

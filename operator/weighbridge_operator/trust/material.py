@@ -36,16 +36,15 @@ class MaterialError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What one side of a TLS connection has, in PEM: its own chain and key, and whom it trusts (empty: nobody)."""
+    """What one side of a TLS connection has, in PEM: its own chain and key, and whom it trusts (empty: nobody).
+
+    `until`: when its own certificate expires.
+    """
 
     certificate: bytes
     key: bytes = field(repr=False)
-    authorities: bytes = b""
-
-    @property
-    def until(self) -> datetime:
-        """When the first certificate of the chain expires."""
-        return read_certificates(self.certificate, CERTIFICATE)[0].not_valid_after_utc
+    authorities: bytes
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ def read_material(entries: Mapping[str, bytes], *, trusts: bool, now: datetime |
     if trusts:
         read_certificates(_entry(entries, AUTHORITIES), AUTHORITIES)
         authorities = entries[AUTHORITIES]
-    return Material(entries[CERTIFICATE], entries[KEY], authorities)
+    return Material(entries[CERTIFICATE], entries[KEY], authorities, chain[0].not_valid_after_utc)
 
 
 def read_certificates(text: bytes, entry: str) -> tuple[x509.Certificate, ...]:

@@ -120,7 +120,7 @@ def _faults(report: Report, screen: Screen) -> list[Line]:
     return [
         *_some(refusals, screen, "bad", words.BAD),
         *_some(report.problems, screen, "bad", words.BAD),
-        *_some(report.notices, screen, "warn", words.WARN),
+        *_some(report.remarks.notices, screen, "warn", words.WARN),
         *_some(states, screen, "warn", words.WARN),
     ]
 

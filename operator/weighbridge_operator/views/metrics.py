@@ -114,6 +114,9 @@ def _objects(report: Report) -> Iterator[str]:
     yield _family("weighbridge_object_ready", "gauge", text, samples)
     text = "What is wrong with the files and with the Secrets that flags name, in problems."
     yield _family("weighbridge_file_problems", "gauge", text, [((), len(report.problems))])
+    text = "When the certificate expires, in seconds since 1970."
+    expiries: list[Sample] = [((("certificate", c.name),), c.until) for c in report.remarks.certificates]
+    yield _family("weighbridge_certificate_expiry_timestamp_seconds", "gauge", text, expiries)
     text = "Time since the control plane started."
     yield _family("weighbridge_uptime_seconds", "gauge", text, [((), report.uptime)])
 
