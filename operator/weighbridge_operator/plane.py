@@ -142,4 +142,4 @@ class ControlPlane:
         from weighbridge_operator.status_writer.shell import write_statuses  # noqa: PLC0415
 
         assert self._settings.kubernetes is not None
-        await write_statuses(self.reports, self._settings.kubernetes)
+        await write_statuses(self.reporter, self._settings.kubernetes)

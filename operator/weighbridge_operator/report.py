@@ -124,6 +124,17 @@ class Remarks:
 
 
 @dataclass(frozen=True, slots=True)
+class WriterReport:
+    """What brings this report onto the objects of a cluster."""
+
+    leads: bool  # this replica writes
+    holder: str  # the replica that holds the Lease, as far as it is known; "" where none does
+    written: int  # statuses since the start
+    failed: int  # calls of the API server that failed since the start
+    waiting: int  # statuses that wait for the budget or the API server
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     version: str | None  # of the snapshot; None before the first
     entrance: str  # http://host:port
@@ -134,3 +145,4 @@ class Report:
     uptime: float  # seconds
     prometheus: tuple[PrometheusReport, ...] = ()
     remarks: Remarks = Remarks()
+    writer: WriterReport | None = None  # in a cluster

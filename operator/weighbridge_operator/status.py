@@ -28,6 +28,7 @@ from weighbridge_operator.report import (
     Remarks,
     Report,
     SignalReport,
+    WriterReport,
 )
 from weighbridge_operator.sources.envoys import EnvoyRound, spell
 from weighbridge_operator.sources.merging import report_servers
@@ -68,6 +69,8 @@ class Reporter:
         self._loop, self._entrance, self._clock = loop, entrance, clock
         self._began, self._remark = clock(), remark
         self._history: deque[tuple[float, _Totals]] = deque()
+        #: Tells of what writes the objects' status; set where something does.
+        self.describe_writer: Callable[[], WriterReport | None] = lambda: None
 
     async def run(self) -> None:
         """Reports until cancelled."""
@@ -103,6 +106,7 @@ class Reporter:
             uptime=now - self._began,
             prometheus=report_servers(loop.knowledge.get(), now),
             remarks=self._remark(loop.doors),
+            writer=self.describe_writer(),
         )
 
     def _gather(self) -> Evidence:

@@ -55,8 +55,8 @@ def test_who_did_not_hear_it_does_not_tell_it() -> None:
 
 def test_notes_are_bounded_as_the_api_wants_it() -> None:
     (news,) = Heard().take_new(refused(connected=True), 0.0)
-    long = tell_turn(A, status(), status(false="Accepted", reason="Invalid", message="x" * 5000))
+    long = tell_turn(A, status(), status(false="Accepted", reason="Invalid", message="ß" * 5000))
     assert long is not None
     path, event = build_event(dataclasses.replace(news, note=long.note), "one", "a.1", "2026-01-01T00:00:00.000000Z")
     assert path == "/apis/events.k8s.io/v1/namespaces/default/events"
-    assert len(event["note"]) == LONGEST
+    assert len(event["note"].encode()) == LONGEST

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from support import reports
-from weighbridge_operator.report import Report
+from weighbridge_operator.report import Report, WriterReport
 from weighbridge_operator.views import metrics
 
 
@@ -63,6 +63,16 @@ def test_a_rejection_can_be_alerted_on() -> None:
     assert refused[(("envoy", "envoy-2"), ("kind", "LDS"))] == 1
     assert sum(refused.values()) == 1
     assert samples["weighbridge_envoy_current", (("envoy", "envoy-2"),)] == 0
+
+
+def test_who_writes_statuses_is_told_in_a_cluster_alone() -> None:
+    report = reports.healthy()
+    assert not any(name.startswith("weighbridge_status_") for name, _ in parse(report))
+    samples = parse(replace(report, writer=WriterReport(True, "one", 7, 2, 3)))
+    assert samples["weighbridge_status_leader", ()] == 1
+    assert samples["weighbridge_status_writes_total", ()] == 7
+    assert samples["weighbridge_status_failures_total", ()] == 2
+    assert samples["weighbridge_status_waiting", ()] == 3
 
 
 def test_labels_are_escaped_and_no_series_comes_twice() -> None:

@@ -58,6 +58,11 @@ class Election:
     def name(self) -> str:
         return str(self._metadata["name"])
 
+    @property
+    def holder(self) -> str:
+        """Who holds it, as far as is known; "" where nobody does."""
+        return self._record.holder if self._record else ""
+
     def observe(self, record: Record | None, now: float) -> None:
         """Takes what the API server has; None where there is no Lease."""
         if record != self._record:

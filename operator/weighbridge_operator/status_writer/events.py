@@ -19,7 +19,7 @@ from weighbridge_operator.status_writer.statuses import Status, Subject
 CONTROLLER = "weighbridge.dev/operator"
 REFUSED = "Refused"
 REPEAT = 600.0  # seconds after which the same refusal is told again
-LONGEST = 1024  # characters of a note, as the API has it
+LONGEST = 1024  # bytes of a note, as the API has it
 _NUMBER = re.compile(r"\d+")
 
 
@@ -42,7 +42,7 @@ def tell_turn(subject: Subject, before: Status | None, after: Status) -> News | 
         return None
     good = new["status"] == "True"
     note = "serves" if good else new["message"] or "is not ready"
-    return News(subject, new["reason"], note[:LONGEST], good)
+    return News(subject, new["reason"], note, good)
 
 
 def find_refusals(report: Report) -> Iterator[News]:
@@ -55,7 +55,7 @@ def find_refusals(report: Report) -> Iterator[News]:
         for condition in known.conditions:
             if condition.type == PROGRAMMED and any(text and text in condition.message for text in texts):
                 subject = Subject(known.kind, known.namespace, known.name, known.uid)
-                yield News(subject, REFUSED, condition.message[:LONGEST], False)
+                yield News(subject, REFUSED, condition.message, False)
 
 
 class Heard:
@@ -84,7 +84,7 @@ def build_event(news: News, identity: str, name: str, clock: str) -> tuple[str, 
         "reportingInstance": identity[:128],
         "action": "Judge",
         "reason": news.reason,
-        "note": news.note,
+        "note": news.note.encode()[:LONGEST].decode(errors="ignore"),
         "type": "Normal" if news.good else "Warning",
         "regarding": {
             "apiVersion": API_VERSION,

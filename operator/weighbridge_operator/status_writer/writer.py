@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from weighbridge_operator.cluster_api import ApiFault
-from weighbridge_operator.report import Report
+from weighbridge_operator.report import Report, WriterReport
 from weighbridge_operator.status_writer.api import StatusApi
 from weighbridge_operator.status_writer.budget import Budget
 from weighbridge_operator.status_writer.election import PERIOD, Election
@@ -49,6 +49,7 @@ class StatusWriter:
         self._next_look = self._next_campaign = self._paused = float("-inf")
         self._pause = 0.0
         self._said: set[tuple[int, str]] = set()
+        self._written = self._failed = 0
 
     def start(self) -> None:
         self._thread.start()
@@ -69,6 +70,10 @@ class StatusWriter:
     def leads(self) -> bool:
         """Whether this replica writes now."""
         return self._election.leads(self._clock())
+
+    def describe(self) -> WriterReport:
+        """How it goes."""
+        return WriterReport(self.leads, self._election.holder, self._written, self._failed, len(self._due))
 
     def _run(self) -> None:
         while not self._stopped.is_set():
@@ -159,6 +164,7 @@ class StatusWriter:
                 raise
             self._refuse(subject, fault)
             return
+        self._written += 1
         self._ledger.note_written(subject, status, self._clock())
         if news := tell_turn(subject, before, status):
             self._news.append(news)
@@ -172,7 +178,7 @@ class StatusWriter:
             self._say_once(fault, f"the status of {subject.kind} {subject.namespace}/{subject.name} is not written")
 
     def _publish(self, news: News) -> None:
-        name = f"{news.subject.name[:200]}.{secrets.token_hex(8)}"
+        name = f"{news.subject.name[:200].rstrip('-.')}.{secrets.token_hex(8)}"
         path, event = build_event(news, self._election.identity, name, _print_time())
         try:
             self._api.post(path, event)
@@ -199,6 +205,7 @@ class StatusWriter:
             log.debug("the Lease runs out by itself: %s", fault)
 
     def _say_once(self, fault: ApiFault, what: str) -> None:
+        self._failed += 1
         known = (fault.status, what if fault.status else "")
         if known not in self._said:
             self._said.add(known)

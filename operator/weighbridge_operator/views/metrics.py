@@ -42,7 +42,14 @@ def expose(report: Report | None, version: str) -> str:
     """The whole page; `version` is this program's. Before the first report only what is known then."""
     families = [_family("weighbridge_build_info", "gauge", "What runs.", [((("version", version),), 1)])]
     if report is not None:
-        families += [*_nodes(report), *_pools(report), *_envoys(report), *_prometheus(report), *_objects(report)]
+        families += [
+            *_nodes(report),
+            *_pools(report),
+            *_envoys(report),
+            *_prometheus(report),
+            *_objects(report),
+            *_writer(report),
+        ]
     return "".join(families)
 
 
@@ -119,6 +126,19 @@ def _objects(report: Report) -> Iterator[str]:
     yield _family("weighbridge_certificate_expiry_timestamp_seconds", "gauge", text, expiries)
     text = "Time since the control plane started."
     yield _family("weighbridge_uptime_seconds", "gauge", text, [((), report.uptime)])
+
+
+def _writer(report: Report) -> Iterator[str]:
+    if (writer := report.writer) is None:
+        return
+    text = "Whether this replica writes the objects' status."
+    yield _family("weighbridge_status_leader", "gauge", text, [((), int(writer.leads))])
+    text = "Statuses written since the start."
+    yield _family("weighbridge_status_writes_total", "counter", text, [((), writer.written)])
+    text = "Calls of the API server for the objects' status that failed since the start."
+    yield _family("weighbridge_status_failures_total", "counter", text, [((), writer.failed)])
+    text = "Statuses that wait to be written."
+    yield _family("weighbridge_status_waiting", "gauge", text, [((), writer.waiting)])
 
 
 def _ready(found: ObjectReport) -> int | None:
