@@ -67,6 +67,7 @@ class Loop:
         self.rounds: Latest[LoadRound] = Latest()
         self.envoy_rounds: Latest[EnvoyRound] = Latest()
         self.resolved: Resolved | None = None
+        self.planned: Latest[Objects] = Latest()  # what the snapshot was made from
         self.weighed = weighed or Weighed()
         self.names: Latest[Names] = Latest()
         self.loaded = loaded
@@ -202,6 +203,7 @@ class Loop:
         if after != before:
             self.snapshots.set(after)
             log.info("snapshot %s: %s", after.version, _describe(resolved))
+        self.planned.set(loaded)
 
     def _find_salt(self, secrets: Secrets) -> bytes:
         if self._salted is None or self._salted[0] != secrets:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import TypedDict
 
 from weighbridge_api.base import Metadata
@@ -30,31 +30,18 @@ from weighbridge_operator.report import (
     SignalReport,
     WriterReport,
 )
-from weighbridge_operator.sources.envoys import EnvoyRound, spell
+from weighbridge_operator.sources.envoys import EnvoyRound
 from weighbridge_operator.sources.merging import report_servers
-from weighbridge_operator.sources.targets import list_owners
-from weighbridge_operator.state import DesiredState, Ref
+from weighbridge_operator.state import DesiredState, Objects, Ref
+from weighbridge_operator.tally import Tally, Traffic
 from weighbridge_operator.xds.kinds import LABELS
 from weighbridge_operator.xds.names import name_authorities, name_cluster, name_credential, print_address
 
 PERIOD = 0.5  # seconds between reports
 REST = 20  # times as long as a report took, for fleets so large that it takes long
-WINDOW = 10.0  # seconds over which shares of requests are counted
+REST_AFTER_EDIT = 3  # the same, where objects changed: somebody waits for what is said of them
 
 Remark = Callable[[Doors], Remarks]
-_Totals = Mapping[tuple[str, str], int]  # (pool, node) -> requests since the start of the Envoys
-
-
-@dataclass(frozen=True, slots=True)
-class _Traffic:
-    """What the Envoys count, by (pool, node)."""
-
-    total: _Totals
-    recent: _Totals
-    active: _Totals | None
-    healthy: Mapping[tuple[str, str], bool]
-    sent: Mapping[str, int]  # recent, by pool
-
 
 _Place = tuple[ir.Pool, ir.Part, ir.Endpoint]
 
@@ -68,24 +55,28 @@ class Reporter:
         self.reports: Latest[Report] = Latest()
         self._loop, self._entrance, self._clock = loop, entrance, clock
         self._began, self._remark = clock(), remark
-        self._history: deque[tuple[float, _Totals]] = deque()
+        self._tally = Tally()
         #: Tells of what writes the objects' status; set where something does.
         self.describe_writer: Callable[[], WriterReport | None] = lambda: None
 
     async def run(self) -> None:
         """Reports until cancelled."""
         while True:
-            began = self._clock()
+            began, version = self._clock(), self._loop.planned.version
             self.reports.set(self.build())
-            await asyncio.sleep(max(PERIOD, REST * (self._clock() - began)))
+            took = self._clock() - began
+            least, most = max(PERIOD, REST_AFTER_EDIT * took), max(PERIOD, REST * took)
+            await asyncio.sleep(least)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._loop.planned.wait_newer(version), most - least)
 
     def build(self) -> Report:
         """The report of this moment."""
         loop, now = self._loop, self._clock()
-        loaded, snapshot = loop.loaded.get(), loop.snapshots.get()
+        loaded, snapshot = self._objects, loop.snapshots.get()
         gateway = loop.resolved.gateway if loop.resolved else ir.Gateway()
         evidence = self._gather()
-        traffic = self._count(gateway)
+        traffic = self._tally.take(gateway, self._answered, loop.rounds.get(), now)
         desired = loaded.desired if loaded else DesiredState()
         places = _find_places(gateway)
         objects = [self._node(node, places.get(node.id, ()), evidence, traffic, now) for node in desired.nodes]
@@ -109,8 +100,17 @@ class Reporter:
             writer=self.describe_writer(),
         )
 
+    @property
+    def _objects(self) -> Objects | None:
+        """What the snapshot was made from: of newer ones nothing is known yet."""
+        return self._loop.planned.get() or self._loop.loaded.get()
+
+    @property
+    def _answered(self) -> EnvoyRound:
+        return self._loop.envoy_rounds.get() or EnvoyRound({}, {})
+
     def _gather(self) -> Evidence:
-        loaded, resolved = self._loop.loaded.get(), self._loop.resolved
+        loaded, resolved = self._objects, self._loop.resolved
         findings: dict[Ref, list[Finding]] = defaultdict(list)
         for finding in resolved.findings if resolved else ():
             findings[finding.ref].append(finding)
@@ -121,32 +121,8 @@ class Reporter:
             published=self._loop.snapshots.get() is not None,
         )
 
-    def _count(self, gateway: ir.Gateway) -> _Traffic:
-        answered = self._loop.envoy_rounds.get() or EnvoyRound({}, {})
-        owners = {(spell(cluster), address): owner for (cluster, address), owner in list_owners(gateway).items()}
-        total: dict[tuple[str, str], int] = dict.fromkeys(owners.values(), 0)
-        healthy: dict[tuple[str, str], bool] = {}
-        for state in answered.states.values():
-            for endpoint, owner in owners.items():
-                total[owner] += state.total.get(endpoint, 0)
-                healthy[owner] = healthy.get(owner, True) and state.healthy.get(endpoint, True)
-        self._remember(total)
-        before = self._history[0][1]
-        recent = {owner: max(0, count - before.get(owner, 0)) for owner, count in total.items()}
-        sent: Counter[str] = Counter()
-        for (pool, _), count in recent.items():
-            sent[pool] += count
-        counted = self._loop.rounds.get()
-        return _Traffic(total, recent, counted.inflight if counted else None, healthy, sent)
-
-    def _remember(self, total: _Totals) -> None:
-        now = self._clock()
-        self._history.append((now, total))
-        while len(self._history) > 1 and self._history[1][0] <= now - WINDOW:
-            self._history.popleft()
-
     def _node(
-        self, node: ModelNode, own: Sequence[_Place], evidence: Evidence, traffic: _Traffic, now: float
+        self, node: ModelNode, own: Sequence[_Place], evidence: Evidence, traffic: Traffic, now: float
     ) -> ObjectReport:
         ref = Ref("ModelNode", node.metadata.namespace, node.metadata.name)
         verdicts = self._loop.weighed.verdicts
@@ -252,7 +228,7 @@ def _identify(ref: Ref, evidence: Evidence, metadata: Metadata | None = None) ->
 
 
 def _endpoint(
-    pool: ir.Pool, endpoint: ir.Endpoint, verdict: Verdict | None, weighed: Weighed, traffic: _Traffic, now: float
+    pool: ir.Pool, endpoint: ir.Endpoint, verdict: Verdict | None, weighed: Weighed, traffic: Traffic, now: float
 ) -> EndpointReport:
     key = (pool.name, endpoint.node)
     facts = verdict.facts.get(endpoint.node) if verdict else None

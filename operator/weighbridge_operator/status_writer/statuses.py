@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from weighbridge_api.conditions import MOST_ENDPOINTS
+from weighbridge_api.conditions import ACCEPTED, MOST_ENDPOINTS, RESOLVED_REFS
 from weighbridge_operator.report import ConditionReport, EndpointReport, ObjectReport, PoolReport, Report
 
 Status = dict[str, Any]
@@ -24,6 +24,21 @@ class Subject:
     namespace: str
     name: str
     uid: str = ""
+
+
+#: (kind, namespace, name) -> generation, and the conditions that judge what the user wrote
+Verdicts = dict[tuple[str, str, str], tuple[int, tuple[str, ...]]]
+
+
+def list_verdicts(report: Report) -> Verdicts:
+    """What is said of what users wrote; cheap beside the statuses."""
+    return {
+        (o.kind, o.namespace, o.name): (
+            o.generation,
+            tuple(c.status for c in o.conditions if c.type in (ACCEPTED, RESOLVED_REFS)),
+        )
+        for o in report.objects
+    }
 
 
 def build_statuses(report: Report) -> dict[Subject, Status]:

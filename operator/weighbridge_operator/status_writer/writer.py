@@ -20,7 +20,7 @@ from weighbridge_operator.status_writer.budget import Budget
 from weighbridge_operator.status_writer.election import PERIOD, Election
 from weighbridge_operator.status_writer.events import Heard, News, build_event, tell_turn
 from weighbridge_operator.status_writer.ledger import Due, Ledger
-from weighbridge_operator.status_writer.statuses import Subject, build_statuses
+from weighbridge_operator.status_writer.statuses import Subject, Verdicts, build_statuses, list_verdicts
 
 WRITES, WRITES_AT_ONCE = 10.0, 50.0  # statuses a second, of the whole cluster
 EVENTS, EVENTS_AT_ONCE = 1.0, 25.0  # events a second
@@ -46,7 +46,8 @@ class StatusWriter:
         self._woken, self._stopped = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="status", daemon=True)
         self._led = False
-        self._next_look = self._next_campaign = self._paused = float("-inf")
+        self._next_look = self._looked = self._next_campaign = self._paused = float("-inf")
+        self._verdicts: Verdicts = {}
         self._pause = 0.0
         self._said: set[tuple[int, str]] = set()
         self._written = self._failed = 0
@@ -107,7 +108,9 @@ class StatusWriter:
         now = self._clock()
         if now < self._paused:
             return self._paused - now
-        rest = min(self._next_campaign, self._next_look) - now
+        rest = self._next_campaign - now
+        if self._report is not None:
+            rest = min(rest, self._looked + LOOK - now)
         if self._news:
             rest = min(rest, self._events.wait(now))
         if self._led and self._due:
@@ -135,7 +138,7 @@ class StatusWriter:
         leads = self.leads
         if leads and not self._led:
             self._ledger.hold(self._api.read_statuses())
-            self._next_look = float("-inf")
+            self._next_look = self._looked = float("-inf")
             log.info("this replica writes the objects' status now")
         elif self._led and not leads:
             self._due.clear()
@@ -144,14 +147,19 @@ class StatusWriter:
 
     def _look(self) -> None:
         now, report = self._clock(), self._report
-        if report is None or now < self._next_look:
+        if report is None or now < self._looked + LOOK:
             return
         self._report = None
+        verdicts = list_verdicts(report)
+        # Who has just written an object waits for the verdict; all else has time.
+        if now < self._next_look and verdicts == self._verdicts:
+            return
+        self._looked, self._verdicts = now, verdicts
         self._news.extend(self._heard.take_new(report, now))
         # Before anything is published there is nothing true to say.
         if self._led and report.version is not None:
             self._due = deque(self._ledger.offer(build_statuses(report), now))
-        self._next_look = now + max(LOOK, LOOK_REST * (self._clock() - now))
+        self._next_look = now + LOOK_REST * (self._clock() - now)
 
     def _write(self, due: Due) -> None:
         subject = due.subject
