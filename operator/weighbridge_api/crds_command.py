@@ -1,4 +1,4 @@
-"""`weighbridge crds`: prints the CRDs, or writes them to a directory, one file for each kind."""
+"""`weighbridge crds`: prints the CRDs, or writes them to a directory, one file for each kind; or their reference."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from weighbridge_api.crd import KINDS, build_crd, print_yaml
+from weighbridge_api.reference import write_reference
 
 
 def main(argv: Sequence[str]) -> int:
@@ -15,8 +16,14 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="weighbridge crds", description="Print the CRDs, for example into kubectl apply --server-side -f -"
     )
-    parser.add_argument("--output", metavar="DIR", type=Path, help="write one file for each kind into DIR instead")
-    directory: Path | None = parser.parse_args(argv).output
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument("--output", metavar="DIR", type=Path, help="write one file for each kind into DIR instead")
+    way.add_argument("--reference", action="store_true", help="print every field as a Markdown page instead")
+    given = parser.parse_args(argv)
+    directory: Path | None = given.output
+    if given.reference:
+        sys.stdout.write(write_reference())
+        return 0
     printed = {kind.file_name: print_yaml(build_crd(kind)) for kind in KINDS}
     if directory is None:
         sys.stdout.write("".join(f"---\n{text}" for text in printed.values()))

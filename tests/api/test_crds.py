@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -36,6 +37,44 @@ def test_a_directory_that_cannot_be_written_is_said(tmp_path: Path, capsys: pyte
     (tmp_path / "file").write_text("")
     assert main(["--output", str(tmp_path / "file")]) == 1
     assert "cannot write" in capsys.readouterr().err
+
+
+def test_the_reference_of_the_docs_is_fresh(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--reference"]) == 0
+    kept = (CRDS.parent / "docs" / "reference.md").read_text()
+    assert kept == capsys.readouterr().out, "run: weighbridge crds --reference > docs/reference.md"
+
+
+def test_the_reference_says_bounds_defaults_and_what_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--reference"])
+    rows = [re.split(r" (?<!\\)\| ", line.strip("| ")) for line in capsys.readouterr().out.splitlines() if "`" in line]
+    told = {cells[0].strip("`"): cells[1:] for cells in rows}
+    assert told["spec.address.port"] == ["whole number, 1 to 65,535", "required", "TCP port."]
+    assert told["spec.health.interval"][:2] == ["duration, from 1s to 5m", "`5s`"]
+    assert told["spec.address.host"][0].endswith("the IP address or the DNS name of one server")
+    assert told["spec.models[]"][0].endswith('refused: "a model is listed twice with the same version"')
+    assert told["spec.match.headers"][0].endswith("names: use lower case letters, digits, - and _")
+    assert told["status.endpoints[].score"] == ["whole number, 0 to 100", "Load from 0 to 100, low is good."]
+    assert {"status.conditions[].reason", "spec.timeouts.firstToken", "spec.metrics.prometheus.queries"} <= told.keys()
+
+
+def test_every_field_has_its_row(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--reference"])
+    page = capsys.readouterr().out
+    assert [path for kind in KINDS for path in list_paths(kind) if f"`{path}" not in page] == []
+
+
+def list_paths(kind: Kind) -> Iterator[str]:
+    """Every field of the schema; those that are all alike stand in the row above them."""
+    schema = build_crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+    waiting = [("spec", schema["spec"]), ("status", schema["status"])]
+    while waiting:
+        path, shape = waiting.pop()
+        for name, field in shape.get("items", shape).get("properties", {}).items():
+            if path.rpartition(".")[2] not in ("weights", "queries", "times"):
+                full = f"{path}{'[]' if 'items' in shape else ''}.{name}"
+                yield full
+                waiting.append((full, field))
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.plural)
