@@ -49,6 +49,22 @@ Conditions = Annotated[
 ]
 
 
+_Factor = Annotated[float, Field(gt=0)]
+
+
+class Factors(Shape):
+    """What a weight is made of: it goes as (room x trimmed x left) squared, times speed."""
+
+    room: _Factor = 1.0
+    """How many requests fill the server, beside the pool's median."""
+    trimmed: _Factor = 1.0
+    """What lasting evidence leaves of that room."""
+    left: _Factor = 1.0
+    """What others' requests leave of it."""
+    speed: _Factor = 1.0
+    """How fast it works beside the pool's median."""
+
+
 class EndpointStatus(Shape):
     """One server of a node in one pool, as the gateway weighs it. What is not known is absent."""
 
@@ -68,6 +84,8 @@ class EndpointStatus(Shape):
     """What each signal adds to the score."""
     weight: Annotated[int, Field(ge=1)] | None = None
     """Its weight in the pool, as Envoy is told."""
+    factors: Factors | None = None
+    """What the weight is made of; a new operator begins with it."""
     share: Annotated[float, Field(ge=0, le=100)] | None = None
     """Percent of the pool's recent requests that it got."""
     age: Annotated[int, Field(ge=0)] | None = None

@@ -14,6 +14,7 @@ import aiohttp
 from weighbridge_operator.admin import Admin
 from weighbridge_operator.core.doors import DoorNames, Doors
 from weighbridge_operator.core.scope import Scope
+from weighbridge_operator.core.tick import Weighed
 from weighbridge_operator.keeping import keep_going
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.loop import Loop
@@ -84,7 +85,7 @@ class ControlPlane:
             entrance=describe_entrance(settings),
             names=DoorNames(settings.namespace, settings.security.entrance, settings.security.keys),
             prometheus=settings.prometheus,
-            weighed=read_memory(settings.state, time.monotonic()) if settings.state else None,
+            weighed=await self._recall_weights(),
         )
         self.reporter = Reporter(self.loop, print_url(settings), time.monotonic, self._remark)
         self.admin = Admin(self.reports)
@@ -136,6 +137,14 @@ class ControlPlane:
                 if said.get(ref) != message:
                     log.warning("%s: %s", ref, message)
             said = now
+
+    async def _recall_weights(self) -> Weighed | None:
+        if self._settings.kubernetes is not None:
+            from weighbridge_operator.status_writer.recalling import recall_weights  # noqa: PLC0415  as below
+
+            return await recall_weights(self._settings.kubernetes)
+        state = self._settings.state
+        return read_memory(state, time.monotonic()) if state else None
 
     async def _write_statuses(self) -> None:
         # The package kubernetes is there only where it is needed.

@@ -27,6 +27,16 @@ class SignalReport:
 
 
 @dataclass(frozen=True, slots=True)
+class FactorsReport:
+    """What a weight is made of: it goes as (room * trimmed * left)^2 * speed. Each beside the pool's median."""
+
+    room: float
+    trimmed: float  # what lasting evidence leaves of the room
+    left: float  # what others' requests leave of it
+    speed: float
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointReport:
     """One server of a node in one pool."""
 
@@ -47,6 +57,7 @@ class EndpointReport:
     reason: str  # one sentence
     tier: str = "standard"  # the spec of the machine, as the user says
     name: str = ""  # which server of the node: of a Service the pod; "" where the node is one server
+    factors: FactorsReport | None = None
 
 
 @dataclass(frozen=True, slots=True)

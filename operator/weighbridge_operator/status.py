@@ -22,6 +22,7 @@ from weighbridge_operator.loop import Loop
 from weighbridge_operator.report import (
     EndpointReport,
     EnvoyReport,
+    FactorsReport,
     KindReport,
     ObjectReport,
     PoolReport,
@@ -257,6 +258,7 @@ def _endpoint(
         reason=facts.reason if facts else "",
         tier=endpoint.tier,
         name=endpoint.node[len(endpoint.model_node) + 1 :],
+        factors=FactorsReport(facts.capacity / facts.trimmed, facts.trimmed, facts.u, facts.s) if facts else None,
     )
 
 

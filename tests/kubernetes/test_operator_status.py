@@ -18,7 +18,7 @@ from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest
 
 from support.apiserver import ApiServer, call, locate
 from support.corpus import build_node
-from support.replica import Replica
+from support.replica import Replica, find_own_address
 from weighbridge_operator.xds.kinds import CLUSTER, LISTENER
 
 PROMISE = 5.0  # seconds until a fault is on its object
@@ -155,3 +155,29 @@ async def test_what_an_envoy_says_is_told_by_the_replica_that_heard_it(
         refusing = asyncio.create_task(refuse_clusters(two.xds))
         await asyncio.to_thread(until, heard)
         refusing.cancel()
+
+
+def test_a_new_operator_begins_with_the_weights_of_the_last_one(
+    api_server: ApiServer, namespace: str, tmp_path: Path
+) -> None:
+    """Though what they were made of, others' load, is not to be seen any more."""
+    for name, capacity in (("a", 4), ("b", 1)):
+        api_server.apply(node(namespace, name, find_own_address(), engine="vllm", capacity=capacity))
+    with Replica(api_server, namespace, "one", tmp_path) as one:
+        one.wait_published()
+        until(lambda: bool(read_endpoint(api_server, namespace, "b")))
+    # As if others had held half of it when the operator died.
+    said = read_endpoint(api_server, namespace, "a")
+    assert said["factors"]["left"] == 1
+    written = api_server.request("GET", locate(node(namespace, "a")))
+    written["status"]["endpoints"][0] |= {"weight": said["weight"] // 4, "factors": said["factors"] | {"left": 0.5}}
+    api_server.request("PUT", f"{locate(node(namespace, 'a'))}/status", written)
+    with Replica(api_server, namespace, "two", tmp_path) as two:
+        two.wait_published()
+        weights = {o["name"]: o["endpoints"][0]["weight"] for o in two.read_status()["objects"]}
+    assert weights["a"] / weights["b"] == 4
+
+
+def read_endpoint(server: ApiServer, namespace: str, name: str) -> dict[str, Any]:
+    status = server.request("GET", locate(node(namespace, name))).get("status", {})
+    return next(iter(status.get("endpoints", ())), {})

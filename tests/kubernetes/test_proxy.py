@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from support.apiserver import ApiServer, locate
+from support.replica import find_own_address
 from support.reports import healthy
 from weighbridge_operator import cluster_api
 from weighbridge_operator.admin import Admin
@@ -17,16 +17,6 @@ from weighbridge_operator.latest import Latest
 from weighbridge_operator.report import Report
 
 SERVICE = "weighbridge-operator"
-
-
-def find_own_address() -> str:
-    """An address of this machine that is not loopback: the proxy goes to no other. Nothing is sent."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))
-        except OSError:
-            pytest.skip("not run: this machine has no address but loopback, to which the API server's proxy never goes")
-        return str(probe.getsockname()[0])
 
 
 def create_service(server: ApiServer, namespace: str, port: int) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Final
 
 VERSION: Final = 1
+RECALLED: Final = ""  # the profile of a memory that was put together from what is known of weights; fits any
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,23 @@ class PoolMemory:
     line: Line = field(default_factory=Line)
     shortage: float | None = None  # KV in use per node as a part of the smallest node's, averaged
     short: bool = False  # whether published rooms count for it
+
+
+def recall(weight: int, trimmed: float, left: float, speed: float, now: float) -> NodeMemory:
+    """A node's memory from what its weight was made of: the grid positions, with no averages behind them yet."""
+    return NodeMemory(
+        heard=now,
+        others_heard=now,
+        u=Step(_half_octaves(left)),
+        s=Step(_half_octaves(speed)),
+        trim=Step(_half_octaves(trimmed)),
+        weight=weight,
+    )
+
+
+def _half_octaves(factor: float) -> int:
+    """Bounded, for it comes from outside."""
+    return max(-16, min(16, nearest(2 * math.log2(factor))))
 
 
 _NODE_TIMES: Final = ("heard", "seen", "counted", "others_heard", "scored_at", "turned_at")

@@ -17,7 +17,7 @@ from typing import Final
 from weighbridge_operator.core import classic, ir, others, room, trim
 from weighbridge_operator.core.explain import explain
 from weighbridge_operator.core.load import MAXIMUM_AGE, LoadView
-from weighbridge_operator.core.memory import Line, NodeMemory, PoolMemory, Step
+from weighbridge_operator.core.memory import RECALLED, Line, NodeMemory, PoolMemory, Step
 from weighbridge_operator.core.others import Suspicion
 from weighbridge_operator.core.room import Room
 from weighbridge_operator.core.score import Score, score
@@ -51,7 +51,7 @@ def weigh(pool: ir.Pool, memory: PoolMemory | None, view: LoadView, now: float) 
     """The pool's memory and verdict after the tick at `now` (seconds, never going back)."""
     endpoints = {e.node: e for e in pool.endpoints}
     profile: ir.Profile = "classic" if pool.balance.custom else pool.balance.profile
-    before = memory if memory is not None and memory.profile == profile else PoolMemory(now, profile=profile)
+    before = _take(memory, profile, now)
     suspicions = {n: others.suspect(view.load(n), view, pool.name, n) for n in endpoints}
     counts = {n: _count(view, pool.name, n, now) for n in endpoints}
     scores = {
@@ -68,6 +68,13 @@ def weigh(pool: ir.Pool, memory: PoolMemory | None, view: LoadView, now: float) 
     moved = replace(before, at=max(now, before.at), nodes=ordered, line=line, shortage=shortage, short=short)
     after = _publish(moved, before, _weights(nodes, rooms), now)
     return after, _verdict(tick, before, after, rooms)
+
+
+def _take(memory: PoolMemory | None, profile: ir.Profile, now: float) -> PoolMemory:
+    """The memory, if it is of this profile, or was put together from weights alone; else a new one."""
+    if memory is None or memory.profile not in (profile, RECALLED):
+        return PoolMemory(now, profile=profile)
+    return memory if memory.profile == profile else replace(memory, profile=profile)
 
 
 def _count(view: LoadView, pool: str, node: str, now: float) -> int | None:

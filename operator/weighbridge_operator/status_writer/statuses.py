@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from weighbridge_api.conditions import ACCEPTED, MOST_ENDPOINTS, RESOLVED_REFS
@@ -85,6 +85,8 @@ def _endpoint(known: EndpointReport) -> Status:
         "address": known.address,
         "weight": known.weight,
     }
+    if known.factors is not None:
+        said["factors"] = {name: round(value, 3) for name, value in asdict(known.factors).items()}
     if known.healthy is not None:
         said["healthy"] = known.healthy
     if known.score is not None:
