@@ -190,8 +190,7 @@ class Loop:
         known = held.gateway if held is not None and before is not None else None
         self.weighed = weigh_pools(resolved.gateway, self.weighed, load, self._clock(), known)
         secrets = loaded.desired.secrets
-        self.doors = open_doors(self._door_names, secrets, self.doors)
-        salt = self._find_salt(secrets)
+        salt = self._take(secrets)
         try:
             after = translate(
                 resolved.gateway, self.weighed.weights, secrets, self._entrance, salt, self.doors, self._memo
@@ -205,8 +204,10 @@ class Loop:
             log.info("snapshot %s: %s", after.version, _describe(resolved))
         self.planned.set(loaded)
 
-    def _find_salt(self, secrets: Secrets) -> bytes:
+    def _take(self, secrets: Secrets) -> bytes:
+        """Opens the entrance with these secrets, if they are others than before; their salt."""
         if self._salted is None or self._salted[0] != secrets:
+            self.doors = open_doors(self._door_names, secrets, self.doors)
             self._salted = (secrets, derive_salt(secrets))
         return self._salted[1]
 

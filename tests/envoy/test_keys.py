@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
 import openai
 import pytest
+from google.protobuf import json_format
 
 from support.envoy import RealEnvoy
+from support.scene import Scene, wait_for
 from support.stack import Stack, node, secret
 from support.witness import Heard, Witness, whole
-from weighbridge_operator.xds.keys import ask_for_keys, let_in
+from weighbridge_operator.xds.keys import FILTER, ask_for_keys, let_in
 from weighbridge_operator.xds.kinds import CLUSTER, ROUTE
 from weighbridge_operator.xds.names import CLIENT_HEADER, OWN_HEADERS
 from weighbridge_operator.xds.recall import recall_over
@@ -107,7 +110,12 @@ async def test_filters_behind_it_see_whose_key_it_was_and_not_the_key(
         for name, header in (("whose", CLIENT_HEADER), ("key", "authorization"))
     ]
     route = {"match": {"prefix": "/"}, "direct_response": {"status": 200}, "response_headers_to_add": shown}
-    host = {"name": "all", "domains": ["*"], "routes": [route], "typed_per_filter_config": let_in([("alice", ALICE)])}
+    host = {
+        "name": "all",
+        "domains": ["*"],
+        "routes": [route],
+        "typed_per_filter_config": {FILTER: json_format.MessageToDict(let_in([("alice", ALICE)]))},
+    }
     kinds = "type.googleapis.com/envoy.extensions.filters"
     manager = {
         "@type": f"{kinds}.network.http_connection_manager.v3.HttpConnectionManager",
@@ -187,6 +195,54 @@ async def test_changes_of_keys_cut_no_stream_and_replace_no_listener() -> None:
                 assert len([chunk async for chunk in each]) == 1
             assert await envoy.stat("listener_manager.listener_modified") == before
             assert await envoy.stat("http.entrance.downstream_rq_rx_reset") == 0
+
+
+class KeyedScene(Scene):
+    """A scene whose callers need a key."""
+
+    operator_flags = ("--keys-secret", "callers")
+
+    def objects(self) -> list[dict[str, Any]]:
+        return [*super().objects(), secret("callers", alice=ALICE)]
+
+    async def answers(self, model: str = "m") -> bool:
+        body, headers = {"model": model, "messages": HI}, {"authorization": f"Bearer {ALICE}"}
+        with suppress(aiohttp.ClientError):
+            async with self.http.post(f"{self.url}/v1/chat/completions", json=body, headers=headers) as got:
+                return got.status == 200
+        return False
+
+    async def holds(self, nodes: int) -> bool:
+        """Whether the Envoy holds a configuration with so many nodes."""
+        with suppress(aiohttp.ClientError):
+            async with self.http.get(f"http://127.0.0.1:{self.admin}/status") as got:
+                told = await got.json()
+                found = [one for one in told["objects"] if one["kind"] == "ModelNode"]
+                return [envoy["current"] for envoy in told["envoys"]] == [True] and len(found) == nodes
+        return False
+
+
+async def test_objects_change_while_the_operator_is_away_and_no_caller_with_a_key_is_lost() -> None:
+    async with KeyedScene() as scene:
+        lost: list[bool] = []
+
+        async def call() -> None:
+            while True:
+                lost.append(not await scene.answers())
+                await asyncio.sleep(0.01)
+
+        callers = [asyncio.create_task(call()) for _ in range(10)]
+        await wait_for(lambda: scene.holds(3))
+        await scene.operator.kill()
+        # Other nodes are another cluster; the old routes, whose keys nobody can ask back, lead to the old one.
+        scene.write(*scene.objects()[1:])
+        await scene.start_operator()
+        await wait_for(lambda: scene.holds(2))
+        for caller in callers:
+            caller.cancel()
+        await asyncio.gather(*callers, return_exceptions=True)
+        assert len(lost) > 50
+        assert sum(lost) == 0
 
 
 async def test_a_restarted_operator_sends_no_redacted_key_and_keeps_what_serves() -> None:

@@ -25,7 +25,12 @@ ALONE = {
     "images.operator.digest": f"sha256:{'b' * 64}",
     "images.envoy.tag": "7",
 }
-HIDDEN = {"images.simulator.digest"}  # like the operator's; shown only with the demo
+#: Flags that a value needs beside it.
+BESIDE = {
+    "prometheus.user": ("--set=prometheus.passwordSecret=",),
+    "prometheus.passwordSecret": ("--set=prometheus.user=",),
+}
+HIDDEN = {"prometheus.tokenSecret", "images.simulator.digest"}  # tried by itself; like the operator's
 
 
 def test_lint_is_content() -> None:
@@ -63,9 +68,22 @@ def test_every_value_does_something() -> None:
     whole, plain = render(values=FULL), render()
     for path in full:
         flag = f"--set-json={path}={json.dumps(defaults.get(path))}"
-        assert render(flag, values=FULL) != whole, f"{path} does nothing"
+        assert render(flag, *BESIDE.get(path, ()), values=FULL) != whole, f"{path} does nothing"
     for path, value in ALONE.items():
         assert render(f"--set-json={path}={json.dumps(value)}") != plain, f"{path} does nothing"
+
+
+def test_prometheus_is_given_its_credentials_as_files() -> None:
+    flags = ("--set=prometheus.url=http://p:9090", "--set=prometheus.tokenSecret=t")
+    spec = pick(render(*flags), "Deployment", "weighbridge-operator")["spec"]["template"]["spec"]
+    assert "--prometheus=http://p:9090" in spec["containers"][0]["args"]
+    assert "--prometheus-token-file=/prometheus/token" in spec["containers"][0]["args"]
+    (source,) = spec["volumes"][0]["projected"]["sources"]
+    assert source["secret"] == {"name": "t", "items": [{"key": "token", "path": "token"}]}
+    with pytest.raises(CommandError, match="two ways"):
+        render(*flags, "--set=prometheus.user=u,prometheus.passwordSecret=p")
+    with pytest.raises(CommandError, match="belong together"):
+        render("--set=prometheus.user=u")
 
 
 def list_leaves(values: dict[str, Any], path: str = "") -> list[tuple[str, Any]]:

@@ -19,8 +19,8 @@ def connect(url: str) -> AsyncOpenAI:
 class Traffic:
     """`async with Traffic(url, rate) as traffic:` sends chats until it ends; `lost` says what failed, and how."""
 
-    def __init__(self, url: str, rate: float = 12.0, tokens: int = 8) -> None:
-        self._url, self._pause, self._tokens = url, 1 / rate, tokens
+    def __init__(self, url: str, rate: float = 12.0, tokens: int = 8, model: str = MODEL) -> None:
+        self._url, self._pause, self._tokens, self._model = url, 1 / rate, tokens, model
         self.lost: list[str] = []
         self.by_node: Counter[str] = Counter()
 
@@ -62,7 +62,7 @@ class Traffic:
     async def _send(self) -> None:
         try:
             raw = await self._ai.chat.completions.with_raw_response.create(
-                model=MODEL, messages=[{"role": "user", "content": "hello"}], max_tokens=self._tokens
+                model=self._model, messages=[{"role": "user", "content": "hello"}], max_tokens=self._tokens
             )
             assert raw.parse().choices[0].message.content
             self.by_node[raw.headers.get("x-weighbridge-node", "?")] += 1

@@ -18,6 +18,8 @@ def list_values() -> list[str]:
         "--set=envoy.resources.requests.cpu=50m",
         "--set=envoy.concurrency=1",
         "--set=envoy.terminationGracePeriodSeconds=120",
+        "--set=prometheus.url=http://prometheus:9090",
+        "--set=networkPolicy.monitoring[0].podSelector.matchLabels.app=prometheus",
     ]
     for name in IMAGES:
         image = os.environ.get(f"E2E_{name.upper()}_IMAGE", f"weighbridge/{name}:dev")

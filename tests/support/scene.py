@@ -57,9 +57,10 @@ def describe_node(name: str, port: int, **spec: Any) -> dict[str, Any]:
 class Scene:
     """Three nodes, the operator and one Envoy, each a process of its own."""
 
+    operator_flags: tuple[str, ...] = ()
+
     def __init__(self, *, flags: tuple[str, ...] = ()) -> None:
         self._flags = flags
-        self.operator_flags: tuple[str, ...] = ()
         self._running = AsyncExitStack()
         self.nodes: dict[str, Process] = {}
         self.ports: dict[str, int] = {}

@@ -14,10 +14,9 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
 )
 from envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret
 from envoy.extensions.transport_sockets.tls.v3.tls_pb2 import UpstreamTlsContext
-from google.protobuf import json_format
 
 from support.gateway import make_routes
-from weighbridge_operator.xds.keys import let_in
+from weighbridge_operator.xds.keys import FILTER, let_in
 from weighbridge_operator.xds.kinds import CLUSTER, ENDPOINT, ROUTE, SECRET
 from weighbridge_operator.xds.snapshot import SnapshotError, build, derive_salt, pack
 
@@ -147,8 +146,7 @@ def test_the_version_of_routes_with_keys_tests_no_guesses() -> None:
     plain = pack(ROUTE, routes, b"one").version
     assert plain == pack(ROUTE, routes, b"other").version
     host = routes.virtual_hosts[0]
-    for name, settings in let_in([("alice", "hunter2")]).items():
-        json_format.ParseDict(settings, host.typed_per_filter_config[name])
+    host.typed_per_filter_config[FILTER].CopyFrom(let_in([("alice", "hunter2")]))
     one, other = pack(ROUTE, routes, b"one"), pack(ROUTE, routes, b"other")
     assert len({plain, one.version, other.version}) == 3
     assert (CLUSTER, "c") in one.needs

@@ -25,7 +25,7 @@ from weighbridge_operator.core import ir
 from weighbridge_operator.xds import answers
 from weighbridge_operator.xds.build import Json, extension, message, packed, seconds
 from weighbridge_operator.xds.chains import Plan, Target
-from weighbridge_operator.xds.keys import Callers, let_in
+from weighbridge_operator.xds.keys import FILTER, Callers, let_in
 from weighbridge_operator.xds.memo import Memo
 from weighbridge_operator.xds.names import (
     CLIENT_HEADER,
@@ -79,7 +79,6 @@ def translate_routes(
                     "name": ROUTES,
                     "domains": ["*"],
                     "request_headers_to_remove": list(_KEPT_FROM_NODES),
-                    **({"typed_per_filter_config": let_in(callers)} if callers else {}),
                     "matcher": {**_prefixes(ROUTE_HEADER, {}), "on_no_match": _other_paths(gateway)},
                 }
             ],
@@ -89,6 +88,8 @@ def translate_routes(
     matcher = made.virtual_hosts[0].matcher  # type: ignore[attr-defined]
     needs |= _fill(matcher.matcher_tree.prefix_match_map.map, _models(gateway, plan, debug_headers), memo)
     needs |= _fill(matcher.on_no_match.matcher.matcher_tree.exact_match_map.map, _paths(gateway), memo)
+    if callers:
+        made.virtual_hosts[0].typed_per_filter_config[FILTER].CopyFrom(let_in(callers))  # type: ignore[attr-defined]
     return made, tuple(sorted(needs))
 
 

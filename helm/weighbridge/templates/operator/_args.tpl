@@ -21,6 +21,26 @@
 {{- with .Values.entrance.keysSecret }}
 - --keys-secret={{ . }}
 {{- end }}
+{{- with .Values.prometheus }}
+{{- if and .tokenSecret (or .user .passwordSecret) }}{{ fail "prometheus.tokenSecret and prometheus.user are two ways to be let in: give one" }}{{ end }}
+{{- if ne (empty .user) (empty .passwordSecret) }}{{ fail "prometheus.user and prometheus.passwordSecret belong together: give both or none" }}{{ end }}
+{{- range compact (kindIs "slice" .url | ternary .url (list .url)) }}
+- --prometheus={{ . }}
+{{- end }}
+{{- if .url }}
+- --prometheus-interval={{ .interval }}
+{{- if .tokenSecret }}
+- --prometheus-token-file=/prometheus/token
+{{- end }}
+{{- if .user }}
+- {{ printf "--prometheus-user=%s" .user | quote }}
+- --prometheus-password-file=/prometheus/password
+{{- end }}
+{{- if .caSecret }}
+- --prometheus-ca-file=/prometheus/ca.crt
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if not .Values.operator.debugHeaders }}
 - --no-debug-headers
 {{- end }}
