@@ -3,11 +3,14 @@
 --
 -- All tries share one set of headers, while each gets the body as the client sent it. So nothing that the next try needs
 -- may be removed, and what an earlier one wrote (path, content-length) is always written again. The node's facts come as
--- headers from its endpoint metadata, new for each try: "served" is ";model=name;model=name;". The route's metadata says
+-- one header from its endpoint metadata, new for each try: "/base;model=name;model=name;". The route's metadata says
 -- which models it asks for, the preferred first, separated by blanks.
 
 local SUFFIXES = { "/chat/completions", "/completions", "/embeddings" }
 local find, match, sub = string.find, string.match, string.sub
+
+-- As in entrance.lua: no body outlives its request's turn.
+collectgarbage("setpause", 400)
 
 local function name_on_node(served, wanted)
   for model in string.gmatch(wanted, "%S+") do
@@ -18,25 +21,26 @@ end
 
 -- The path ends with the suffix whatever stood before it, the caller's /v1 or the base of the node tried before.
 local function path_on_node(path, base)
-  local bare = match(path, "^[^?]*")
-  for _, suffix in ipairs(SUFFIXES) do
-    if sub(bare, -#suffix) == suffix then return base .. sub(path, #bare - #suffix + 1) end
+  local last = (find(path, "?", 1, true) or #path + 1) - 1
+  for number = 1, #SUFFIXES do
+    local suffix = SUFFIXES[number]
+    local first = last - #suffix + 1
+    if sub(path, first, last) == suffix then return base .. sub(path, first) end
   end
   return path
 end
 
 function envoy_on_request(handle)
   local headers, wanted = handle:headers(), handle:metadata():get("models")
-  local served, base = headers:get("x-weighbridge-served"), headers:get("x-weighbridge-base")
-  local route = headers:get("x-weighbridge-route")
+  local served, route = headers:get("x-weighbridge-served") or ";", headers:get("x-weighbridge-route")
   headers:remove("x-weighbridge-served")
-  headers:remove("x-weighbridge-base")
   headers:remove("x-envoy-original-host")
-  headers:replace(":path", path_on_node(headers:get(":path"), base or ""))
+  headers:replace(":path", path_on_node(headers:get(":path"), sub(served, 1, find(served, ";", 1, true) - 1)))
   local body = handle:body()
   if not body then return end
-  local text, name = body:getBytes(0, body:length()), served and wanted and name_on_node(served, wanted)
-  local first, last = match(route or "", "(%d+) (%d+)$")
+  local text, name = body:getBytes(0, body:length()), wanted and name_on_node(served, wanted)
+  -- The route header ends with where the name stands in the body: "... 926 947".
+  local first, last = match(route or "", " (%d+) (%d+)$")
   if name and tonumber(first or 0) > 0 then
     text = sub(text, 1, first) .. name .. sub(text, last)
     body:setBytes(text)

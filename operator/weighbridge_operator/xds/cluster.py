@@ -14,7 +14,6 @@ from google.protobuf.message import Message
 from weighbridge_operator.core import ir
 from weighbridge_operator.xds.build import Json, extension, message, packed, seconds
 from weighbridge_operator.xds.names import (
-    BASE_HEADER,
     CREDENTIAL_HEADER,
     METADATA,
     SERVED_HEADER,
@@ -145,7 +144,7 @@ def _http(filters: list[Json]) -> Json:
 
 
 def _filters(adapts: bool, credential: Credential | None) -> list[Json]:
-    filters = [_mutate(*_TELL_NODE), _adapt()] if adapts else []
+    filters = [_mutate(_TELL_NODE), _adapt()] if adapts else []
     return filters if credential is None else [*filters, _inject(credential)]
 
 
@@ -174,7 +173,7 @@ def _tell(header: str, key: str) -> Json:
     return {"append": {"append_action": "OVERWRITE_IF_EXISTS_OR_ADD", "header": {"key": header, "value": value}}}
 
 
-_TELL_NODE = (_tell(SERVED_HEADER, "served"), _tell(BASE_HEADER, "base"))
+_TELL_NODE = _tell(SERVED_HEADER, "served")
 
 
 def _mutate(*mutations: Json) -> Json:

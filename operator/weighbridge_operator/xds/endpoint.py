@@ -34,7 +34,6 @@ def assign(part: ir.Part, weights: Mapping[str, int]) -> Message:
         told = added.metadata.filter_metadata[METADATA].fields
         told["node"].string_value = endpoint.node.partition("/")[2]
         told["served"].string_value = list_served(endpoint)
-        told["base"].string_value = base_of(endpoint)
         if part.credential is not None:
             told["credential"].string_value = name_credential(part.credential)
         if endpoint.tls is not None:
@@ -59,5 +58,5 @@ def names_of(endpoint: ir.Endpoint) -> dict[str, str]:
 
 
 def list_served(endpoint: ir.Endpoint) -> str:
-    """The same as one string, as adapt.lua reads it: ";model=name;model=name;"."""
-    return ";" + "".join(f"{key}={name};" for key, name in sorted(names_of(endpoint).items()))
+    """Base path and names as one string, as adapt.lua reads it: "/v1;model=name;model=name;". No path has a semicolon."""
+    return base_of(endpoint) + ";" + "".join(f"{key}={name};" for key, name in sorted(names_of(endpoint).items()))

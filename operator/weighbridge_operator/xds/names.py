@@ -19,14 +19,13 @@ CERTIFICATE = "entrance"  # the SDS secret that the entrance opens with
 METADATA = "weighbridge"
 
 ROUTE_HEADER = "x-weighbridge-route"  # "type mode model first last", written by the entrance
-SERVED_HEADER = "x-weighbridge-served"  # how the chosen node names its models
-BASE_HEADER = "x-weighbridge-base"  # the chosen node's base path
+SERVED_HEADER = "x-weighbridge-served"  # the chosen node's base path, and how it names its models
 CREDENTIAL_HEADER = "x-weighbridge-credential"  # the name of the chosen node's credential
 NODE_HEADER = "x-weighbridge-node"
 POLICY_HEADER = "x-weighbridge-policy"
 CLIENT_HEADER = "x-weighbridge-client"  # whose key a request came with; for filters, never for nodes
 #: What a client may never send: listed so that Envoy strips it before any filter.
-OWN_HEADERS = (ROUTE_HEADER, SERVED_HEADER, BASE_HEADER, CREDENTIAL_HEADER, NODE_HEADER, POLICY_HEADER, CLIENT_HEADER)
+OWN_HEADERS = (ROUTE_HEADER, SERVED_HEADER, CREDENTIAL_HEADER, NODE_HEADER, POLICY_HEADER, CLIENT_HEADER)
 
 
 def print_address(host: str, port: int) -> str:
