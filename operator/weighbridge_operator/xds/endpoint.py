@@ -58,5 +58,5 @@ def names_of(endpoint: ir.Endpoint) -> dict[str, str]:
 
 
 def list_served(endpoint: ir.Endpoint) -> str:
-    """Base path and names as one string, as adapt.lua reads it: "/v1;model=name;model=name;". No path has a semicolon."""
+    """Base path and names as adapt.lua reads them: "/v1;model=name;model=name;". A path has no semicolon."""
     return base_of(endpoint) + ";" + "".join(f"{key}={name};" for key, name in sorted(names_of(endpoint).items()))
