@@ -18,6 +18,7 @@ from weighbridge_operator.core.doors import DoorNames
 from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.loop import Loop
+from weighbridge_operator.settings import PrometheusSettings
 from weighbridge_operator.sources.files import Loaded, watch
 from weighbridge_operator.status import Reporter
 from weighbridge_operator.xds.bootstrap import BootstrapSettings, bootstrap
@@ -67,7 +68,9 @@ class Stack:
         arguments: tuple[str, ...] = (),
         tls: str | None = None,
         keys: str | None = None,
+        prometheus: PrometheusSettings | None = None,
     ) -> None:
+        self._prometheus = prometheus
         self._names = DoorNames("default", tls, keys)
         self._folder = tempfile.TemporaryDirectory(prefix="weighbridge-")
         self.directory = Path(self._folder.name)
@@ -101,7 +104,15 @@ class Stack:
         snapshots: Latest[Snapshot] = Latest()
         self.server = AdsServer("weighbridge", snapshots, warmth=ask_over(http), recall=recall_over(http))
         entrance = Entrance(port=self.port, tls=self._names.tls is not None, keys=self._names.keys is not None)
-        self.loop = Loop(loaded, self.server.states, snapshots, scope=Scope(), entrance=entrance, names=self._names)
+        self.loop = Loop(
+            loaded,
+            self.server.states,
+            snapshots,
+            scope=Scope(),
+            entrance=entrance,
+            names=self._names,
+            prometheus=self._prometheus,
+        )
         self.xds_port = await self.server.start("127.0.0.1:0")
         self._running.push_async_callback(self.server.stop, 0.1)
         self.reporter = Reporter(self.loop, self.url, time.monotonic)

@@ -117,6 +117,8 @@ class PrometheusServer:
     def _ask(self, text: str) -> object:
         try:
             return self._connect().custom_query(text, params={"timeout": f"{TOTAL:g}s"})
+        except requests.exceptions.JSONDecodeError:
+            raise PrometheusError("answered something else than a Prometheus does") from None
         except requests.exceptions.SSLError:
             raise PrometheusError("failed the TLS handshake") from None
         except requests.exceptions.Timeout:
