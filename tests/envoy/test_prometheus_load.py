@@ -1,4 +1,8 @@
-"""CPU and GPU as a real Prometheus tells them move the shares at the real Envoy, and give them back."""
+"""CPU and GPU as a real Prometheus tells them move the shares at the real Envoy, and give them back.
+
+Each scenario has nodes, a Prometheus, an operator and an Envoy of its own, and waits for most of its time: they run
+side by side.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from support.prometheus import RealPrometheus, job, needs_prometheus
+from support.prometheus import RealPrometheus, job, needs_prometheus, run_together
 from support.stack import Stack, node, policy
 from weighbridge_operator.report import EndpointReport, ObjectReport
 from weighbridge_operator.settings import PrometheusSettings
@@ -21,7 +25,7 @@ from weighbridge_simulator.records import Records
 from weighbridge_simulator.traffic import Question, Traffic
 from weighbridge_simulator.workload import Arrival
 
-pytestmark = [pytest.mark.envoy, needs_prometheus]
+pytestmark = [pytest.mark.envoy, pytest.mark.asyncio(loop_scope="module"), needs_prometheus]
 RATE = 20  # requests a second
 HOG = {"cpu": 0.97, "gpu": 0.97}
 REST = {"cpu": 0.2, "gpu": 0.2}
@@ -94,7 +98,7 @@ class Load:
         return self.records.shares(since=since, until=since + seconds - 0.5)
 
 
-async def test_a_hog_on_one_node_of_three_lowers_its_share_and_gives_it_back() -> None:
+async def a_hog_on_one_node_of_three_lowers_its_share_and_gives_it_back() -> None:
     async with Fleet([make_spec(name, **REST) for name in "abc"]) as fleet:
         labels = {name: {"box": name} for name in "abc"}
         async with RealPrometheus(scrape(fleet, **labels), interval="1s") as prometheus:
@@ -125,7 +129,7 @@ async def test_a_hog_on_one_node_of_three_lowers_its_share_and_gives_it_back() -
     print(f"\nweight fell {fell:.1f} s after the score, back {rose:.1f} s after the end; shares", before, during, after)
 
 
-async def test_prometheus_killed_costs_no_request_keeps_room_and_lets_the_rest_fade() -> None:
+async def prometheus_killed_costs_no_request_keeps_room_and_lets_the_rest_fade() -> None:
     async with Fleet([make_spec(name, **REST) for name in "abc"]) as fleet:
         labels = {name: {"box": name} for name in "abc"}
         async with RealPrometheus(scrape(fleet, **labels), interval="1s") as prometheus:
@@ -171,7 +175,7 @@ CASE = {"node-1": (0.30, 0.40, 5), "node-2": (0.75, 0.65, 20), "node-3": (0.25, 
 SCORES = {"node-1": 25.5, "node-2": 55.5, "node-3": 21.4, "node-4": 33.4}
 
 
-async def test_case_1_from_promql() -> None:
+async def case_1_from_promql() -> None:
     specs = [make_spec(name, cpu=cpu, memory=memory, queue=queue) for name, (cpu, memory, queue) in CASE.items()]
     async with Fleet(specs) as fleet, RealPrometheus(scrape(fleet), interval="1s") as prometheus:
         # Found by their addresses: nothing but Prometheus is asked.
@@ -189,7 +193,20 @@ async def test_case_1_from_promql() -> None:
             await until(reached, 40, scores)
             async with Load(stack) as load:
                 shares = await load.shares(12.0)
+                assert load.lost == {}
             assert shares["node-2"] == min(shares.values()), shares
             assert shares["node-3"] >= shares["node-2"], shares
-            assert load.lost == {}
     assert all("Prometheus" in (part.source or "") for part in endpoint(stack, "node-3").parts)
+
+
+SCENARIOS = (
+    case_1_from_promql,
+    a_hog_on_one_node_of_three_lowers_its_share_and_gives_it_back,
+    prometheus_killed_costs_no_request_keeps_room_and_lets_the_rest_fade,
+)
+outcomes = run_together(*SCENARIOS)
+
+
+@pytest.mark.parametrize("scenario", [scenario.__name__ for scenario in SCENARIOS])
+async def test_through_prometheus(outcomes: Mapping[str, asyncio.Task[None]], scenario: str) -> None:
+    await outcomes[scenario]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from support.prometheus import Asking, Exporters, RealPrometheus, age, job, needs_prometheus, values
+from support.prometheus import Asking, Exporters, RealPrometheus, age, job, needs_prometheus, run_together, values
 from weighbridge_operator.sources.prometheus_answers import OwnQuery, Wanted
 from weighbridge_operator.sources.prometheus_queries import CONTAINER_QUERIES, ENGINE_QUERIES, MACHINE_QUERIES
 from weighbridge_operator.sources.signals import extract
@@ -45,7 +46,7 @@ PRINTED = (
 )
 
 
-async def test_prometheus_tells_what_each_page_itself_tells() -> None:
+async def prometheus_tells_what_each_page_itself_tells() -> None:
     async with Exporters() as exporters:
         exporters.pages |= {f"/{name}": page(name) for _, name in PRINTED}
         jobs = [job(name, exporters.place, {"instance": f"10.0.0.{n}:80"}) for n, (_, name) in enumerate(PRINTED)]
@@ -65,7 +66,7 @@ async def test_prometheus_tells_what_each_page_itself_tells() -> None:
         assert knowledge.found[name].error is None
 
 
-async def test_shares_of_counters_are_those_between_two_scrapes() -> None:
+async def shares_of_counters_are_those_between_two_scrapes() -> None:
     began = time.monotonic()
     first = "vllm:time_to_first_token_seconds"
 
@@ -91,7 +92,7 @@ LIMITS = ("kube-state-metrics-2", "kube-state-metrics-1.9", None)  # None: the k
 SETUPS = tuple((limits, honest) for limits in LIMITS for honest in (True, False))
 
 
-async def test_a_pod_is_judged_by_its_own_containers_and_their_limits() -> None:
+async def a_pod_is_judged_by_its_own_containers_and_their_limits() -> None:
     began = time.monotonic()
 
     def kubelet() -> str:
@@ -124,7 +125,7 @@ async def test_a_pod_is_judged_by_its_own_containers_and_their_limits() -> None:
         assert 3.0 <= ages[number] < 6.5, setup
 
 
-async def test_a_gpu_belongs_to_the_pod_that_has_it_whatever_the_exporters_own_pod_is() -> None:
+async def a_gpu_belongs_to_the_pod_that_has_it_whatever_the_exporters_own_pod_is() -> None:
     async with Exporters() as exporters:
         exporters.pages["/dcgm"] = page("dcgm-exporter-4.5-pods")
         target = {"pod": "dcgm-exporter-7xk2p", "namespace": "gpu-operator"}
@@ -144,7 +145,7 @@ async def test_a_gpu_belongs_to_the_pod_that_has_it_whatever_the_exporters_own_p
     assert error.startswith('no series in Prometheus that is known for load matches {namespace="models", pod="qwen-2"}')
 
 
-async def test_one_page_scraped_by_two_jobs_counts_once_and_of_another_host_not_at_all() -> None:
+async def one_page_scraped_by_two_jobs_counts_once_and_of_another_host_not_at_all() -> None:
     async with Exporters() as exporters:
         exporters.pages |= {"/one": page("vllm-0.10"), "/other": page("vllm-0.8")}
         twin = job("twin", exporters.place, metrics_path="/one")
@@ -163,7 +164,7 @@ async def test_one_page_scraped_by_two_jobs_counts_once_and_of_another_host_not_
     assert "lab/implied" not in knowledge.found, "nobody asked for it by name"
 
 
-async def test_the_age_is_that_of_the_scrape_and_grows_when_the_exporter_falls_silent() -> None:
+async def the_age_is_that_of_the_scrape_and_grows_when_the_exporter_falls_silent() -> None:
     async with Exporters() as exporters:
         exporters.pages["/a"] = page("vllm-0.10")
         wanted = Wanted("lab/a", "vllm", instances=frozenset({exporters.place}))
@@ -184,7 +185,7 @@ async def test_the_age_is_that_of_the_scrape_and_grows_when_the_exporter_falls_s
 NAN = 'vllm:num_requests_running{model_name="m"} NaN\nvllm:num_requests_waiting{model_name="m"} 4\n'
 
 
-async def test_what_is_no_number_is_absent() -> None:
+async def what_is_no_number_is_absent() -> None:
     async with Exporters() as exporters:
         exporters.pages["/a"] = NAN
         wanted = Wanted("lab/a", "vllm", instances=frozenset({exporters.place}))
@@ -210,7 +211,7 @@ OWN_CASES: Mapping[str, tuple[OwnQuery, Any]] = {
 }
 
 
-async def test_a_users_own_query_has_an_age_or_is_refused_with_the_remedy() -> None:
+async def a_users_own_query_has_an_age_or_is_refused_with_the_remedy() -> None:
     async with Exporters() as exporters:
         exporters.pages["/own"] = OWN
         wanted = [Wanted(name, "openai", labels=(("box", "x"),), own=(own,)) for name, (own, _) in OWN_CASES.items()]
@@ -233,7 +234,7 @@ async def test_a_users_own_query_has_an_age_or_is_refused_with_the_remedy() -> N
             assert "spec.metrics.prometheus.times" in found.error or "no selector" not in expected
 
 
-async def test_a_series_of_another_node_is_not_taken_for_an_own_query() -> None:
+async def a_series_of_another_node_is_not_taken_for_an_own_query() -> None:
     async with Exporters() as exporters:
         exporters.pages["/own"] = 'my_queue{pod="a"} 1\nmy_queue{pod="b"} 2\n'
         own = (OwnQuery("waiting", "my_queue"),)
@@ -244,6 +245,26 @@ async def test_a_series_of_another_node_is_not_taken_for_an_own_query() -> None:
         ):
             knowledge = await asking.until(lambda k: bool(values(k, "lab/a")))
     assert [values(knowledge, f"lab/{name}")["waiting"] for name in ("a", "b")] == [1.0, 2.0]
+
+
+SCENARIOS = (
+    prometheus_tells_what_each_page_itself_tells,
+    shares_of_counters_are_those_between_two_scrapes,
+    a_pod_is_judged_by_its_own_containers_and_their_limits,
+    a_gpu_belongs_to_the_pod_that_has_it_whatever_the_exporters_own_pod_is,
+    one_page_scraped_by_two_jobs_counts_once_and_of_another_host_not_at_all,
+    the_age_is_that_of_the_scrape_and_grows_when_the_exporter_falls_silent,
+    what_is_no_number_is_absent,
+    a_users_own_query_has_an_age_or_is_refused_with_the_remedy,
+    a_series_of_another_node_is_not_taken_for_an_own_query,
+)
+outcomes = run_together(*SCENARIOS)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("scenario", [scenario.__name__ for scenario in SCENARIOS])
+async def test_on_a_real_prometheus(outcomes: Mapping[str, asyncio.Task[None]], scenario: str) -> None:
+    await outcomes[scenario]
 
 
 def test_every_query_is_asked_in_a_test() -> None:

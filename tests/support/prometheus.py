@@ -7,13 +7,14 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import aiohttp
 import pytest
+import pytest_asyncio
 import yaml
 from aiohttp import web
 
@@ -189,3 +190,23 @@ def values(knowledge: Knowledge, node: str) -> dict[str, float]:
 def age(knowledge: Knowledge, node: str, signal: str) -> float:
     """Seconds since the number was taken."""
     return time.monotonic() - knowledge.found[node].numbers[signal].at
+
+
+Scenario = Callable[[], Coroutine[Any, Any, None]]
+
+
+def run_together(*scenarios: Scenario) -> Any:
+    """A fixture that runs scenarios side by side, for a Prometheus scrapes nothing in its first five seconds.
+
+    A test awaits one of the tasks by the scenario's name.
+    """
+
+    @pytest_asyncio.fixture(loop_scope="module", scope="module")
+    async def outcomes() -> AsyncIterator[Mapping[str, asyncio.Task[None]]]:
+        tasks = {scenario.__name__: asyncio.create_task(scenario()) for scenario in scenarios}
+        yield tasks
+        for task in tasks.values():
+            task.cancel()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+
+    return outcomes

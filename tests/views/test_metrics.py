@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from support import reports
-from weighbridge_operator.report import Report, WriterReport
+from weighbridge_operator.report import PrometheusReport, Report, WriterReport
 from weighbridge_operator.views import metrics
 
 
@@ -73,6 +73,21 @@ def test_who_writes_statuses_is_told_in_a_cluster_alone() -> None:
     assert samples["weighbridge_status_writes_total", ()] == 7
     assert samples["weighbridge_status_failures_total", ()] == 2
     assert samples["weighbridge_status_waiting", ()] == 3
+
+
+def test_each_prometheus_is_told_with_what_it_gave() -> None:
+    servers = (
+        PrometheusReport("p:9090", 40, 2, 3.5, -0.25, None),
+        PrometheusReport("q:9090", 4, 4, None, None, "cannot be connected to"),
+    )
+    page = metrics.expose(replace(reports.healthy(), prometheus=servers), "1")
+    assert 'weighbridge_prometheus_up{server="p:9090"} 1\n' in page
+    assert 'weighbridge_prometheus_up{server="q:9090"} 0\n' in page
+    assert 'weighbridge_prometheus_queries_total{server="p:9090"} 40\n' in page
+    assert 'weighbridge_prometheus_failures_total{server="q:9090"} 4\n' in page
+    assert 'weighbridge_prometheus_age_seconds{server="p:9090"} 3.5\n' in page
+    assert 'weighbridge_prometheus_clock_skew_seconds{server="p:9090"} -0.25\n' in page
+    assert 'age_seconds{server="q:9090"}' not in page
 
 
 def test_labels_are_escaped_and_no_series_comes_twice() -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import pytest
 
 from support import reports
-from weighbridge_operator.report import EnvoyReport, KindReport, Report
+from weighbridge_operator.report import EnvoyReport, KindReport, Report, SignalReport
+from weighbridge_operator.views import words
 from weighbridge_operator.views.lines import paint, width_of
 from weighbridge_operator.views.table import tell_reasons, tell_status
 
@@ -94,6 +98,21 @@ def test_the_score_is_told_with_its_arithmetic() -> None:
     assert ["kv", "27%", "→", "0.27", "×", "40", "=", "10.8"] in lines
     assert ["running", "12", "of", "64", "→", "0.19", "×", "20", "=", "3.8"] in lines
     assert ["score", "=", "34.4"] in lines
+
+
+def test_each_signal_says_where_it_was_read_and_when() -> None:
+    parts = (
+        SignalReport("cpu", 0.4, 0.4, 20.0, "Prometheus p:9090", 12.0),
+        SignalReport("queue", 5.0, 0.5, 25.0, "scrape", 0.5),
+        SignalReport("running", 1.0, 0.1, 1.0),
+    )
+    report = reports.healthy()
+    first = report.objects[0]
+    told = replace(first, endpoints=(replace(first.endpoints[0], parts=parts),))
+    text = explain(replace(report, objects=(told,)))
+    assert re.search(r"cpu +40% .* 20\.0 +Prometheus p:9090, 12 s ago", text)
+    assert re.search(r"queue .* 25\.0 +its own page, 0\.5 s ago", text)
+    assert words.arithmetic(parts[0]) == "cpu 40% → 0.4 × 50 = 20.0 (Prometheus p:9090, 12 s ago)"
 
 
 def test_a_node_without_score_or_pool_is_explained_too() -> None:
