@@ -76,6 +76,13 @@ def test_what_an_ordered_end_says_is_a_detail_unless_it_is_an_error() -> None:
     assert [level for level, _ in kept.said] == [logging.DEBUG, logging.ERROR]
 
 
+def test_what_the_pages_say_of_the_key_filter_is_not_said_with_every_change() -> None:
+    lines, kept = make()
+    lines.feed(b"[warning][misc] message 'x' is contained in file 'y' marked as work-in-progress. API features ...\n")
+    lines.feed(b"[warning][misc] another\n")
+    assert [level for level, _ in kept.said] == [logging.DEBUG, logging.WARNING]
+
+
 @pytest.mark.parametrize(("level", "chosen"), [(logging.DEBUG, "info"), (logging.INFO, "warning")])
 def test_envoy_writes_only_what_is_shown(level: int, chosen: str) -> None:
     assert choose_level(logging.Logger("envoy", level)) == chosen
