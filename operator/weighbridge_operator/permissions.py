@@ -17,7 +17,6 @@ class Permission:
     verbs: tuple[str, ...]
     reason: str
     named: bool = False
-    names: tuple[str, ...] = ()  # of the objects; none says any
 
 
 #: In the namespaces whose objects are read.

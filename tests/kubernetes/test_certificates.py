@@ -18,7 +18,7 @@ from support.apiserver import ApiServer
 from support.mounted import NOW
 from weighbridge_operator.cluster_api import ApiFault, ClusterApi
 from weighbridge_operator.latest import Latest
-from weighbridge_operator.permissions import xds_permissions
+from weighbridge_operator.permissions import CERTIFICATES
 from weighbridge_operator.trust.material import Material, MaterialError, read_certificates
 from weighbridge_operator.trust.rotation import OVERLAP, envoy_identity, names_of, server_names
 from weighbridge_operator.trust.secret import OWNER, SecretKeeper, SecretNames, follow_secret
@@ -120,8 +120,8 @@ def test_the_rights_that_are_asked_for_are_enough_and_reach_no_other_secret(
 ) -> None:
     rules = [
         {"apiGroups": [p.group], "resources": [p.resource], "verbs": list(p.verbs)}
-        | ({"resourceNames": list(p.names)} if p.names else {})
-        for p in xds_permissions("xds")
+        | ({"resourceNames": ["xds", "xds-client"]} if p.named else {})
+        for p in CERTIFICATES
     ]
     role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "rules": rules}
     api_server.apply(role | {"metadata": {"name": "xds", "namespace": namespace}})

@@ -153,14 +153,14 @@ def test_nothing_keeps_an_object_from_being_deleted(cluster: Written) -> None:
 
 
 def test_servers_stay_sorted_worst_first(cluster: Written) -> None:
-    def build(*scores: float) -> Report:
-        servers = tuple(make_endpoint(name=f"a-{n}", score=value) for n, value in enumerate(scores))
+    def build(weight: int, *scores: float) -> Report:
+        servers = tuple(make_endpoint(weight, name=f"a-{n}", score=value) for n, value in enumerate(scores))
         return report([dataclasses.replace(node, endpoints=servers)])
 
     (node,) = cluster.create("a")
     first, one = cluster.start("one")
-    for scores in ((10.0, 50.0, 90.0), (90.0, 10.0, 50.0)):
-        said, wanted = build(*scores), len(one.writes) + 1
+    for weight, scores in ((1, (10.0, 50.0, 90.0)), (2, (90.0, 10.0, 50.0))):
+        said, wanted = build(weight, *scores), len(one.writes) + 1
         keep([first], said, lambda wanted=wanted: len(one.writes) == wanted)
         assert [each["score"] for each in cluster.read("a")["status"]["endpoints"]] == [90, 50, 10]
 
