@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from weighbridge_api.conditions import ACCEPTED, METRICS_FRESH, PROGRAMMED, READY, RESOLVED_REFS
 from weighbridge_operator.core.findings import Finding
@@ -22,6 +22,8 @@ class Evidence:
     findings: Mapping[Ref, tuple[Finding, ...]]
     envoys: EnvoyStates | None
     published: bool
+    #: Envoys that are connected to another replica, and what they lack.
+    elsewhere: Mapping[str, str | None] = field(default_factory=dict)
 
 
 def judge_policy(ref: Ref, evidence: Evidence, clusters: Iterable[str]) -> tuple[ConditionReport, ...]:
@@ -69,10 +71,15 @@ def _programmed(evidence: Evidence, clusters: Iterable[str]) -> ConditionReport:
     own = set(clusters)
     envoys = evidence.envoys.envoys if evidence.envoys else ()
     refused = [text for envoy in envoys for text in _refusals(envoy, own)]
-    waiting = ", ".join(envoy.id for envoy in envoys if not envoy.current)
+    waiting = ", ".join(
+        [
+            *(envoy.id for envoy in envoys if not envoy.current),
+            *(envoy for envoy, lack in evidence.elsewhere.items() if lack is not None),
+        ]
+    )
     if not evidence.published:
         status, reason, message = "False", "Pending", "nothing is published yet"
-    elif not envoys:
+    elif not envoys and not evidence.elsewhere:
         status, reason, message = "Unknown", "NoEnvoy", "no Envoy is connected"
     elif refused:
         status, reason, message = "False", "Refused", refused[0]

@@ -33,7 +33,7 @@ from weighbridge_operator.sources.prometheus_answers import Wanted
 from weighbridge_operator.sources.rounds import Owners, Rounds
 from weighbridge_operator.sources.scrape import ScrapeTarget
 from weighbridge_operator.sources.targets import list_owners, list_targets, list_wanted
-from weighbridge_operator.state import LoadRound, Objects
+from weighbridge_operator.state import EnvoyPlaces, LoadRound, Objects
 from weighbridge_operator.xds.envoys import EnvoyStates
 from weighbridge_operator.xds.listener import Entrance
 from weighbridge_operator.xds.memo import Memo
@@ -62,8 +62,9 @@ class Loop:
         weighed: Weighed | None = None,
         prometheus: PrometheusSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
+        places: Latest[EnvoyPlaces] | None = None,
     ) -> None:
-        self.snapshots = snapshots
+        self.snapshots, self._places = snapshots, places
         self.rounds: Latest[LoadRound] = Latest()
         self.envoy_rounds: Latest[EnvoyRound] = Latest()
         self.resolved: Resolved | None = None
@@ -95,6 +96,7 @@ class Loop:
             self.envoy_rounds,
             clock=self._clock,
             prometheus=self.knowledge,
+            optional=self._passing_envoys,
         )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(keep_going("looking up names", Addresses(self._hosts, self.names).run))
@@ -164,8 +166,21 @@ class Loop:
             self._tick(load)
 
     def _stats_urls(self) -> Mapping[str, str | None]:
+        """Of every Envoy: of those that are connected here, and of those that only the cluster knows."""
         states = self.envoys.get()
-        return {envoy.id: envoy.stats for envoy in states.envoys} if states else {}
+        known = {envoy.id: envoy.stats for envoy in states.envoys} if states else {}
+        places, told = self._list_places(), set(known.values())
+        return {pod: place.url for pod, place in places.items() if place.url not in told} | known
+
+    def _passing_envoys(self) -> frozenset[str]:
+        """Those that begin or end, and so need not answer."""
+        passing = {place.url: pod for pod, place in self._list_places().items() if not place.sure}
+        states = self.envoys.get()
+        known = {envoy.id for envoy in states.envoys if envoy.stats in passing} if states else set()
+        return frozenset(known | set(passing.values()))
+
+    def _list_places(self) -> EnvoyPlaces:
+        return (self._places.get() if self._places is not None else None) or {}
 
     def _resolve(self) -> Resolved:
         loaded, names = self.loaded.get(), self.names.get()
@@ -225,8 +240,10 @@ class Loop:
 
 
 async def _within(limit: float, event: Awaitable[object]) -> None:
+    # Not wait_for, which swallows a cancellation that comes together with the result.
     try:
-        await asyncio.wait_for(event, limit)
+        async with asyncio.timeout(limit):
+            await event
     except TimeoutError:
         return
 

@@ -83,6 +83,7 @@ class ControlPlane:
             snapshots,
             scope=self._cluster.scope if self._cluster else Scope(settings.namespace),
             entrance=describe_entrance(settings),
+            places=self._cluster.source.envoys if self._cluster else None,
             names=DoorNames(settings.namespace, settings.security.entrance, settings.security.keys),
             prometheus=settings.prometheus,
             weighed=await self._recall_weights(),

@@ -102,7 +102,7 @@ class KindReport:
 class EnvoyReport:
     id: str
     build: str
-    connected: float  # seconds
+    connected: float | None  # seconds; None where it is connected to another replica
     current: bool  # holds all that it was offered
     kinds: tuple[KindReport, ...]
     error: str | None = None  # why its statistics could not be read

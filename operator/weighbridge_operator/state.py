@@ -72,6 +72,17 @@ class DesiredState:
     services: Mapping[tuple[str, str], ServiceState] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class EnvoyPlace:
+    """Where an Envoy's statistics are; `sure` means that it must answer: it is ready, and is to stay."""
+
+    url: str
+    sure: bool
+
+
+EnvoyPlaces = Mapping[str, EnvoyPlace]  # by the pod's name
+
+
 class Objects(Protocol):
     """What a source of objects has read last. `problems` say what is wrong with the source itself, one line each."""
 

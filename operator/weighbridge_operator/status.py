@@ -17,13 +17,12 @@ from weighbridge_operator.core.doors import Doors
 from weighbridge_operator.core.findings import Finding
 from weighbridge_operator.core.tick import Weighed
 from weighbridge_operator.core.verdict import Verdict
+from weighbridge_operator.envoy_reports import judge_elsewhere, report_envoys
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.loop import Loop
 from weighbridge_operator.report import (
     EndpointReport,
-    EnvoyReport,
     FactorsReport,
-    KindReport,
     ObjectReport,
     PoolReport,
     Remarks,
@@ -31,11 +30,11 @@ from weighbridge_operator.report import (
     SignalReport,
     WriterReport,
 )
-from weighbridge_operator.sources.envoys import EnvoyRound
+from weighbridge_operator.sources.envoys import EnvoyRound, spell
 from weighbridge_operator.sources.merging import report_servers
+from weighbridge_operator.sources.targets import list_owners
 from weighbridge_operator.state import DesiredState, Objects, Ref
 from weighbridge_operator.tally import Tally, Traffic
-from weighbridge_operator.xds.kinds import LABELS
 from weighbridge_operator.xds.names import name_authorities, name_cluster, name_credential, print_address
 
 PERIOD = 0.5  # seconds between reports
@@ -76,6 +75,9 @@ class Reporter:
         loop, now = self._loop, self._clock()
         loaded, snapshot = self._objects, loop.snapshots.get()
         gateway = loop.resolved.gateway if loop.resolved else ir.Gateway()
+        self._elsewhere = judge_elsewhere(
+            loop.envoys.get(), self._answered, snapshot, ((spell(c), a) for c, a in list_owners(gateway))
+        )
         evidence = self._gather()
         traffic = self._tally.take(gateway, self._answered, loop.rounds.get(), now)
         desired = loaded.desired if loaded else DesiredState()
@@ -93,7 +95,7 @@ class Reporter:
             entrance=self._entrance,
             objects=tuple(sorted(objects, key=lambda o: (o.kind, o.namespace, o.name))),
             pools=_pools(gateway, loop.weighed, now),
-            envoys=self._envoys(now),
+            envoys=report_envoys(loop.envoys.get(), self._answered, self._elsewhere, now),
             problems=(*(str(problem) for problem in loaded.problems), *loop.doors.problems) if loaded else (),
             uptime=now - self._began,
             prometheus=report_servers(loop.knowledge.get(), now),
@@ -120,6 +122,7 @@ class Reporter:
             findings={ref: tuple(found) for ref, found in findings.items()},
             envoys=self._loop.envoys.get(),
             published=self._loop.snapshots.get() is not None,
+            elsewhere=self._elsewhere,
         )
 
     def _node(
@@ -147,30 +150,6 @@ class Reporter:
                 _endpoint(pool, e, verdicts.get(pool.name), self._loop.weighed, traffic, now) for pool, _, e in own
             ),
             **_identify(ref, evidence, node.metadata),
-        )
-
-    def _envoys(self, now: float) -> tuple[EnvoyReport, ...]:
-        states = self._loop.envoys.get()
-        asked = self._loop.envoy_rounds.get()
-        return tuple(
-            EnvoyReport(
-                id=envoy.id,
-                build=envoy.build,
-                connected=now - envoy.since,
-                current=envoy.current,
-                kinds=tuple(
-                    KindReport(
-                        kind=LABELS[kind.kind],
-                        offered=kind.wanted,
-                        accepted=kind.accepted,
-                        rejected=", ".join(name for name, _ in kind.refusals) or None,
-                        error="; ".join(f"{name}: {refusal.text}" for name, refusal in kind.refusals) or None,
-                    )
-                    for kind in envoy.kinds
-                ),
-                error=asked.missing.get(envoy.id) if asked else None,
-            )
-            for envoy in (states.envoys if states else ())
         )
 
 

@@ -1,4 +1,4 @@
-"""What every Envoy says of itself: requests in flight at each endpoint, its health, and whether clusters still warm.
+"""What every Envoy says of itself: requests in flight at each endpoint, its health, which versions it holds.
 
 Complete or nothing: requests of an Envoy that was not read would look like others' load on the nodes, and the law would
 answer its own traffic. So one live Envoy without an answer makes the counts of all of them unknown, and names itself.
@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, field
 from urllib.parse import quote
 
 import aiohttp
@@ -22,15 +22,23 @@ from weighbridge_operator.sources import exposition
 from weighbridge_operator.sources.scrape import FetchError, fetch
 
 TIMEOUT = 1.0  # seconds for one Envoy
-_WANTED = r"^(cluster\..+\.endpoint\..+\.(rq_active|rq_total|healthy)|cluster_manager\.warming_clusters|server\.live)$"
-PATH = f"/stats/prometheus?filter={quote(_WANTED)}"
+_WANTED = (
+    r"^(cluster\..+\.endpoint\..+\.(rq_active|rq_total|healthy)|cluster_manager\.warming_clusters|server\.live"
+    r"|(cluster_manager\.cds|listener_manager\.lds|http\.entrance\.rds\.entrance)\.version_text)$"
+)
+PATH = f"/stats/prometheus?text_readouts&filter={quote(_WANTED)}"
 
 _ACTIVE = "envoy_cluster_endpoint_rq_active"
 _TOTAL = "envoy_cluster_endpoint_rq_total"
 _HEALTHY = "envoy_cluster_endpoint_healthy"
 _WARMING = "envoy_cluster_manager_warming_clusters"
 _LIVE = "envoy_server_live"
-_FAMILIES = frozenset({_ACTIVE, _TOTAL, _HEALTHY, _WARMING, _LIVE})
+_VERSIONS = {
+    "envoy_cluster_manager_cds_version_text": "CDS",
+    "envoy_listener_manager_lds_version_text": "LDS",
+    "envoy_http_rds_version_text": "RDS",
+}
+_FAMILIES = frozenset({_ACTIVE, _TOTAL, _HEALTHY, _WARMING, _LIVE, *_VERSIONS})
 
 #: Cluster as Envoy's statistics spell it (see `spell`), and "ip:port", IPv6 in brackets.
 Endpoint = tuple[str, str]
@@ -49,6 +57,15 @@ class EnvoyState:
     warming_clusters: int
     #: False while it drains before its end; it may still have requests in flight.
     live: bool
+    #: What it accepted last, by CDS, LDS and RDS. Assignments have none: their content differs by weights alone, and
+    #: replicas need not agree on those at every moment; which endpoints it has, `active` tells.
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def holds(self, versions: Mapping[str, str], endpoints: Iterable[Endpoint]) -> bool:
+        """Whether it runs these versions and has all of these endpoints."""
+        return all(self.versions.get(kind) == version for kind, version in versions.items()) and all(
+            endpoint in self.active for endpoint in endpoints
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +98,21 @@ async def read_envoys(
     clock: Callable[[], float],
     *,
     limit: float = TIMEOUT,
+    optional: Set[str] = frozenset(),
 ) -> EnvoyRound:
     """Asks every Envoy at once; `bases` are their administration URLs ("http://127.0.0.1:9901") by Envoy id.
 
-    One that tells no URL can't be read, and is missing.
+    One that tells no URL can't be read, and is missing. One of `optional`, which begins or ends, counts if it answers.
     """
     answers = await asyncio.gather(*(_read_envoy(session, base, clock, limit) for base in bases.values()))
     answered = dict(zip(bases, answers, strict=True))
     return EnvoyRound(
         states={envoy: answer for envoy, answer in sorted(answered.items()) if isinstance(answer, EnvoyState)},
-        missing={envoy: answer for envoy, answer in sorted(answered.items()) if isinstance(answer, str)},
+        missing={
+            envoy: answer
+            for envoy, answer in sorted(answered.items())
+            if isinstance(answer, str) and envoy not in optional
+        },
     )
 
 
@@ -125,6 +147,11 @@ def read_statistics(text: bytes | str, at: float) -> EnvoyState | None:
         total=total,
         warming_clusters=warming,
         live=live > 0,
+        versions={
+            kind: sample.labels.get("text_value", "")
+            for family, kind in _VERSIONS.items()
+            for sample in page.families.get(family, ())
+        },
     )
 
 

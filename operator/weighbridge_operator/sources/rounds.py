@@ -70,9 +70,10 @@ class Rounds:
         patience: float = PATIENCE,
         clock: Callable[[], float] = time.monotonic,
         prometheus: Latest[Knowledge] | None = None,
+        optional: Callable[[], Set[str]] = frozenset,  # ids of Envoys that need not answer
     ) -> None:
         self._prometheus: Latest[Knowledge] = prometheus or Latest()
-        self._targets = targets
+        self._targets, self._optional = targets, optional
         self._envoys = envoys
         self._owners = owners
         self._out = out
@@ -99,8 +100,8 @@ class Rounds:
     async def _ask(self, session: aiohttp.ClientSession, targets: Sequence[ScrapeTarget], deadline: float) -> None:
         """One round, over by `deadline`."""
         began = self._clock()
-        owners, bases = self._owners(), self._envoys()
-        asking = asyncio.create_task(read_envoys(session, bases, self._clock))
+        owners, bases, optional = self._owners(), self._envoys(), self._optional()
+        asking = asyncio.create_task(read_envoys(session, bases, self._clock, optional=optional))
         places = asyncio.Semaphore(CONCURRENCY)
         ordered = sorted(targets, key=lambda target: (self._unanswered.get(target.node, 0.0), target.node))
         by_node = {target.node: target for target in ordered}
@@ -115,7 +116,11 @@ class Rounds:
         scraped = {node: self._conclude(node, scrapes[node], began) for node in sorted(scrapes)}
         samples = self._merge(scraped)
         self._forget(samples.keys())
-        envoys = EnvoyRound({}, dict.fromkeys(sorted(bases), LATE)) if asking.cancelled() else asking.result()
+        envoys = (
+            EnvoyRound({}, dict.fromkeys(sorted(bases.keys() - optional), LATE))
+            if asking.cancelled()
+            else asking.result()
+        )
         self._envoys_out.set(envoys)
         self._out.set(LoadRound(began, samples, assign(envoys, owners)))
 

@@ -97,7 +97,7 @@ def _stand(envoy: EnvoyReport) -> tuple[str, str]:
     if refused:
         stand = "refuses " + ", ".join(f"{k.kind} {words.version(k.rejected)}" for k in refused)
         return stand, "; ".join(k.error for k in refused if k.error)
-    return "connected", f"version {envoy.build}"
+    return "connected", f"version {envoy.build}" if envoy.connected is not None else "to another replica"
 
 
 def _conditions(before: Report | None, after: Report) -> Iterator[Change]:

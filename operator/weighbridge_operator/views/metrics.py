@@ -78,13 +78,14 @@ def _pools(report: Report) -> Iterator[str]:
 
 def _envoys(report: Report) -> Iterator[str]:
     envoys = [((("envoy", envoy.id),), envoy) for envoy in report.envoys[:MOST]]
-    yield _family("weighbridge_envoys", "gauge", "Envoys that are connected.", [((), len(report.envoys))])
-    text = "1 for each connected Envoy, with its version."
+    text = "Envoys that are connected, to this replica or to another."
+    yield _family("weighbridge_envoys", "gauge", text, [((), len(report.envoys))])
+    text = "1 for each Envoy that is connected to this replica, with its version."
     yield _family(
         "weighbridge_envoy_connected",
         "gauge",
         text,
-        [((*labels, ("build", envoy.build)), 1) for labels, envoy in envoys],
+        [((*labels, ("build", envoy.build)), 1) for labels, envoy in envoys if envoy.connected is not None],
     )
     text = "Whether the Envoy runs all that it was offered."
     yield _family("weighbridge_envoy_current", "gauge", text, [(labels, int(e.current)) for labels, e in envoys])

@@ -161,7 +161,8 @@ def _envoy(envoy: EnvoyReport, width: int | None) -> list[Line]:
     refused = any(words.kind_state(k) == "refused" for k in envoy.kinds)
     sign = Span(words.BAD, "bad") if refused else Span(words.GOOD, "good") if envoy.current else Span("?", "warn")
     state = "REFUSES a part" if refused else "runs all it was offered" if envoy.current else "has not answered all"
-    rest = f"  Envoy {clean(envoy.build)}, connected {words.seconds(envoy.connected)}, {state}"
+    here = f"Envoy {clean(envoy.build)}, connected {words.seconds(envoy.connected)}"
+    rest = f"  {here if envoy.connected is not None else 'connected to another replica'}, {state}"
     lines: list[Line] = [
         (sign, Span(" "), Span(clean(envoy.id), "bold"), Span(rest, sign.look if refused else "plain"))
     ]

@@ -33,21 +33,22 @@ class Feed(Generic[T]):
     ) -> None:
         self.values: dict[str, T] = {}
         self._api, self._path, self._read, self._changed = api, path, read, changed
+        self._version = 0  # to go on from; 0 asks for a list
         self._renew = asyncio.Event()
         self._listed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
         """Follows until cancelled."""
-        pause, version = PAUSE_LEAST, 0
+        pause = PAUSE_LEAST
         while True:
             try:
-                if not version:
-                    version = await self._list()
-                version = await self._watch(version)
+                if not self._version:
+                    await self._list()
+                await self._watch()
                 pause = PAUSE_LEAST
             except ApiError as error:
                 # 410: what it would go on from is forgotten.
-                version = version if error.status is None else 0
+                self._version = self._version if error.status is None else 0
                 if error.status != 410:
                     log.warning("%s: %s; what is known stays", self._path, error)
                     if error.status == 403 and pause >= REFUSED:
@@ -65,7 +66,7 @@ class Feed(Generic[T]):
         """Until everything that is wanted was listed."""
         await asyncio.shield(self._listed)
 
-    async def _list(self) -> int:
+    async def _list(self) -> None:
         self._renew.clear()
         found, version = await self._list_once()
         if self.values.keys() - found.keys():
@@ -73,12 +74,12 @@ class Feed(Generic[T]):
             again, version = await self._list_once()
             kept = self.values.keys() & found.keys() - again.keys()
             found = again | {name: found[name] for name in kept}
+        self._version = version
         if found != self.values:
             self.values = found
             self._changed()
         if not self._renew.is_set():
             self._settle()
-        return version
 
     def _settle(self) -> None:
         if not self._listed.done():
@@ -95,27 +96,24 @@ class Feed(Generic[T]):
                     found[raw["metadata"]["name"]] = value
         return found, version
 
-    async def _watch(self, version: int) -> int:
-        """Follows from a version; the version to go on from, 0 for a new list."""
-        renewed = asyncio.ensure_future(self._renew.wait())
-        events = self._api.watch(self._path, str(version))
+    async def _watch(self) -> None:
+        """Follows until the server ends the watch, or a new list is wanted."""
+        following, renewed = asyncio.create_task(self._follow()), asyncio.create_task(self._renew.wait())
         try:
-            while True:
-                following = asyncio.ensure_future(anext(events))
-                await asyncio.wait({following, renewed}, return_when=asyncio.FIRST_COMPLETED)
-                if renewed.done():
-                    following.cancel()
-                    await asyncio.gather(following, return_exceptions=True)
-                    return 0
-                try:
-                    event = following.result()
-                except StopAsyncIteration:
-                    return version
-                version = max(version, read_version(event["object"]))
-                self._take(event)
+            await asyncio.wait({following, renewed}, return_when=asyncio.FIRST_COMPLETED)
+            if following.done():
+                following.result()
+            else:
+                self._version = 0
         finally:
-            renewed.cancel()
-            await events.aclose()
+            for task in (following, renewed):
+                task.cancel()
+            await asyncio.gather(following, renewed, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        async for event in self._api.watch(self._path, str(self._version)):
+            self._version = max(self._version, read_version(event["object"]))
+            self._take(event)
 
     def _take(self, event: Mapping[str, Any]) -> None:
         raw = event["object"]

@@ -9,24 +9,13 @@ from dataclasses import dataclass
 from weighbridge_api.modelnode import ModelNode
 from weighbridge_api.routepolicy import RoutePolicy
 from weighbridge_operator.sources.kube.ledger import Ledger
-from weighbridge_operator.state import DesiredState, Rejection, ServiceState
+from weighbridge_operator.state import DesiredState, EnvoyPlace, EnvoyPlaces, Rejection, ServiceState
 from weighbridge_operator.xds.names import print_address
 
 Key = tuple[str, str]  # namespace, name
 #: The entries of each Secret that are referenced; None is every one.
 Wanted = Mapping[Key, frozenset[str] | None]
 STATS = "stats"  # the port where an Envoy shows its statistics
-
-
-@dataclass(frozen=True, slots=True)
-class EnvoyPlace:
-    """Where an Envoy's statistics are; `sure` means that it must answer: it is ready, and is to stay."""
-
-    url: str
-    sure: bool
-
-
-EnvoyPlaces = Mapping[str, EnvoyPlace]  # by the pod's name
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,6 @@ from weighbridge_operator.latest import Latest
 from weighbridge_operator.settings import ALL, KubernetesSettings
 from weighbridge_operator.sources.kube.access import NAMES, Api, ApiError, Raw
 from weighbridge_operator.sources.kube.gathering import (
-    EnvoyPlaces,
     Wanted,
     find_envoys,
     find_secrets,
@@ -38,7 +37,7 @@ from weighbridge_operator.sources.kube.ledger import Ledger, read_version
 from weighbridge_operator.sources.kube.secrets import Secrets
 from weighbridge_operator.sources.kube.services import Services
 from weighbridge_operator.sources.kube.watcher import Watcher
-from weighbridge_operator.state import Objects, Ref
+from weighbridge_operator.state import EnvoyPlaces, Objects, Ref
 
 KINDS: dict[str, type[Resource]] = {"modelnodes": ModelNode, "routepolicies": RoutePolicy}
 QUIET, LONGEST = 0.02, 0.25  # seconds without news, and at most, before what is new is published
@@ -209,8 +208,10 @@ def _path(plural: str, namespace: str | None) -> str:
 
 
 async def _within(limit: float | None, work: Awaitable[object]) -> bool:
+    # Not wait_for, which swallows a cancellation that comes together with the result.
     try:
-        await asyncio.wait_for(work, limit)
+        async with asyncio.timeout(limit):
+            await work
     except TimeoutError:
         return False
     return True
