@@ -73,6 +73,10 @@ class Installed:
         self.operators[name] = process
         return xds
 
+    def find_admin(self, operator: str) -> int:
+        """The port of its admin interface."""
+        return self._ports[operator][1]
+
     async def start_envoy(self, name: str, xds: int) -> RealEnvoy:
         """An Envoy as a pod of this name, with its own address for statistics."""
         admin, stats = free_port(), free_port()
