@@ -206,6 +206,7 @@ OWN_CASES: Mapping[str, tuple[OwnQuery, Any]] = {
     "a hidden range": (OwnQuery("waiting", "my_queue # "), "the query for waiting is no selector"),
     "a subquery": (OwnQuery("waiting", "my_queue[1m:5s]"), "the query for waiting is no selector"),
     "no PromQL": (OwnQuery("waiting", "my_queue{"), "the query for waiting is refused by Prometheus: 1:"),
+    "an offset": (OwnQuery("waiting", "my_queue offset 1m"), "the query for waiting is refused by Prometheus: 1:"),
     "another name": (OwnQuery("waiting", "her_queue"), "the query for waiting matches no series"),
     "no time": (OwnQuery("cpu", "sum(my_load) / 100", "min(my_load)"), None),
 }

@@ -17,6 +17,7 @@ from support.authority import Authority
 from support.envoy import free_port
 from support.prometheus import Asking, Exporters, RealPrometheus, job, needs_prometheus, values
 from weighbridge_operator.latest import Latest
+from weighbridge_operator.sources import prometheus_fleet as fleet
 from weighbridge_operator.sources import prometheus_server as module
 from weighbridge_operator.sources.envoys import EnvoyRound
 from weighbridge_operator.sources.merging import Knowledge
@@ -195,7 +196,7 @@ async def huge(request: web.BaseRequest) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     response.enable_compression()
     await response.prepare(request)
-    for _ in range(64):
+    for _ in range(8):
         await response.write(b" " * 1024 * 1024)
     return response
 
@@ -210,7 +211,7 @@ def answering(**options: object) -> Handler:
 @pytest.mark.parametrize(
     ("handler", "words"),
     [
-        (huge, "brings more than 32 MiB"),
+        (huge, "brings more than 2 MiB"),
         (answering(text="<html>"), "answered something else than a Prometheus does"),
         (answering(text='{"data": {"result": 5}}'), "answered something else than a Prometheus does"),
         (answering(text='{"data": {"result": [1, "x"]}}'), "answered something else than a Prometheus does"),
@@ -220,9 +221,27 @@ def answering(**options: object) -> Handler:
     ],
     ids=["huge", "no JSON", "no list", "no time", "redirect", "404", "503"],
 )
-async def test_what_is_no_answer_is_said_in_a_sentence(handler: Handler, words: str) -> None:
+async def test_what_is_no_answer_is_said_in_a_sentence(
+    handler: Handler, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SIZE_MAXIMUM", 2 * 1024 * 1024)
     async with serve(handler) as url, Asking([url], [Wanted("lab/a", "vllm", labels=(("a", "b"),))]) as asking:
         assert words in fault(await asking.next())
+
+
+@needs_prometheus
+async def test_one_answer_that_is_too_large_leaves_the_others_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet, "SERIES_MAXIMUM", 2)
+    async with Exporters() as exporters:
+        exporters.pages["/a"] = PAGE + "".join(f'DCGM_FI_DEV_GPU_UTIL{{gpu="{n}"}} 50\n' for n in range(3))
+        wanted = Wanted("lab/a", "vllm", instances=frozenset({exporters.place}))
+        async with (
+            RealPrometheus([job("a", exporters.place)]) as prometheus,
+            Asking([prometheus.url], [wanted]) as asking,
+        ):
+            knowledge = await asking.until(knows)
+    assert values(knowledge, "lab/a") == {"running": 7.0, "waiting": 0.0}
+    assert fault(knowledge) == "the query for DCGM is of no use: Prometheus answered 3 series, more than 2"
 
 
 @needs_prometheus

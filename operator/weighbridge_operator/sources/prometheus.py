@@ -90,7 +90,8 @@ class Prometheus:
         self._probe(answered, pool)
         now, chosen = self._clock(), self._chosen
         amiss = None if answered or not wanted else f"Prometheus {chosen.server.name} {chosen.error}"
-        self._out.set(Knowledge(chosen.fleet.tell(wanted, now, amiss), tuple(self._state(r) for r in self._replicas)))
+        found = await asyncio.get_running_loop().run_in_executor(pool, chosen.fleet.tell, wanted, now, amiss)
+        self._out.set(Knowledge(found, tuple(self._state(r) for r in self._replicas)))
 
     def _in_order(self) -> list[_Replica]:
         """Those to ask now: the chosen first; one that failed only when its time has come and no other is left."""
@@ -113,7 +114,7 @@ class Prometheus:
         except PrometheusError as error:
             self._fail(replica, str(error))
             return False
-        replica.newest = replica.fleet.place(self._clock())
+        replica.newest = await loop.run_in_executor(pool, replica.fleet.place, self._clock())
         self._recover(replica)
         return True
 

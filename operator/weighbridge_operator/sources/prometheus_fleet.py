@@ -6,6 +6,7 @@ track, so they need no lock among themselves.
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -74,6 +75,8 @@ class Fleet:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._steps = 0
+        # One thread reads at a time: more would be no faster, and the event loop would wait for its turn among them.
+        self._reading = threading.Lock()
         self._tracks: dict[str, dict[str, Track]] = {}  # question -> node -> track
         self._placed: dict[tuple[str, str], tuple[float, float]] = {}  # (question, node) -> Unix, monotonic
         self._windows: dict[str, float] = {}
@@ -113,7 +116,7 @@ class Fleet:
             elif question.own is not None:
                 self._ask_own(question, question.own)
         except QueryError as error:
-            self._errors[question.name] = TIMELESS if SELECTOR_NEEDED in str(error) else str(error)
+            self._errors[question.name] = _tell_refusal(question, str(error))
         except AnswerError as error:
             self._errors[question.name] = f"is of no use: Prometheus {error}"
 
@@ -160,12 +163,15 @@ class Fleet:
 
     def _name_fault(self, wanted: Wanted, numbers: Mapping[str, Dated], now: float, hosts: Counter[str]) -> str | None:
         for own in wanted.own:
-            if (words := self._errors.get(f"own {own}")) is not None:
-                return f"the query for {own.signal} {words}"
+            if (told := self._errors.get(f"own {own}")) is not None:
+                return f"the query for {own.signal} {told}"
+        is_pod = wanted.pod is not None
+        for question in self._asked if self._errors else ():
+            words = self._errors.get(question.name)
+            if words is not None and question.known is not None and question.known.concerns(wanted.engine, is_pod):
+                return f"the query for {question.name} {words}"
         if not numbers:
-            known = [q.name for q in self._asked if q.known is not None and q.name in self._errors]
-            refused = [f"the query for {name} {self._errors[name]}" for name in known]
-            return "; ".join([_tell_absence(wanted, hosts), *refused[:1]])
+            return _tell_absence(wanted, hosts)
         if all(dated.until < now for dated in numbers.values()):
             age = now - max(dated.at for dated in numbers.values())
             return f"its newest numbers in Prometheus are {number(age)} s old"
@@ -175,14 +181,18 @@ class Fleet:
         window = self._windows.get(query.name, WINDOW_MAXIMUM)
         pods = [each.pod for each in question.wanted if each.pod]
         names = {name for each in question.wanted for name, _ in each.labels}
-        series = read_series(self._server.ask(spell_query(query, window, pods, names)), SERIES_MAXIMUM)
+        answer = self._server.ask(spell_query(query, window, pods, names))
+        with self._reading:
+            self._read_known(question, query, read_series(answer, SERIES_MAXIMUM), window)
+
+    def _read_known(self, question: Question, query: Query, series: Sequence[Series], window: float) -> None:
         index = Index(series, question.wanted)
         counted = _count_hosts(question.wanted)
         # On a host with several nodes a port that is none of theirs is the machine's, never an engine's.
         shared = frozenset(host for host, nodes in counted.items() if nodes > 1) if query.engine else frozenset()
         tracks = self._tracks.setdefault(query.name, {})
         for wanted in question.wanted:
-            if query.engine in (None, wanted.engine):
+            if query.concerns(wanted.engine, wanted.pod is not None):
                 track = follow(query, index.find(wanted, shared), tracks.get(wanted.node), window)
                 if track is not None:
                     tracks[wanted.node] = track
@@ -237,6 +247,13 @@ class Fleet:
         }
         self._placed = {key: at for key, at in self._placed.items() if key[0] in questions and key[1] in nodes}
         self._windows = {name: window for name, window in self._windows.items() if name in questions}
+
+
+def _tell_refusal(question: Question, words: str) -> str:
+    if SELECTOR_NEEDED in words:
+        return TIMELESS
+    alone = question.own is not None and question.own.time is None
+    return f"{words} (without a time of its own it is asked as a selector with a range)" if alone else words
 
 
 def _count_hosts(wanted: Sequence[Wanted]) -> Counter[str]:

@@ -51,6 +51,10 @@ class Query:
     def of_pods(self) -> bool:
         return "@PODS" in self.text
 
+    def concerns(self, engine: str, pod: bool) -> bool:
+        """Whether a node of this engine, a pod or not, is to be found in the answer."""
+        return self.engine in (None, engine) and (pod or not self.of_pods)
+
 
 def list_queries(engines: Iterable[str], pods: Sequence[tuple[str, str]]) -> tuple[Query, ...]:
     """What to ask for nodes of these engines, some of which are these pods (namespace, name)."""
