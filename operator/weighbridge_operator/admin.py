@@ -5,6 +5,7 @@ Answers are made once for each report, however many ask. Loopback is for the cal
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
@@ -142,16 +143,7 @@ async def _bound(request: web.Request, handler: Any) -> web.StreamResponse:
 
 def _narrow(report: Report, nodes: tuple[ObjectReport, ...]) -> Report:
     pools = {e.pool for node in nodes for e in node.endpoints}
-    return Report(
-        report.version,
-        report.entrance,
-        nodes,
-        tuple(p for p in report.pools if p.name in pools),
-        report.envoys,
-        report.problems,
-        report.uptime,
-        remarks=report.remarks,
-    )
+    return replace(report, objects=nodes, pools=tuple(p for p in report.pools if p.name in pools))
 
 
 def _explanation(node: ObjectReport) -> dict[str, Any]:
