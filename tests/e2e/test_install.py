@@ -34,6 +34,11 @@ def test_objects_show_how_they_are(cluster: Cluster, gateway: str) -> None:
     assert "READY" in table
 
 
+def test_events_tell_that_an_object_became_ready(cluster: Cluster, gateway: str) -> None:
+    about = "--field-selector=involvedObject.kind=ModelNode,involvedObject.name=demo-small"
+    assert "Ready" in cluster.kubectl("get", "events", about)
+
+
 def test_examples_are_accepted_by_the_api_server(cluster: Cluster) -> None:
     for name in ("chat.yaml", "quickstart.yaml", "cluster/demo.yaml"):
         cluster.kubectl("apply", "--dry-run=server", "-f", str(ROOT / "examples" / name))

@@ -32,10 +32,10 @@ _APPLY = "application/apply-patch+yaml"
 
 
 class ApiServer:
-    """`with ApiServer(assets) as server:` serves until the block ends."""
+    """`with ApiServer(assets) as server:` serves until the block ends. With `audit` it notes who asked for what."""
 
-    def __init__(self, assets: Path) -> None:
-        self._assets = assets
+    def __init__(self, assets: Path, *, audit: bool = False) -> None:
+        self._assets, self._audit = assets, audit
         self._folder = tempfile.TemporaryDirectory(prefix="apiserver-")
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._store, self._peer, self.port = free_port(), free_port(), free_port()
@@ -93,6 +93,11 @@ class ApiServer:
     def read_log(self, program: str) -> str:
         """What the program printed."""
         return (self._path / f"{program}.log").read_text(errors="replace")
+
+    def read_audit(self, user: str) -> list[dict[str, Any]]:
+        """What the user has asked for, in Kubernetes' audit events."""
+        lines = (self._path / "audit.log").read_text().splitlines()
+        return [event for line in lines if (event := json.loads(line))["user"]["username"] == user]
 
     def connect(self, kubeconfig: Path | None = None) -> client.ApiClient:
         """A client with the rights that the kubeconfig (default: the admin's) gives."""
@@ -210,6 +215,19 @@ class ApiServer:
             "--service-cluster-ip-range=10.96.0.0/24",
             # It listens on loopback, which may not be an endpoint.
             "--endpoint-reconciler-type=none",
+            *self._list_audit_flags(),
+        )
+
+    def _list_audit_flags(self) -> tuple[str, ...]:
+        if not self._audit:
+            return ()
+        policy = self._path / "audit.yaml"
+        said = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [{"level": "Metadata"}]}
+        policy.write_text(json.dumps(said))
+        return (
+            f"--audit-policy-file={policy}",
+            f"--audit-log-path={self._path / 'audit.log'}",
+            "--audit-log-mode=blocking",
         )
 
 

@@ -25,7 +25,9 @@ LIMIT = 30.0  # seconds; a busy machine
 class Replica:
     """`with Replica(server, namespace, name, folder) as replica:` runs until the block ends, or it is killed."""
 
-    def __init__(self, server: ApiServer, namespace: str, name: str, folder: Path, *flags: str) -> None:
+    def __init__(
+        self, server: ApiServer, namespace: str, name: str, folder: Path, *flags: str, kubeconfig: Path | None = None
+    ) -> None:
         self.xds, self.admin = free_port(), free_port()
         self.entrance = free_port()
         self._log = folder / f"{name}.log"
@@ -37,7 +39,7 @@ class Replica:
             "--output=json",
             *flags,
         )
-        self._environment = {**os.environ, "KUBECONFIG": str(server.kubeconfig), "POD_NAME": name}
+        self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig or server.kubeconfig), "POD_NAME": name}
 
     def __enter__(self) -> Replica:
         command = [str(Path(sys.executable).parent / "weighbridge"), "operator", "--kubernetes", *self._flags]
