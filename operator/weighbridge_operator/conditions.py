@@ -10,7 +10,7 @@ from weighbridge_operator.core.findings import Finding
 from weighbridge_operator.core.verdict import NodeFacts
 from weighbridge_operator.report import ConditionReport
 from weighbridge_operator.state import Ref, Rejection
-from weighbridge_operator.xds.envoys import EnvoyState, EnvoyStates
+from weighbridge_operator.xds.envoys import EnvoyState, EnvoyStates, Lack
 from weighbridge_operator.xds.kinds import LABELS, LISTENER, ROUTE
 
 
@@ -23,7 +23,7 @@ class Evidence:
     envoys: EnvoyStates | None
     published: bool
     #: Envoys that are connected to another replica, and what they lack.
-    elsewhere: Mapping[str, str | None] = field(default_factory=dict)
+    elsewhere: Mapping[str, Lack | None] = field(default_factory=dict)
 
 
 def judge_policy(ref: Ref, evidence: Evidence, clusters: Iterable[str]) -> tuple[ConditionReport, ...]:
@@ -71,12 +71,13 @@ def _programmed(evidence: Evidence, clusters: Iterable[str]) -> ConditionReport:
     own = set(clusters)
     envoys = evidence.envoys.envoys if evidence.envoys else ()
     refused = [text for envoy in envoys for text in _refusals(envoy, own)]
-    waiting = ", ".join(
-        [
-            *(envoy.id for envoy in envoys if not envoy.current),
-            *(envoy for envoy, lack in evidence.elsewhere.items() if lack is not None),
-        ]
-    )
+    lacks = [(envoy, lack) for envoy, lack in evidence.elsewhere.items() if lack is not None and _concerns(lack, own)]
+    refused += [
+        f"Envoy {envoy} does not take it; the replica that it is connected to says why in an event"
+        for envoy, lack in lacks
+        if lack.lasting
+    ]
+    waiting = ", ".join([*(envoy.id for envoy in envoys if _waits(envoy, own)), *(envoy for envoy, _ in lacks)])
     if not evidence.published:
         status, reason, message = "False", "Pending", "nothing is published yet"
     elif not envoys and not evidence.elsewhere:
@@ -90,6 +91,17 @@ def _programmed(evidence: Evidence, clusters: Iterable[str]) -> ConditionReport:
     else:
         status, reason, message = "True", "Programmed", ""
     return ConditionReport(PROGRAMMED, status, reason, message)
+
+
+def _concerns(lack: Lack, clusters: set[str]) -> bool:
+    return lack.clusters is None or not lack.clusters.isdisjoint(clusters)
+
+
+def _waits(envoy: EnvoyState, clusters: set[str]) -> bool:
+    """Whether it lacks what stands for an object. What it refused of others keeps nothing from this one."""
+    if not envoy.kinds:
+        return True
+    return any(kind.lacking and (kind.kind in (LISTENER, ROUTE) or kind.lacking & clusters) for kind in envoy.kinds)
 
 
 def _refusals(envoy: EnvoyState, clusters: set[str]) -> Iterator[str]:

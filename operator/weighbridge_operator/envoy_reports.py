@@ -10,29 +10,99 @@ from collections.abc import Iterable, Mapping
 
 from weighbridge_operator.report import EnvoyReport, KindReport
 from weighbridge_operator.sources.envoys import Endpoint, EnvoyRound
-from weighbridge_operator.xds.envoys import EnvoyState, EnvoyStates
+from weighbridge_operator.sources.envoys import EnvoyState as Answer
+from weighbridge_operator.xds.envoys import EnvoyState, EnvoyStates, Lack
 from weighbridge_operator.xds.kinds import CLUSTER, LABELS, LISTENER, ROUTE
-from weighbridge_operator.xds.snapshot import Snapshot
+from weighbridge_operator.xds.snapshot import Resource, Snapshot, combine_versions
+
+MOST = 100  # clusters among which the one that is missing is looked for
+LASTING = 10.0  # seconds; a change takes less
+BEHIND = "it does not hold the newest configuration"
 
 
-def judge_elsewhere(
-    here: EnvoyStates | None, answered: EnvoyRound, snapshot: Snapshot | None, endpoints: Iterable[Endpoint]
-) -> Mapping[str, str | None]:
-    """Each Envoy that is not connected here, and what it lacks in words; None where it holds all of the snapshot."""
-    connected = {envoy.id for envoy in here.envoys} if here else set()
-    versions = {LABELS[kind]: snapshot.versions[kind] for kind in (CLUSTER, LISTENER, ROUTE)} if snapshot else {}
-    wanted = tuple(endpoints)
-    found: dict[str, str | None] = {
-        envoy: None if snapshot and state.holds(versions, wanted) else "it does not hold the newest configuration"
-        for envoy, state in answered.states.items()
-        if envoy not in connected
-    }
-    found |= {envoy: why for envoy, why in answered.missing.items() if envoy not in connected}
-    return dict(sorted(found.items()))
+class Elsewhere:
+    """The Envoys that are connected to other replicas. Remembers what clusters were before, and since when one lacks.
+
+    An Envoy that refuses one cluster is sent all others, and the last accepted form of this one. So the version that it
+    names tells which one is missing, to a replica that never spoke with it.
+    """
+
+    def __init__(self) -> None:
+        self._clusters: Mapping[str, Resource] = {}
+        self._former: dict[str, Resource] = {}
+        self._since: dict[tuple[str, str], float] = {}  # Envoy, cluster -> since when it lacks this form
+
+    def judge(
+        self,
+        here: EnvoyStates | None,
+        answered: EnvoyRound,
+        snapshot: Snapshot | None,
+        endpoints: Iterable[Endpoint],
+        now: float,
+    ) -> Mapping[str, Lack | None]:
+        """Each Envoy that is not connected here, and what it lacks; None where it holds all of the snapshot."""
+        if snapshot is not None:
+            self._follow(snapshot.of(CLUSTER))
+        connected = {envoy.id for envoy in here.envoys} if here else set()
+        wanted = tuple(endpoints)
+        found: dict[str, Lack | None] = {
+            envoy: Lack(why) for envoy, why in answered.missing.items() if envoy not in connected
+        }
+        for envoy, state in answered.states.items():
+            if envoy not in connected:
+                found[envoy] = self._compare(envoy, state, snapshot, wanted, now)
+        return dict(sorted(found.items()))
+
+    def _follow(self, clusters: Mapping[str, Resource]) -> None:
+        if clusters is self._clusters:
+            return
+        for name, resource in clusters.items():
+            old = self._clusters.get(name)
+            if old is not None and old.version != resource.version:
+                self._former[name] = old
+                self._since = {key: since for key, since in self._since.items() if key[1] != name}
+        self._former = {name: form for name, form in self._former.items() if name in clusters}
+        self._clusters = clusters
+
+    def _compare(
+        self, envoy: str, state: Answer, snapshot: Snapshot | None, wanted: tuple[Endpoint, ...], now: float
+    ) -> Lack | None:
+        if snapshot is None:
+            return Lack(BEHIND)
+        versions = {LABELS[kind]: snapshot.versions[kind] for kind in (CLUSTER, LISTENER, ROUTE)}
+        if state.holds(versions, wanted):
+            self._keep(envoy, frozenset())
+            return None
+        if any(state.versions.get(LABELS[kind]) != versions[LABELS[kind]] for kind in (LISTENER, ROUTE)):
+            return Lack(BEHIND)
+        clusters = self._find_missing(state.versions.get(LABELS[CLUSTER], ""), snapshot)
+        if clusters is None:
+            return Lack(BEHIND)
+        self._keep(envoy, clusters)
+        lasting = all(now - self._since.setdefault((envoy, name), now) > LASTING for name in clusters)
+        return Lack(BEHIND, clusters, lasting)
+
+    def _keep(self, envoy: str, clusters: frozenset[str]) -> None:
+        """Forgets since when the Envoy lacked others."""
+        self._since = {key: since for key, since in self._since.items() if key[0] != envoy or key[1] in clusters}
+
+    def _find_missing(self, version: str, snapshot: Snapshot) -> frozenset[str] | None:
+        """The one cluster without whose newest form the set has this version; None where it is not one."""
+        if len(self._clusters) > MOST or version == snapshot.versions[CLUSTER]:
+            return None
+        every = tuple(self._clusters.values())
+        for position, resource in enumerate(every):
+            before, after = every[:position], every[position + 1 :]
+            former = self._former.get(resource.name)
+            if combine_versions((*before, *after)) == version:
+                return frozenset({resource.name})
+            if former is not None and combine_versions((*before, former, *after)) == version:
+                return frozenset({resource.name})
+        return None
 
 
 def report_envoys(
-    here: EnvoyStates | None, answered: EnvoyRound, elsewhere: Mapping[str, str | None], now: float
+    here: EnvoyStates | None, answered: EnvoyRound, elsewhere: Mapping[str, Lack | None], now: float
 ) -> tuple[EnvoyReport, ...]:
     """Every Envoy for people: those that are connected here with what each accepted or refused, then the others."""
     return (

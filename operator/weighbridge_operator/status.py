@@ -17,7 +17,7 @@ from weighbridge_operator.core.doors import Doors
 from weighbridge_operator.core.findings import Finding
 from weighbridge_operator.core.tick import Weighed
 from weighbridge_operator.core.verdict import Verdict
-from weighbridge_operator.envoy_reports import judge_elsewhere, report_envoys
+from weighbridge_operator.envoy_reports import Elsewhere, report_envoys
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.loop import Loop
 from weighbridge_operator.report import (
@@ -35,6 +35,7 @@ from weighbridge_operator.sources.merging import report_servers
 from weighbridge_operator.sources.targets import list_owners
 from weighbridge_operator.state import DesiredState, Objects, Ref
 from weighbridge_operator.tally import Tally, Traffic
+from weighbridge_operator.xds.envoys import Lack
 from weighbridge_operator.xds.names import name_authorities, name_cluster, name_credential, print_address
 
 PERIOD = 0.5  # seconds between reports
@@ -55,7 +56,7 @@ class Reporter:
         self.reports: Latest[Report] = Latest()
         self._loop, self._entrance, self._clock = loop, entrance, clock
         self._began, self._remark = clock(), remark
-        self._tally = Tally()
+        self._tally, self._elsewhere = Tally(), Elsewhere()
         #: Tells of what writes the objects' status; set where something does.
         self.describe_writer: Callable[[], WriterReport | None] = lambda: None
 
@@ -75,10 +76,9 @@ class Reporter:
         loop, now = self._loop, self._clock()
         loaded, snapshot = self._objects, loop.snapshots.get()
         gateway = loop.resolved.gateway if loop.resolved else ir.Gateway()
-        self._elsewhere = judge_elsewhere(
-            loop.envoys.get(), self._answered, snapshot, ((spell(c), a) for c, a in list_owners(gateway))
-        )
-        evidence = self._gather()
+        served = ((spell(cluster), address) for cluster, address in list_owners(gateway))
+        elsewhere = self._elsewhere.judge(loop.envoys.get(), self._answered, snapshot, served, now)
+        evidence = self._gather(elsewhere)
         traffic = self._tally.take(gateway, self._answered, loop.rounds.get(), now)
         desired = loaded.desired if loaded else DesiredState()
         places = _find_places(gateway)
@@ -95,7 +95,7 @@ class Reporter:
             entrance=self._entrance,
             objects=tuple(sorted(objects, key=lambda o: (o.kind, o.namespace, o.name))),
             pools=_pools(gateway, loop.weighed, now),
-            envoys=report_envoys(loop.envoys.get(), self._answered, self._elsewhere, now),
+            envoys=report_envoys(loop.envoys.get(), self._answered, elsewhere, now),
             problems=(*(str(problem) for problem in loaded.problems), *loop.doors.problems) if loaded else (),
             uptime=now - self._began,
             prometheus=report_servers(loop.knowledge.get(), now),
@@ -112,7 +112,7 @@ class Reporter:
     def _answered(self) -> EnvoyRound:
         return self._loop.envoy_rounds.get() or EnvoyRound({}, {})
 
-    def _gather(self) -> Evidence:
+    def _gather(self, elsewhere: Mapping[str, Lack | None]) -> Evidence:
         loaded, resolved = self._objects, self._loop.resolved
         findings: dict[Ref, list[Finding]] = defaultdict(list)
         for finding in resolved.findings if resolved else ():
@@ -122,7 +122,7 @@ class Reporter:
             findings={ref: tuple(found) for ref, found in findings.items()},
             envoys=self._loop.envoys.get(),
             published=self._loop.snapshots.get() is not None,
-            elsewhere=self._elsewhere,
+            elsewhere=elsewhere,
         )
 
     def _node(

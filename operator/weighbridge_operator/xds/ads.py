@@ -128,6 +128,7 @@ class Conversation:
                 self._target.versions[kind],
                 combine_versions(resource for _, resource in sorted(exchange.held.items())),
                 tuple(sorted((name, refusal) for (name, _), refusal in exchange.refused.items())),
+                frozenset(name for name, wanted in self._target.of(kind).items() if not exchange.holds(wanted)),
             )
             for kind, exchange in self._exchanges.items()
         )

@@ -25,6 +25,7 @@ class KindState:
     wanted: str
     accepted: str
     refusals: tuple[tuple[str, Refusal], ...]  # resource name, why
+    lacking: frozenset[str] = frozenset()  # names of what is wanted and not held in that form
 
     @property
     def current(self) -> bool:
@@ -52,3 +53,12 @@ class EnvoyStates:
     """Every connected Envoy, by id."""
 
     envoys: tuple[EnvoyState, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """What an Envoy that is connected to another replica does not hold, in words."""
+
+    text: str
+    clusters: frozenset[str] | None = None  # their names; None: any of them, or what concerns all
+    lasting: bool = False  # for longer than a change takes: it refused them

@@ -179,6 +179,11 @@ class Exchange:
         self.due -= names
         return Response(self.kind, combine_versions(resources), nonce, resources)
 
+    def holds(self, wanted: Resource) -> bool:
+        """Whether the Envoy has this form of the resource."""
+        held = self.held.get(wanted.name)
+        return held is not None and held.version == wanted.version
+
     def is_flying(self, name: str) -> bool:
         return name in self._flying
 
