@@ -106,7 +106,7 @@ async def test_an_envoy_of_another_gateway_is_told_so(client: Client) -> None:
 
 async def test_delta_is_unimplemented(client: Client) -> None:
     call = client.stub.DeltaAggregatedResources()
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
+    with pytest.raises(grpc.aio.AioRpcError) as raised:  # noqa: PT012
         # The answer may come while this is being written.
         await call.write(DeltaDiscoveryRequest(type_url=CLUSTER))
         await anext(aiter(call))
