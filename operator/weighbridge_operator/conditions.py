@@ -113,10 +113,10 @@ def _refusals(envoy: EnvoyState, clusters: set[str]) -> Iterator[str]:
 
 
 def _fresh(facts: tuple[NodeFacts, ...], asked: bool) -> ConditionReport:
-    if not asked:
-        return ConditionReport(METRICS_FRESH, "Unknown", "NoSource", "its engine publishes no load")
     if not facts:
         return ConditionReport(METRICS_FRESH, "Unknown", "NotAsked", "it stands in no pool")
+    if not asked:
+        return ConditionReport(METRICS_FRESH, "Unknown", "NoSource", "its engine publishes no load")
     doubted = [f.reason for f in facts if f.suspicion != "none"]
     if doubted:
         return ConditionReport(METRICS_FRESH, "False", "Contradicted", _of_all(doubted, len(facts)))
