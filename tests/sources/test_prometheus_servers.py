@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
+import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import wraps
 from pathlib import Path
 
 import aiohttp
@@ -15,7 +18,7 @@ from aiohttp import web
 
 from support.authority import Authority
 from support.envoy import free_port
-from support.prometheus import Asking, Exporters, RealPrometheus, job, needs_prometheus, values
+from support.prometheus import Asking, Exporters, RealPrometheus, Scenario, job, needs_prometheus, run_together, values
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.sources import prometheus_fleet as fleet
 from weighbridge_operator.sources import prometheus_server as module
@@ -70,6 +73,17 @@ async def scraped(
             yield prometheus, wanted
 
 
+def with_folder(scenario: Callable[[Path], Awaitable[None]]) -> Scenario:
+    """With a folder that goes with it."""
+
+    @wraps(scenario)
+    async def run() -> None:
+        with tempfile.TemporaryDirectory(prefix="prometheus-") as folder:
+            await scenario(Path(folder))
+
+    return run
+
+
 def knows(knowledge: Knowledge) -> bool:
     return values(knowledge, "lab/a").get("running") == 7.0
 
@@ -78,11 +92,14 @@ def fault(knowledge: Knowledge) -> str:
     return knowledge.found["lab/a"].error or ""
 
 
-@needs_prometheus
-async def test_basic_authentication_of_the_real_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@with_folder
+async def basic_authentication_of_the_real_one(tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_text(SECRET + "\n")
-    caplog.set_level(logging.DEBUG)
+    logged = io.StringIO()
+    handler = logging.StreamHandler(logged)
+    logging.getLogger().addHandler(handler)
+    logging.getLogger("urllib3").setLevel(logging.DEBUG)
     async with (
         scraped(basic_auth_users={"reader": HASHED}) as (prometheus, wanted),
         Asking([prometheus.url], [wanted], user="reader", password_file=password) as asking,
@@ -92,16 +109,18 @@ async def test_basic_authentication_of_the_real_one(tmp_path: Path, caplog: pyte
         refused = await asking.until(lambda k: bool(fault(k)))
         password.write_text(SECRET)
         back = await asking.until(lambda k: not fault(k))
+    logging.getLogger().removeHandler(handler)
     port = prometheus.port
     told = "see --prometheus-token-file, or --prometheus-user and --prometheus-password-file"
     assert fault(refused) == f"Prometheus 127.0.0.1:{port} answered 401: {told}"
     assert knows(refused), "what is known is used until it is too old"
     assert back.servers[0].error is None
-    assert SECRET not in caplog.text + repr(refused) + repr(back)
+    assert "/api/v1/query" in logged.getvalue()
+    assert SECRET not in logged.getvalue() + repr(refused) + repr(back)
 
 
-@needs_prometheus
-async def test_a_bearer_token_is_read_anew_and_a_slash_at_the_end_of_a_path_is_no_other_path(tmp_path: Path) -> None:
+@with_folder
+async def a_bearer_token_is_read_anew_and_a_slash_at_the_end_of_a_path_is_no_other_path(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("old")
     right = "old"
@@ -124,8 +143,8 @@ async def test_a_bearer_token_is_read_anew_and_a_slash_at_the_end_of_a_path_is_n
     assert broken.endswith("is not asked: the file of its token holds no line of printable characters")
 
 
-@needs_prometheus
-async def test_tls_with_an_authority_of_ones_own(tmp_path: Path) -> None:
+@with_folder
+async def tls_with_an_authority_of_ones_own(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     pair = authority.sign("prometheus", addresses=("127.0.0.1",))
     certificate = {"cert_file": str(pair.certificate), "key_file": str(pair.key)}
@@ -137,8 +156,7 @@ async def test_tls_with_an_authority_of_ones_own(tmp_path: Path) -> None:
             assert fault(await asking.next()).endswith("failed the TLS handshake")
 
 
-@needs_prometheus
-async def test_of_several_replicas_a_dead_one_costs_nothing_and_the_fresher_one_is_believed() -> None:
+async def of_several_replicas_a_dead_one_costs_nothing_and_the_fresher_one_is_believed() -> None:
     async with scraped() as (prometheus, wanted), scraped() as (empty, other):
         dead = f"http://127.0.0.1:{free_port()}"
         # The second scrapes another node: it answers, and knows nothing of ours.
@@ -152,10 +170,28 @@ async def test_of_several_replicas_a_dead_one_costs_nothing_and_the_fresher_one_
             assert later.servers[0].queries - knowledge.servers[0].queries <= 1
             assert later.servers[0].error is not None
             prometheus.kill()
-            assert fault(await asking.until(lambda k: bool(fault(k))))
+            held = await asking.until(lambda k: bool(fault(k)))
+            assert fault(held).startswith(f"Prometheus 127.0.0.1:{prometheus.port} cannot be connected to")
+            assert knows(held), "nothing from another is no better than what was just known"
             await prometheus.start()
             back = await asking.until(lambda k: knows(k) and not fault(k), limit=60)
             assert back.found["lab/a"].source == f"Prometheus 127.0.0.1:{prometheus.port}"
+
+
+SCENARIOS = (
+    basic_authentication_of_the_real_one,
+    a_bearer_token_is_read_anew_and_a_slash_at_the_end_of_a_path_is_no_other_path,
+    tls_with_an_authority_of_ones_own,
+    of_several_replicas_a_dead_one_costs_nothing_and_the_fresher_one_is_believed,
+)
+outcomes = run_together(*SCENARIOS)
+
+
+@needs_prometheus
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("scenario", [scenario.__name__ for scenario in SCENARIOS])
+async def test_on_a_real_prometheus(outcomes: Mapping[str, asyncio.Task[None]], scenario: str) -> None:
+    await outcomes[scenario]
 
 
 async def hang(_: web.BaseRequest) -> web.StreamResponse:

@@ -86,10 +86,11 @@ class Prometheus:
             if self._is_young(replica):
                 break
         if answered:
-            self._choose(max(answered, key=lambda each: each.newest or 0.0))
+            # What a replica said before it failed is better than nothing from another, until it is too old.
+            self._choose(max([*answered, self._chosen], key=lambda each: each.newest or 0.0))
         self._probe(answered, pool)
         now, chosen = self._clock(), self._chosen
-        amiss = None if answered or not wanted else f"Prometheus {chosen.server.name} {chosen.error}"
+        amiss = f"Prometheus {chosen.server.name} {chosen.error}" if wanted and chosen.error is not None else None
         found = await asyncio.get_running_loop().run_in_executor(pool, chosen.fleet.tell, wanted, now, amiss)
         self._out.set(Knowledge(found, tuple(self._state(r) for r in self._replicas)))
 
