@@ -106,7 +106,8 @@ class Addresses:
             while True:
                 await self._resolve(hosts)
                 try:
-                    hosts, version = await asyncio.wait_for(self._hosts.wait_newer(version), self._period)
+                    async with asyncio.timeout(self._period):
+                        hosts, version = await self._hosts.wait_newer(version)
                 except TimeoutError:
                     continue
         finally:
