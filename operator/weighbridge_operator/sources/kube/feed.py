@@ -15,8 +15,8 @@ from weighbridge_operator.sources.kube.access import Api, ApiError
 from weighbridge_operator.sources.kube.ledger import read_version
 
 T = TypeVar("T")
-PAUSE_LEAST, PAUSE_MOST = 0.5, 10.0  # seconds after a failure
-REFUSED = 4.0  # seconds of pause at which a refusal is meant: an API server that starts refuses all at first
+PAUSE_LEAST, PAUSE_MOST = 0.5, 2.0  # seconds after a failure
+REFUSALS = 5  # in a row, after which a right is taken to be lacking: an API server that starts refuses all at first
 DOUBT = 1.0  # seconds until an absence is looked at again
 log = logging.getLogger("weighbridge.kubernetes")
 
@@ -39,11 +39,12 @@ class Feed(Generic[T]):
 
     async def run(self) -> None:
         """Follows until cancelled."""
-        pause = PAUSE_LEAST
+        pause, refusals = PAUSE_LEAST, 0
         while True:
             try:
                 if not self._version:
                     await self._list()
+                refusals = 0
                 await self._watch()
                 pause = PAUSE_LEAST
             except ApiError as error:
@@ -51,7 +52,8 @@ class Feed(Generic[T]):
                 self._version = self._version if error.status is None else 0
                 if error.status != 410:
                     log.warning("%s: %s; what is known stays", self._path, error)
-                    if error.status == 403 and pause >= REFUSED:
+                    refusals += error.status == 403
+                    if refusals >= REFUSALS:
                         self._settle()
                     await asyncio.sleep(pause)
                     pause = min(PAUSE_MOST, 2 * pause)

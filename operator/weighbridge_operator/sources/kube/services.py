@@ -35,7 +35,9 @@ class Services:
         await asyncio.gather(*(place.wait() for place in self._places.values()))
 
     async def stop(self) -> None:
-        for place in self._places.values():
+        """Follows nothing any more, and forgets what it knew."""
+        places, self._places = self._places, {}
+        for place in places.values():
             await place.stop()
 
     @property

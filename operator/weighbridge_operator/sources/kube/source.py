@@ -45,7 +45,7 @@ REFERENCES = 1.0  # seconds that a change waits for what it refers to
 AGAIN = 1.0  # seconds until an empty or lacking list is asked for again
 AUDIT = 30.0  # seconds between lists that look for deletions nobody saw
 BY_NAME = 20  # absences that are asked for by name; more are looked for in a second list
-RETRY_LEAST, RETRY_MOST = 0.5, 5.0  # seconds
+RETRY_LEAST, RETRY_MOST = 0.5, 1.0  # seconds
 log = logging.getLogger("weighbridge.kubernetes")
 
 

@@ -20,7 +20,8 @@ import kopf
 from weighbridge_api.base import GROUP, VERSION
 from weighbridge_operator.sources.kube.access import PAGE, Raw
 
-PAUSE_LEAST, PAUSE_MOST = 1.0, 10.0  # seconds before kopf is started anew
+PAUSE_LEAST, PAUSE_MOST = 0.5, 2.0  # seconds before kopf is started anew
+BACKOFFS = (0.5, 1.0)  # seconds between tries of one call: its default grows to 21, and a change would wait for it
 log = logging.getLogger("weighbridge.kubernetes")
 
 #: What was heard: the plural of the kind; None (from a list), ADDED, MODIFIED or DELETED; the object.
@@ -102,4 +103,5 @@ def _configure() -> kopf.OperatorSettings:
     settings.posting.enabled = False
     settings.scanning.disabled = True  # our kinds and namespaces are known; no right to look for others is needed
     settings.watching.chunk_size = PAGE
+    settings.networking.error_backoffs = BACKOFFS
     return settings
