@@ -120,6 +120,21 @@ def test_every_code_of_an_answer_is_told() -> None:
     assert codes == made
 
 
+def test_words_about_prometheus_are_told_as_they_are_said() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    table = page[page.index("### Prometheus") : page.index("## What callers get")]
+    quotes = {
+        quote for cell in re.findall(r"^\| (`.*?) \| ", table, re.MULTILINE) for quote in re.findall("`(.+?)`", cell)
+    }
+    sources = "".join(path.read_text() for path in (ROOT / "operator/weighbridge_operator/sources").glob("*.py"))
+    # What stands for a name or a number is not in the code.
+    fixed = {
+        words for quote in quotes for words in re.split(r"Prometheus HOST:PORT |the query for cpu |[\d{.:]+", quote)
+    }
+    assert len(quotes) > 6
+    assert [words for words in fixed if words.count(" ") > 1 and words.strip() not in sources] == []
+
+
 def find_reasons(source: Path) -> set[str]:
     """Words where reasons are given: in reports, findings, notes, constants, and what is unpacked into `reason`."""
     reasons = set()
