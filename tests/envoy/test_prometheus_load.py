@@ -114,7 +114,7 @@ async def a_hog_on_one_node_of_three_lowers_its_share_and_gives_it_back() -> Non
                 assert min(before.values()) > 0.25, before
 
                 fleet.nodes["b"].control(HOG)
-                await until(lambda: (endpoint(stack, "b").score or 0) > 90, 15, lambda: tell(stack))
+                await until(lambda: (endpoint(stack, "b").score or 0) > 90, 30, lambda: tell(stack))
                 fell = await until(lambda: endpoint(stack, "b").weight_share < 30, 30, lambda: endpoint(stack, "b"))
                 during = await load.shares(6.0)
                 assert during["b"] < 0.8 * min(during["a"], during["c"]), during
@@ -189,6 +189,7 @@ async def case_1_from_promql() -> None:
 
             await until(reached, 40, scores)
             async with Load(stack) as load:
+                await until(lambda: endpoint(stack, "node-2").weight_share < 25, 40, lambda: tell(stack))
                 shares = await load.shares(12.0)
                 assert load.lost == {}
             assert shares["node-2"] == min(shares.values()), shares

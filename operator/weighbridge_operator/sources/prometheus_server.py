@@ -192,8 +192,8 @@ class _Adapter(HTTPAdapter):
     """Reads answers within bounds, and tells errors of the server from those of a query."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        # A connection that the server closed meanwhile is tried once more; all else is for the next round.
-        super().__init__(max_retries=Retry(total=1, read=0, redirect=0, status=0, other=0, backoff_factor=0.1))
+        # What fails is tried again by the rounds, later each time, and elsewhere; not here, in a held thread.
+        super().__init__(max_retries=Retry(total=0, redirect=0))
         self._time = clock
 
     def send(self, *args: Any, **options: Any) -> requests.Response:
