@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import yaml
@@ -71,6 +71,20 @@ def read_weights(cluster: Cluster) -> dict[str, int]:
     return {each["server"]: each["weight"] for each in found if each.get("weight")}
 
 
+async def until_weights(cluster: Cluster, true: Callable[[dict[str, int]], bool], what: str) -> None:
+    """Shows the whole status where it does not come."""
+
+    def look() -> bool:
+        weights = read_weights(cluster)
+        return len(weights) == 3 and true(weights)
+
+    try:
+        await asyncio.to_thread(wait_until, look, what, 120)
+    except TimeoutError as error:
+        status = cluster.kubectl("get", "modelnode", MODEL, "-o", "jsonpath={.status}")
+        raise TimeoutError(f"{error} {status}") from None
+
+
 async def test_a_hog_on_one_node_lowers_its_share_and_gives_it_back(cluster: Cluster, measured: str) -> None:
     hog, *others = cluster.pods("demo-small")
     assert len(others) == 2
@@ -78,20 +92,13 @@ async def test_a_hog_on_one_node_lowers_its_share_and_gives_it_back(cluster: Clu
         await traffic.wait_for(30)
         await asyncio.to_thread(control, cluster, hog, {"gpu": 0.95})
 
-        def lowered() -> bool:
-            weights = read_weights(cluster)
-            return len(weights) == 3 and weights[hog] < min(weights[each] for each in others)
-
-        await asyncio.to_thread(wait_until, lowered, "the hog's node weighs less", 60)
+        await until_weights(cluster, lambda w: w[hog] < min(w[each] for each in others), "the hog's node weighs less")
         before = Counter(traffic.by_node)
         await traffic.wait_for(90)
         got = {pod: sum(n for node, n in (traffic.by_node - before).items() if pod in node) for pod in (hog, *others)}
         await asyncio.to_thread(control, cluster, hog, {"clear": True})
 
-        def equal() -> bool:
-            return len(set(read_weights(cluster).values())) == 1
-
-        await asyncio.to_thread(wait_until, equal, "it weighs what it weighed", 120)
+        await until_weights(cluster, lambda w: len(set(w.values())) == 1, "it weighs what it weighed")
         await traffic.finish()
     assert got[hog] < 0.8 * min(got[each] for each in others), got
     assert traffic.lost == []
