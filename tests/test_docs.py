@@ -60,6 +60,23 @@ def test_links_and_files_of_the_pages_exist() -> None:
             assert (ROOT / path).exists(), f"{page.name}: {path}"
 
 
+def test_links_into_pages_find_their_heading() -> None:
+    wrong = []
+    for page in PAGES:
+        for name, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text()):
+            target = (page.parent / name).resolve() if name else page
+            headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
+            if anchor not in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}:
+                wrong.append(f"{page.name}: {name}#{anchor}")
+    assert wrong == []
+
+
+def test_the_index_names_every_page() -> None:
+    index = ROOT / "docs" / "README.md"
+    told = set(re.findall(r"\]\(([\w-]+\.md)\)", index.read_text()))
+    assert told == {page.name for page in PAGES if page.parent.name == "docs"} - {index.name}
+
+
 def test_no_page_names_a_machine() -> None:
     for page in PAGES:
         assert not re.search(r"(?<![\w.])/(home|root|work|Users)/|pypi\.org|index-url", page.read_text()), page.name
