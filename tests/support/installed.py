@@ -136,7 +136,7 @@ class Installed:
         except aiohttp.ClientError:
             return 0, ""
 
-    async def ask_until(self, nodes: set[str], limit: float = 30.0) -> None:
+    async def ask_until(self, nodes: set[str], limit: float = 60.0) -> None:
         """Waits until exactly these nodes answer."""
 
         async def served() -> bool:
