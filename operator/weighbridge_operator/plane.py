@@ -14,7 +14,6 @@ import aiohttp
 from weighbridge_operator.admin import Admin
 from weighbridge_operator.core.doors import DoorNames, Doors
 from weighbridge_operator.core.scope import Scope
-from weighbridge_operator.core.tick import Weighed
 from weighbridge_operator.keeping import keep_going
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.loop import Loop
@@ -86,7 +85,6 @@ class ControlPlane:
             places=self._cluster.source.envoys if self._cluster else None,
             names=DoorNames(settings.namespace, settings.security.entrance, settings.security.keys),
             prometheus=settings.prometheus,
-            weighed=await self._recall_weights(),
         )
         self.reporter = Reporter(self.loop, print_url(settings), time.monotonic, self._remark)
         self.admin = Admin(self.reports)
@@ -114,7 +112,7 @@ class ControlPlane:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._cluster.run() if self._cluster else keep_going("reading files", self._read_files))
             tasks.create_task(self._tell_rejections())
-            tasks.create_task(self.loop.run())
+            tasks.create_task(self._plan())
             tasks.create_task(keep_going("following certificates", self._protection.run))
             if not self._protection.ready:
                 tasks.create_task(keep_going("opening xDS", self._open_xds))
@@ -139,13 +137,16 @@ class ControlPlane:
                     log.warning("%s: %s", ref, message)
             said = now
 
-    async def _recall_weights(self) -> Weighed | None:
-        if self._settings.kubernetes is not None:
+    async def _plan(self) -> None:
+        """From the last weights on, which are read while objects are listed."""
+        kubernetes, state = self._settings.kubernetes, self._settings.state
+        if kubernetes is not None:
             from weighbridge_operator.status_writer.recalling import recall_weights  # noqa: PLC0415  as below
 
-            return await recall_weights(self._settings.kubernetes)
-        state = self._settings.state
-        return read_memory(state, time.monotonic()) if state else None
+            self.loop.weighed = await recall_weights(kubernetes)
+        elif state is not None:
+            self.loop.weighed = read_memory(state, time.monotonic())
+        await self.loop.run()
 
     async def _write_statuses(self) -> None:
         # The package kubernetes is there only where it is needed.

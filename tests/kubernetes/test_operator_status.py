@@ -18,6 +18,7 @@ from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest
 
 from support.apiserver import ApiServer, call, locate
 from support.corpus import build_node
+from support.installed import MODEL, Installed
 from support.replica import Replica, find_own_address
 from weighbridge_operator.xds.kinds import CLUSTER, LISTENER
 
@@ -181,3 +182,40 @@ def test_a_new_operator_begins_with_the_weights_of_the_last_one(
 def read_endpoint(server: ApiServer, namespace: str, name: str) -> dict[str, Any]:
     status = server.request("GET", locate(node(namespace, name))).get("status", {})
     return next(iter(status.get("endpoints", ())), {})
+
+
+async def test_objects_say_what_an_envoy_of_another_replica_does(api_server: ApiServer, namespace: str) -> None:
+    """From requests to the columns of kubectl, though the writer never spoke with the Envoy."""
+    async with Installed(api_server, namespace, "a", "b") as gateway:
+        gateway.apply_service("envoys", 9902, "stats")
+        for name in "ab":
+            address = {"host": gateway.address, "port": gateway.fleet.nodes[name].port}
+            spec = {"engine": "vllm", "address": address, "models": [{"name": MODEL}]}
+            gateway.apply("ModelNode", name, spec=spec)
+        gateway.apply("RoutePolicy", "all", spec={})
+        await gateway.start_operator("operator-0", "--envoys-service", "envoys")
+        await asyncio.to_thread(until, lambda: holder(api_server, namespace) == "operator-0")
+        await gateway.start_envoy("envoy-0", await gateway.start_operator("operator-1", "--envoys-service", "envoys"))
+        gateway.apply_slice("envoys", "envoy-0", gateway.envoys["envoy-0"][1], "stats")
+        a, policy = node(namespace, "a"), {**node(namespace, "all"), "kind": "RoutePolicy"}
+        for _ in range(400):
+            await gateway.ask()
+            summary = (await asyncio.to_thread(read, api_server, a)).get("summary", {})
+            if (
+                summary.get("share")
+                and (await asyncio.to_thread(condition, api_server, a, "Ready"))["status"] == "True"
+            ):
+                break
+            await asyncio.sleep(0.1)
+        assert summary["servers"] == "1/1"
+        assert 20 < summary["share"] < 80
+        assert summary["age"] == 5
+        said = await asyncio.to_thread(read, api_server, policy)
+        assert said["pools"][0]["servers"] == 2
+        assert said["pools"][0]["profile"] == "llm"
+        assert (await asyncio.to_thread(condition, api_server, policy, "Ready"))["status"] == "True"
+
+
+def read(server: ApiServer, document: dict[str, Any]) -> dict[str, Any]:
+    """The status."""
+    return dict(server.request("GET", locate(document)).get("status", {}))
