@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 from aiohttp import web
 
 from support.apiproxy import empty
+from support.apiproxy import refuse as refuse_all
 from support.apiserver import ApiServer, locate
-from support.watched import Watched
+from support.watched import LIMIT, Watched
 from weighbridge_operator.sources.kube import secrets
 from weighbridge_operator.state import DesiredState, ServiceEndpoint
 
@@ -102,6 +104,26 @@ async def test_only_what_a_node_names_is_kept_and_a_node_that_names_more_brings_
     await watched.until(lambda desired: len(desired.nodes) == 4)
     await watched.until(lambda desired: pods(watched, desired, "other") == [("pod-9", "10.1.0.9", True)])
     assert (watched.namespace, "nowhere") not in watched.desired.services
+
+
+async def test_an_api_server_that_is_away_takes_no_endpoint_and_no_secret_away(watched: Watched) -> None:
+    reference = {"credentials": {"secretRef": {"name": "provider", "key": "apiKey"}}}
+    made = watched.node("a", address=None, service={"name": "qwen", "port": 80}, **reference)
+    await watched.apply(service(watched), piece(watched, "s-1", "pod-1"), secret(watched, "provider", apiKey="x"), made)
+    await watched.begin()
+    await watched.until(lambda desired: desired.nodes)
+    watched.proxy.lie = refuse_all
+    watched.proxy.cut()
+    before = len(watched.proxy.asked)
+    while len(watched.proxy.asked) < before + 20:
+        assert pods(watched, watched.desired)
+        assert watched.desired.secrets
+        await asyncio.sleep(0.02)
+    watched.proxy.lie = None
+    began = time.monotonic()
+    await watched.apply(piece(watched, "s-2", "pod-2"))
+    await watched.until(lambda desired: len(pods(watched, desired)) == 2)
+    assert time.monotonic() - began < LIMIT / 2
 
 
 async def test_a_list_of_endpoints_that_is_empty_once_takes_none_away(watched: Watched) -> None:

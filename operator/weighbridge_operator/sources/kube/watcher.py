@@ -63,6 +63,8 @@ class Watcher:
     async def _watch(self) -> None:
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
         assert task is not None
+        # What fails in its first look at the API server kopf leaves lying: a page of traceback for each.
+        loop.set_exception_handler(lambda _, context: log.debug("kopf: %s", context.get("exception")))
         self._stop = lambda: loop.call_soon_threadsafe(task.cancel)
         if self._ended.is_set():
             return
