@@ -12,6 +12,7 @@ import asyncio
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -22,6 +23,7 @@ from weighbridge_operator.sources.kube.access import PAGE, Raw
 
 PAUSE_LEAST, PAUSE_MOST = 0.5, 2.0  # seconds before kopf is started anew
 BACKOFFS = (0.5, 1.0)  # seconds between tries of one call: its default grows to 21, and a change would wait for it
+SPARING = 60.0  # seconds between two lines of what kopf says
 log = logging.getLogger("weighbridge.kubernetes")
 
 #: What was heard: the plural of the kind; None (from a list), ADDED, MODIFIED or DELETED; the object.
@@ -39,7 +41,9 @@ class Watcher:
         self._thread = threading.Thread(target=self._run, name="kopf", daemon=True)
 
     def start(self) -> None:
-        logging.getLogger("kopf").setLevel(logging.ERROR)  # each lost connection; we say it once
+        kopfs = logging.getLogger("kopf")
+        kopfs.setLevel(logging.ERROR)
+        kopfs.handlers, kopfs.propagate = [_Sparing()], False
         self._thread.start()
 
     def stop(self) -> None:
@@ -92,6 +96,20 @@ class Watcher:
                 self._deliver(plural, event["type"], dict(event["object"]))
 
         return hear
+
+
+class _Sparing(logging.Handler):
+    """Of what kopf says about each try of each watch, several lines a second while the API server is away, one line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said = -SPARING
+
+    def emit(self, record: logging.LogRecord) -> None:
+        now = time.monotonic()
+        if now - self._said >= SPARING:
+            self._said = now
+            log.warning("the watch: %s; what is known stays", record.getMessage().partition(" -> ")[0][:300])
 
 
 class _Nothing(kopf.DiffBaseStorage):
