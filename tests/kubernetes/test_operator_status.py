@@ -198,22 +198,21 @@ async def test_objects_say_what_an_envoy_of_another_replica_does(api_server: Api
         await gateway.start_envoy("envoy-0", await gateway.start_operator("operator-1", "--envoys-service", "envoys"))
         gateway.apply_slice("envoys", "envoy-0", gateway.envoys["envoy-0"][1], "stats")
         a, policy = node(namespace, "a"), {**node(namespace, "all"), "kind": "RoutePolicy"}
-        for _ in range(400):
+        summary: dict[str, Any] = {}
+        end = time.monotonic() + LIMIT
+        # Of few requests one node may have got all; numbers are written again after a rest.
+        while not 20 < summary.get("share", 0) < 80:
+            assert time.monotonic() < end, summary
             await gateway.ask()
+            await asyncio.sleep(0.05)
             summary = (await asyncio.to_thread(read, api_server, a)).get("summary", {})
-            if (
-                summary.get("share")
-                and (await asyncio.to_thread(condition, api_server, a, "Ready"))["status"] == "True"
-            ):
-                break
-            await asyncio.sleep(0.1)
+        await asyncio.to_thread(until, lambda: condition(api_server, a, "Ready").get("status") == "True")
         assert summary["servers"] == "1/1"
-        assert 20 < summary["share"] < 80
-        assert summary["age"] == 5
+        assert summary["age"] in (5, 15)
+        await asyncio.to_thread(until, lambda: condition(api_server, policy, "Ready").get("status") == "True")
         said = await asyncio.to_thread(read, api_server, policy)
         assert said["pools"][0]["servers"] == 2
         assert said["pools"][0]["profile"] == "llm"
-        assert (await asyncio.to_thread(condition, api_server, policy, "Ready"))["status"] == "True"
 
 
 def read(server: ApiServer, document: dict[str, Any]) -> dict[str, Any]:
