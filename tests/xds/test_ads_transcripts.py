@@ -160,6 +160,27 @@ def test_newer_snapshots_replace_each_other_while_a_response_is_out() -> None:
     )
 
 
+def test_a_cluster_that_is_given_up_on_its_way_gets_its_assignment_all_the_same() -> None:
+    """Envoy accepts a set when all of it is warm: without, 15 s later, and nothing else comes through meanwhile."""
+    talk = Talk()
+    talk.start(gateway("a1"))
+    talk.offer(gateway("a1 b1"), "b comes")
+    talk.offer(gateway("a1"), "b goes")
+    talk.say("EDS 2 a b", "EDS 6 a b", "CDS 5")
+    talk.reads(
+        """
+        ! b comes
+          < CDS 5 a@1 b@1
+        ! b goes
+        > EDS 2 a b
+          < EDS 6 b@1
+        > EDS 6 a b
+        > CDS 5
+          < CDS 7 a@1
+        """
+    )
+
+
 def test_a_secret_goes_to_whoever_asks_and_shows_in_no_line() -> None:
     talk = Talk()
     secret = make_resource(SECRET, "key", "1")

@@ -60,6 +60,9 @@ class Conversation:
         self._perhaps = remembered.perhaps
         self._cooling: dict[str, float] = {}  # cluster -> since when it is accepted, with its assignment, but not warm
         self._target: Snapshot | None = None
+        self._left: dict[
+            str, dict[str, Resource]
+        ] = {}  # by kind: wanted no more, but a cluster on its way waits for it
         self._patience, self._spread = patience, spread
         self._nonce = 0
         self._begun = False
@@ -75,10 +78,19 @@ class Conversation:
 
     def offer(self, snapshot: Snapshot, now: float) -> tuple[Response, ...]:
         """Makes this snapshot the one to reach."""
+        self._left = {kind: dict(self._find_left(kind, snapshot)) for kind in (ENDPOINT, SECRET)}
         self._target = snapshot
         for kind, exchange in self._exchanges.items():
             exchange.keep_refusals_of(snapshot.of(kind))
         return self._advance(now)
+
+    def _find_left(self, kind: str, snapshot: Snapshot) -> Iterator[tuple[str, Resource]]:
+        # Envoy accepts no set of clusters while one of it waits for this: 15 s, in which no other change comes through.
+        known = {**self._left.get(kind, {}), **(self._target.of(kind) if self._target is not None else {})}
+        for cluster in self._exchanges[CLUSTER].flying():
+            for needed, name in cluster.needs:
+                if needed == kind and name in known and name not in snapshot.of(kind):
+                    yield name, known[name]
 
     def warmed(self, clusters: Collection[str], now: float) -> tuple[Response, ...]:
         """These clusters, named by `waits_for_warmth` before the caller looked, are warm now."""
@@ -161,7 +173,7 @@ class Conversation:
         self._feel_warmth(target, now)
         responses = [*self._send_set(CLUSTER, lambda: self._choose_clusters(target))]
         for kind in (ENDPOINT, SECRET):
-            responses += self._send_each(kind, target.of(kind))
+            responses += self._send_each(kind, {**self._left[kind], **target.of(kind)})
         if all(self._leads_somewhere(target, listener) for listener in target.listeners.values()):
             listeners = self._exchanges[LISTENER]
             responses += self._send_set(LISTENER, lambda: listeners.choose_set(target.listeners))
@@ -219,6 +231,7 @@ class Conversation:
         for kind, needed in self._exchanges[CLUSTER].held[name].needs:
             if kind == ENDPOINT:
                 self._exchanges[ENDPOINT].held.pop(needed, None)
+                self._left[ENDPOINT].pop(needed, None)
 
     def _send_each(self, kind: str, target: Mapping[str, Resource]) -> Iterator[Response]:
         exchange = self._exchanges[kind]
