@@ -18,7 +18,7 @@ READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml 2>/dev/null 
 # We start processes while gRPC's threads run; its fork handlers can crash such a child before it becomes another program.
 export GRPC_ENABLE_FORK_SUPPORT := 0
 
-.PHONY: setup demo test assets lint bench bench-balance-short bench-faults bench-apply bench-kubernetes images kind kind-down e2e lock clean
+.PHONY: setup demo test assets lint bench bench-balance-short bench-faults bench-cluster-faults bench-apply bench-kubernetes images kind kind-down e2e lock clean
 
 demo: $(READY) ## a gateway before three simulated nodes, with traffic; Ctrl-C ends it
 	@exec $(BIN)/weighbridge demo --port $(PORT) --admin $(ADMIN)
@@ -51,6 +51,9 @@ bench-kubernetes: $(READY) ## what 1,000 and 10,000 ModelNodes on a real API ser
 
 bench-faults: $(READY) ## what is lost when something dies; two minutes
 	PYTHONPATH=tests $(BIN)/python bench/faults.py
+
+bench-cluster-faults: $(READY) ## what is lost when parts of a cluster die, for a minute each; fifteen minutes
+	PYTHONPATH=tests $(BIN)/python bench/cluster_faults.py
 
 images: ## the images, as weighbridge/operator:dev, envoy and simulator
 	@for name in $(IMAGES); do \

@@ -17,51 +17,15 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 import openai
 
-from support.scene import ANSWER, MODEL, NAMES, Scene, describe_node, wait_for
-from weighbridge_simulator.records import Records
+from support.losses import Figure, count, during, load
+from support.scene import MODEL, NAMES, Scene, describe_node, wait_for
 from weighbridge_simulator.traffic import Question, Traffic
 from weighbridge_simulator.workload import Arrival
-
-RATE = 200.0  # requests a second
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """What one fault cost. `told` has what else was measured, by name."""
-
-    fault: str
-    asked: int
-    lost: int
-    told: dict[str, Any] = field(default_factory=dict)
-
-
-async def load(scene: Scene, seconds: float, *, stream: bool = False, patience: float = 20.0) -> Records:
-    """Constant traffic. A request without an answer after `patience` seconds is lost."""
-    traffic = Traffic([scene.url], Question(MODEL, stream=stream), time.monotonic, Random(1), timeout=patience)
-    return await traffic.run(Arrival(i / RATE, 8, ANSWER) for i in range(round(seconds * RATE)))
-
-
-def count(fault: str, records: Records, **told: Any) -> Figure:
-    wrong = {name: n for name, n in records.counts.items() if name not in ("ok", "open") and n}
-    statuses = sorted({records.status[row] for row in records.rows()} - {0, 200})
-    waits = records.durations()
-    slowest = {"slowest_s": round(waits[-1], 2)} if waits else {}
-    extra = ({"how": wrong} if wrong else {}) | ({"statuses": statuses} if statuses else {})
-    return Figure(fault, len(records), sum(wrong.values()), extra | slowest | told)
-
-
-async def during(scene: Scene, seconds: float, event: Awaitable[Any], after: float = 2.0, **how: Any) -> Records:
-    """Load, and in it the event."""
-    running = asyncio.create_task(load(scene, seconds, **how))
-    await asyncio.sleep(after)
-    await event
-    return await running
 
 
 async def _kill(scene: Scene, name: str) -> None:

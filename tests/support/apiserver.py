@@ -83,7 +83,15 @@ class ApiServer:
 
     def start(self) -> None:
         """Starts the kube-apiserver and waits until it is ready."""
+        self.launch()
+        self.wait_ready()
+
+    def launch(self) -> None:
+        """Starts the kube-apiserver, which ends with the thread that calls this."""
         self._run("kube-apiserver", *self._list_server_flags())
+
+    def wait_ready(self) -> None:
+        """Until it answers."""
         deadline = time.monotonic() + START_LIMIT
         while not self._is_ready():
             if self._processes["kube-apiserver"].poll() is not None or time.monotonic() > deadline:

@@ -23,7 +23,12 @@ LIMIT = 30.0  # seconds; a busy machine
 
 
 class Replica:
-    """`with Replica(server, namespace, name, folder) as replica:` runs until the block ends, or it is killed."""
+    """`with Replica(server, namespace, name, folder) as replica:` runs until the block ends, or it is killed.
+
+    Entered again after `kill`, it starts on the same ports.
+    """
+
+    command: tuple[str, ...] = (str(Path(sys.executable).parent / "weighbridge"), "operator")
 
     def __init__(
         self, server: ApiServer, namespace: str, name: str, folder: Path, *flags: str, kubeconfig: Path | None = None
@@ -42,7 +47,7 @@ class Replica:
         self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig or server.kubeconfig), "POD_NAME": name}
 
     def __enter__(self) -> Replica:
-        command = [str(Path(sys.executable).parent / "weighbridge"), "operator", "--kubernetes", *self._flags]
+        command = [*self.command, "--kubernetes", *self._flags]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment)
         return self
@@ -55,6 +60,10 @@ class Replica:
             self._process.wait(15)
         finally:
             self.kill()
+
+    @property
+    def lives(self) -> bool:
+        return self._process.poll() is None
 
     def kill(self) -> None:
         """Without a goodbye."""
