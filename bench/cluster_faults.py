@@ -82,6 +82,7 @@ async def killed_api_server(server: ApiServer, seconds: float) -> Figure:
             await scene.control("a", flood=FLOOD)
             told["flooded_node_lighter_s"] = round(await wait_for(lambda: _is_lighter(scene), LIMIT), 1)
             told["weights"] = await scene.weights()
+            await scene.control("a", flood=0.0)  # else a new cluster would wait for the health of a node that is full
             await asyncio.sleep(max(0.0, seconds - (time.monotonic() - began)))
             server.launch()
             await asyncio.to_thread(server.wait_ready)
