@@ -32,6 +32,7 @@ from support.stack import node, policy
 from support.witness import Witness
 from weighbridge_operator.core.doors import DoorNames
 from weighbridge_operator.core.scope import Scope
+from weighbridge_operator.keeping import collect_seldom
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.loop import Loop
 from weighbridge_operator.settings import KubernetesSettings
@@ -140,7 +141,7 @@ async def change(gateway: Gateway, server: ApiServer, namespace: str, revision: 
     served = False
     async with asyncio.timeout(LIMIT):
         while not (served and gateway.is_current()):
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(0.01)
             served = await gateway.answers_under_policy(revision)
             now = time.monotonic() - began
             stored = stored or (now if storing.done() else 0.0)
@@ -197,6 +198,7 @@ def main() -> int:
     except NoAssetsError as error:
         print(error, file=sys.stderr)
         return 2
+    collect_seldom()  # as the operator does
     with ApiServer(assets) as server:
         effects = asyncio.run(run(server, given.nodes, given.changes))
     if given.json is not None:

@@ -23,6 +23,7 @@ from weighbridge_operator.core.resolve import resolve
 from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.demo import run_demo
 from weighbridge_operator.envoy_process import EnvoyNotFoundError
+from weighbridge_operator.keeping import collect_seldom
 from weighbridge_operator.prometheus_flags import add_prometheus, read_prometheus
 from weighbridge_operator.security_flags import add_doors, add_xds, read_security
 from weighbridge_operator.settings import Output, Settings
@@ -169,6 +170,7 @@ def _state_file(paths: Sequence[Path]) -> Path:
 
 
 def _run(work: Coroutine[Any, Any, int]) -> int:
+    collect_seldom()
     try:
         import uvloop  # noqa: PLC0415  the loop of choice where it is installed
     except ImportError:
