@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Memo:
-    """What one translation made serves the next; what that does not ask for is forgotten with `turn`."""
+    """What one translation made serves the next; what that does not ask for is forgotten. `turn` begins one."""
 
     def __init__(self) -> None:
         self._last: dict[Hashable, object] = {}
@@ -27,5 +27,5 @@ class Memo:
         return cast(T, found)
 
     def turn(self) -> None:
-        """One translation has ended."""
+        """A translation begins. At its beginning, so that one that fails half-way leaves nothing to pile up."""
         self._last, self._now = self._now, {}

@@ -40,6 +40,7 @@ def translate(
 ) -> Snapshot:
     """Everything that the gateway's Envoys should hold. `salt` keys the versions of what holds secrets."""
     memo = memo or Memo()
+    memo.turn()
     plan = plan_clusters(gateway)
     clusters: list[Resource | Message] = [
         _pack_part(part, name in plan.adapting, plan.budgets.get(name, 0.0), memo) for name, part in plan.parts.items()
@@ -49,7 +50,7 @@ def translate(
         for name, members in plan.chains.items()
     ]
     routes, needs = translate_routes(gateway, plan, entrance.debug_headers, _callers(entrance, doors), memo)
-    made = snapshot.build(
+    return snapshot.build(
         clusters=clusters,
         endpoints=[_pack_assignment(pool, part, weights, memo) for pool in gateway.pools for part in pool.parts],
         listeners=[translate_listener(entrance)],
@@ -58,8 +59,6 @@ def translate(
         salt=salt,
         awaited=frozenset({CERTIFICATE}) if entrance.tls else frozenset(),
     )
-    memo.turn()
-    return made
 
 
 def assign_weights(before: Snapshot, gateway: ir.Gateway, weights: Weights) -> Snapshot:
