@@ -1,4 +1,8 @@
-"""What the balance promises say of the cells of a short run, with the margins that keep noise from failing it."""
+"""What the balance promises say of the cells of a run, and the tolerance that keeps chance from failing it (B0).
+
+With three seeds or more a bound is missed when every seed misses it, or when the median of the seeds' ratios does by
+more than 5 %. With fewer there is no such median, and where ours and the other's are alike, noise gets room.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,9 @@ from dataclasses import dataclass
 
 from cells import Cell
 
-#: Promised is 1.05, of medians of long runs. Two p99 of 1,700 requests each differ by more, by chance alone.
+#: Two p99 of 1,700 requests each differ by this, by chance alone.
 NOISE = 1.4
+SEEDS, TOLERANCE = 3, 1.05
 LLM, CLASSIC, LEAST, LOWEST = "ours, llm", "ours, classic", "LEAST_REQUEST", "lowest score"
 
 
@@ -36,22 +41,26 @@ def judge(cells: Sequence[Cell]) -> list[Result]:
 
 
 def _judge(scenario: str, cells: Mapping[str, list[Cell]]) -> Iterator[Result]:
-    def bound(ours: str, factor: float, other: str, why: str) -> Result:
+    def bound(ours: str, factor: float, other: str, why: str, noise: float = 1.0) -> Result:
         mine, theirs = _p99(cells[ours]), _p99(cells[other])
         what = f"{why}: p99 of {ours} at most {factor:g} of {other}'s"
-        return Result(scenario, what, f"{mine:.2f} against {theirs:.2f} s", mine <= factor * theirs)
+        ratios = _ratios(cells[ours], cells[other])
+        found = f"{mine:.2f} against {theirs:.2f} s; by seed {', '.join(f'{ratio:.2f}' for ratio in ratios)}"
+        if len(ratios) < SEEDS:
+            return Result(scenario, what, found, statistics.median(ratios) <= factor * noise)
+        missed = min(ratios) > factor or statistics.median(ratios) > factor * TOLERANCE
+        return Result(scenario, what, found, not missed)
 
     match scenario:
         case "uneven 4:4:2:2:1:1":
             yield bound(LLM, 0.1, LEAST, "B2")
             yield bound(CLASSIC, 0.5, LEAST, "half of what llm gains")
         case "others' load on one node":
-            # Promised is 0.6, of medians of long runs; a minute of 870 requests gave 0.20 to 0.69.
-            yield bound(LLM, 0.8, LEAST, "B2")
+            yield bound(LLM, 0.6, LEAST, "B2")
             yield bound(CLASSIC, 0.8, LEAST, "half of what llm gains")
         case "uniform":
-            yield bound(LLM, NOISE, LEAST, "B1")
-            yield bound(CLASSIC, NOISE, LEAST, "B1")
+            yield bound(LLM, 1.05, LEAST, "B1", NOISE)
+            yield bound(CLASSIC, 1.05, LEAST, "B1", NOISE)
             yield _unpushed(scenario, LLM, cells[LLM])
             yield _few_pushes(scenario, CLASSIC, cells[CLASSIC])
         case "uneven, one says idle":
@@ -74,6 +83,11 @@ def _few_pushes(scenario: str, name: str, cells: Iterable[Cell]) -> Result:
     # Promised are none. The score of one of equal nodes strays for seconds, and in some runs that is believed.
     pushes = max(cell.pushes for cell in cells)
     return Result(scenario, f"B3: {name} pushes at most 4 times (B1 promises 0)", f"{pushes} pushes", pushes <= 4)
+
+
+def _ratios(ours: Iterable[Cell], other: Iterable[Cell]) -> list[float]:
+    theirs = {cell.seed: cell.p99 for cell in other}
+    return sorted(cell.p99 / theirs[cell.seed] for cell in ours)
 
 
 def _p99(cells: Iterable[Cell]) -> float:

@@ -51,7 +51,9 @@ SCENARIOS = {
     s.name: s
     for s in (
         Scenario("uneven 4:4:2:2:1:1", ROOMS, 0.8, capacity=True),
-        Scenario("others' load on one node", (1.0,) * 6, 0.7, change=(("flood", 0.5 * UNIT_RATE),), at=5.0, since=35.0),
+        Scenario(
+            "others' load on one node", (1.0,) * 6, 0.85, change=(("flood", 0.5 * UNIT_RATE),), at=5.0, since=35.0
+        ),
         Scenario("uniform", (1.0,) * 6, 0.8),
         Scenario("uneven, one says idle", ROOMS, 0.8, capacity=True, node=4, change=(("lie", "idle"),), at=2.0),
     )

@@ -9,7 +9,7 @@ Two upstreams, one after the other. `direct`, a direct response, is what promise
 0.78 of bare throughput, with a key 0.70, with the model renamed for the node 0.60, at most 0.2 ms more at p50. It
 answers before it has the body, which closes the connection, so that the bare route pays for a new one each time, too.
 `kept` reads the body and keeps the connection, as a model server does: the bare route costs a third of that, and what
-we add weighs more.
+we add weighs more. The gateway is as the chart installs it, without debug headers, but for the last variant.
 """
 
 from __future__ import annotations
@@ -131,17 +131,18 @@ async def start(running: AsyncExitStack, others: int, keeps: bool) -> list[Varia
     upstream = await running.enter_async_context(RealEnvoy(make_upstream(keeps)))
     port = await upstream.listener_port()
     bare = await running.enter_async_context(RealEnvoy(make_bare(port)))
-    small = await running.enter_async_context(Stack(*make_nodes(port, 0)))
-    large = await running.enter_async_context(Stack(*make_nodes(port, others)))
+    small = await running.enter_async_context(Stack(*make_nodes(port, 0), debug_headers=False))
+    large = await running.enter_async_context(Stack(*make_nodes(port, others), debug_headers=False))
+    telling = await running.enter_async_context(Stack(*make_nodes(port, 0)))
     callers = secret("callers", **{f"client-{number}": f"sk-{number:040}" for number in range(CALLERS)})
-    keyed = await running.enter_async_context(Stack(*make_nodes(port, 0), callers, keys="callers"))
+    keyed = await running.enter_async_context(Stack(*make_nodes(port, 0), callers, keys="callers", debug_headers=False))
     plain = write_script(folder / "plain.lua", body(MODEL))
     with_key = write_script(folder / "keyed.lua", body(MODEL), f"sk-{CALLERS // 2:040}")
     renamed = write_script(folder / "renamed.lua", body(RENAMED))
     stream = write_script(folder / "stream.lua", body(MODEL, stream=True))
-    ids = [_pid(bare), _pid(small.envoys[0]), _pid(large.envoys[0]), _pid(keyed.envoys[0])]
+    ids = [_pid(bare), _pid(small.envoys[0]), _pid(large.envoys[0]), _pid(keyed.envoys[0]), _pid(telling.envoys[0])]
     _place(under_test=ids, beside=[_pid(upstream), os.getpid()])
-    urls = [f"http://127.0.0.1:{await bare.listener_port()}", small.url, large.url, keyed.url]
+    urls = [f"http://127.0.0.1:{await bare.listener_port()}", small.url, large.url, keyed.url, telling.url]
     urls = [f"{url}/v1/chat/completions" for url in urls]
     floors = (None, None, None) if keeps else (PLAIN_FLOOR, RENAMED_FLOOR, KEYED_FLOOR)
     return [
@@ -151,6 +152,7 @@ async def start(running: AsyncExitStack, others: int, keeps: bool) -> list[Varia
         Variant("plain, stream: true", urls[1], stream, ids[1]),
         Variant("model renamed for the node", urls[1], renamed, ids[1], floors[1]),
         Variant(f"plain, {others:,} other models", urls[2], plain, ids[2], floors[0]),
+        Variant("plain, with debug headers", urls[4], plain, ids[4]),
     ]
 
 

@@ -16,12 +16,13 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from weighbridge_operator.core.doors import DoorNames, Doors, Secrets, open_doors
 from weighbridge_operator.core.resolve import Resolved, resolve
 from weighbridge_operator.core.scope import Scope
-from weighbridge_operator.core.tick import Weighed, changed_pools, weigh_pools
+from weighbridge_operator.core.tick import Weighed, changed_pools, weigh_pools, weigh_stepwise
 from weighbridge_operator.keeping import keep_going
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.settings import PrometheusSettings
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from weighbridge_operator.sources.prometheus import Prometheus
 
 PATIENCE = 3.0  # seconds that the first snapshot waits for names and load
+TURN = 0.005  # seconds of weighing, after which a changed object goes first
+PATIENT = 5  # times that weighing begins anew for such a change
 log = logging.getLogger("weighbridge.loop")
 
 
@@ -108,9 +111,10 @@ class Loop:
             tasks.create_task(keep_going("asking for load", asking.run))
             await self._first_round()
             self._replan()
-            tasks.create_task(self._mark(self.loaded))
-            tasks.create_task(self._mark(self.names))
-            tasks.create_task(keep_going("weighing", self._follow_rounds))
+            # What was planned is known here; a task first runs later, when there may be something newer.
+            tasks.create_task(self._mark(self.loaded, self.loaded.version))
+            tasks.create_task(self._mark(self.names, self.names.version))
+            tasks.create_task(keep_going("weighing", partial(self._follow_rounds, self.rounds.version)))
             tasks.create_task(keep_going("planning", self._follow_objects))
 
     def _make_queries(self, settings: PrometheusSettings) -> Prometheus:
@@ -146,8 +150,7 @@ class Loop:
             await self.knowledge.wait_newer()
         await self.rounds.wait_newer(self.rounds.version if self._wanted else 0)
 
-    async def _mark(self, cell: Latest[Objects] | Latest[Names]) -> None:
-        version = cell.version
+    async def _mark(self, cell: Latest[Objects] | Latest[Names], version: int) -> None:
         while True:
             _, version = await cell.wait_newer(version)
             self._dirty.set()
@@ -159,11 +162,10 @@ class Loop:
             self._ask_names()
             self._replan()
 
-    async def _follow_rounds(self) -> None:
-        version = self.rounds.version
+    async def _follow_rounds(self, version: int) -> None:
         while True:
             load, version = await self.rounds.wait_newer(version)
-            self._tick(load)
+            await self._tick(load)
 
     def _stats_urls(self) -> Mapping[str, str | None]:
         """Of every Envoy: of those that are connected here, and of those that only the cluster knows."""
@@ -226,17 +228,40 @@ class Loop:
             self._salted = (secrets, derive_salt(secrets))
         return self._salted[1]
 
-    def _tick(self, load: LoadRound) -> None:
-        before, snapshot = self.weighed, self.snapshots.get()
-        if self.resolved is None or snapshot is None:
+    async def _tick(self, load: LoadRound) -> None:
+        if self.resolved is None or self.snapshots.get() is None:
             return
-        self.weighed = weigh_pools(self.resolved.gateway, before, load, self._clock())
-        changed = changed_pools(before, self.weighed)
+        # Objects that change meanwhile are planned and sent first, and this begins anew; but not for ever.
+        for turn in (*[TURN] * PATIENT, None):
+            weighed = await self._weigh(load, turn)
+            if weighed is not None:
+                break
+        assert weighed is not None
+        changed, self.weighed = changed_pools(self.weighed, weighed), weighed
         if changed:
+            snapshot = self.snapshots.get()
+            assert snapshot is not None
             self.snapshots.set(assign_weights(snapshot, self.resolved.gateway, changed))
             for pool, weights in changed.items():
                 told = ", ".join(f"{node.partition('/')[2]} {weight}" for node, weight in weights.items())
                 log.info("weights of %s: %s", pool, told)
+
+    async def _weigh(self, load: LoadRound, turn: float | None) -> Weighed | None:
+        """Every pool weighed, at most `turn` seconds at a time; None if something else was planned meanwhile."""
+        assert self.resolved is not None
+        gateway, before, began = self.resolved.gateway, self.weighed, time.monotonic()
+        steps = weigh_stepwise(gateway, before, load, self._clock())
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                weighed: Weighed = end.value
+                return weighed
+            if turn is not None and time.monotonic() - began > turn:
+                await asyncio.sleep(0)
+                if self.weighed is not before:
+                    return None
+                began = time.monotonic()
 
 
 async def _within(limit: float, event: Awaitable[object]) -> None:

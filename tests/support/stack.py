@@ -69,7 +69,9 @@ class Stack:
         tls: str | None = None,
         keys: str | None = None,
         prometheus: PrometheusSettings | None = None,
+        debug_headers: bool = True,
     ) -> None:
+        self._debug_headers = debug_headers
         self._prometheus = prometheus
         self._names = DoorNames("default", tls, keys)
         self._folder = tempfile.TemporaryDirectory(prefix="weighbridge-")
@@ -103,7 +105,12 @@ class Stack:
         http = await self._running.enter_async_context(aiohttp.ClientSession())
         snapshots: Latest[Snapshot] = Latest()
         self.server = AdsServer("weighbridge", snapshots, warmth=ask_over(http), recall=recall_over(http))
-        entrance = Entrance(port=self.port, tls=self._names.tls is not None, keys=self._names.keys is not None)
+        entrance = Entrance(
+            port=self.port,
+            debug_headers=self._debug_headers,
+            tls=self._names.tls is not None,
+            keys=self._names.keys is not None,
+        )
         self.loop = Loop(
             loaded,
             self.server.states,

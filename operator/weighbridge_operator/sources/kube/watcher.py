@@ -21,8 +21,9 @@ import kopf
 from weighbridge_api.base import GROUP, VERSION
 from weighbridge_operator.sources.kube.access import PAGE, Raw
 
-PAUSE_LEAST, PAUSE_MOST = 0.5, 2.0  # seconds before kopf is started anew
-BACKOFFS = (0.5, 1.0)  # seconds between tries of one call: its default grows to 21, and a change would wait for it
+PAUSE_LEAST, PAUSE_MOST = 0.2, 2.0  # seconds before kopf is started anew
+LASTING = 10.0  # seconds after which a watch counts as one that worked
+BACKOFFS = (0.5,)  # seconds between tries of one call: its default grows to 21, and a change would wait for it
 SPARING = 60.0  # seconds between two lines of what kopf says
 log = logging.getLogger("weighbridge.kubernetes")
 
@@ -55,11 +56,13 @@ class Watcher:
     def _run(self) -> None:
         pause = PAUSE_LEAST
         while not self._ended.is_set():
+            began = time.monotonic()
             try:
                 asyncio.run(self._watch())
             except asyncio.CancelledError:
                 pass
-            except Exception as error:  # kopf ends for many a reason
+            except Exception as error:  # kopf ends for many a reason, one is the 404 of an API server that is starting
+                pause = PAUSE_LEAST if time.monotonic() - began > LASTING else pause
                 log.warning("the watch broke off (%s) and begins anew in %g s", error or type(error).__name__, pause)
             self._ended.wait(pause)
             pause = min(PAUSE_MOST, 2 * pause)
