@@ -10,8 +10,8 @@ from dataclasses import dataclass, fields
 from typing import Any, get_args
 
 from weighbridge_simulator.control import Control, ControlError, patch_control
-from weighbridge_simulator.exposition import EngineKind
 from weighbridge_simulator.node import NodeSpec
+from weighbridge_simulator.pages import EngineKind
 
 
 class FlagError(ValueError):
@@ -70,11 +70,15 @@ def _model(text: str) -> tuple[str, str]:
     return served or own, own
 
 
+_ENGINES = ", ".join(get_args(EngineKind))
 KEYS: Mapping[str, Key] = {
     "name": Key(str, "its name, in the header x-sim-node"),
     "host": Key(str, "address to listen on"),
     "port": Key(_port, "0: the system chooses"),
-    "engine": Key(_engine, "whose metrics it prints: vllm, sglang or plain (none)"),
+    "engine": Key(
+        _engine,
+        f"whose metrics it prints: {_ENGINES}; custom has names of its own, plain none",
+    ),
     "model": Key(_model, "NAME or NAME:SERVED-AS; repeatable"),
     "size": Key(_number, "room and compute, in unit nodes of 5.9 chats a second"),
     "slow": Key(_number, "times slower"),

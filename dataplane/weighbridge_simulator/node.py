@@ -13,17 +13,8 @@ from typing import Any, assert_never
 
 from weighbridge_simulator.control import Control, describe_control, patch_control
 from weighbridge_simulator.engine import Engine, EngineSpec, Event, Job
-from weighbridge_simulator.exposition import (
-    EngineKind,
-    Gpu,
-    Histogram,
-    Machine,
-    Report,
-    print_engine,
-    print_gpu,
-    print_machine,
-    print_requests,
-)
+from weighbridge_simulator.exposition import Gpu, Histogram, Machine, print_gpu, print_machine, print_requests
+from weighbridge_simulator.pages import EngineKind, Report, print_engine
 
 CORES = 4
 MEMORY = 64 << 30
@@ -81,6 +72,7 @@ class Node:
         self._gpu_seen = (now, 0.0)
         self._tokens_seen = (now, 0.0)
         self._throughput = 0.0
+        self._answered = 0
         self._lied_since = self._report(now)  # what was true when the present lie began
         self._lied_page = self._engine_page(self._lied_since)
         self.engine.freeze(spec.control.freeze != "off", now)
@@ -107,6 +99,8 @@ class Node:
         for job, kind, at in events:
             if kind == "first":
                 self._histogram.observe(at - job.submitted)
+            elif kind == "end":
+                self._answered += job.answer * job.n
         return events
 
     def change(self, patch: object, now: float) -> None:
@@ -220,4 +214,5 @@ class Node:
             throughput=self._throughput,
             ended=sample.ended,
             cancelled=sample.cancelled,
+            answered_tokens=self._answered,
         )

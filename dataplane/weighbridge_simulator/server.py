@@ -20,6 +20,7 @@ from weighbridge_simulator.engine import Engine
 from weighbridge_simulator.exposition import TEXT
 from weighbridge_simulator.generation import Generation
 from weighbridge_simulator.node import Node, NodeSpec
+from weighbridge_simulator.pages import HEALTH
 from weighbridge_simulator.protocol import Connection, Exchange, Handler
 
 OPERATIONS: Mapping[str, Operation] = {
@@ -139,7 +140,7 @@ class NodeServer:
             elif self.node.control.freeze == "all":
                 self._parked.append(exchange)
                 exchange.gone = partial(self._unpark, exchange)
-            elif path == "/health":
+            elif path == HEALTH.get(self.spec.engine, "/health"):
                 exchange.reply(200, b"", b"text/plain")
             elif path == "/metrics":
                 exchange.reply(200, self.node.page(self._clock()).encode(), TEXT)

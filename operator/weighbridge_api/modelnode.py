@@ -29,7 +29,7 @@ from weighbridge_api.values import (
     cel,
 )
 
-Engine = Literal["vllm", "sglang", "openai"]
+Engine = Literal["vllm", "sglang", "tgi", "triton", "llamacpp", "openai"]
 Tier = Literal["high", "standard"]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -240,7 +240,7 @@ class ModelNodeSpec(Shape):
     )
 
     engine: Engine
-    """What runs there; openai is any server that speaks OpenAI's API and publishes no load."""
+    """What runs there; triton is TensorRT-LLM, openai any server that speaks OpenAI's API and publishes no load."""
     address: Address | None = None
     """Where it listens; exactly one of address and service is given."""
     service: Service | None = None

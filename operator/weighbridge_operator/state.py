@@ -124,6 +124,7 @@ class LoadSample:
     latency: float | None = None  # seconds, mean time to first token since the previous sample
     generated_tokens: float | None = None  # counter
     prompt_tokens: float | None = None  # counter
+    steps: float | None = None  # counter of an engine whose tokens count at the end of an answer: its sign of life
     room_tokens: float | None = None  # KV capacity that the engine publishes, in tokens
     error: str | None = None  # why numbers are missing, in words
     #: By signal, for those that are of another source or instant than the rest.

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from weighbridge_api.modelnode import Engine
 from weighbridge_operator.core import ir
+from weighbridge_operator.core.engines import HABITS
 from weighbridge_operator.core.load import LoadView, fold, keep
 from weighbridge_operator.core.memory import PoolMemory
 from weighbridge_operator.core.score import PROFILES
@@ -23,7 +25,7 @@ from weighbridge_simulator.scenario import FleetNode, Scenario
 
 
 def endpoint(
-    node: str, capacity: float | None = None, concurrency: int | None = 64, engine: str = "vllm"
+    node: str, capacity: float | None = None, concurrency: int | None = 64, engine: Engine = "vllm"
 ) -> ir.Endpoint:
     return ir.Endpoint(
         node=node,
@@ -38,6 +40,7 @@ def endpoint(
         tier="standard",
         capacity=capacity,
         concurrency=concurrency,
+        publishes_room="roomTokens" in HABITS[engine].publishes,
     )
 
 

@@ -26,6 +26,7 @@ def make_pool(name: str) -> ir.Pool:
             tier="standard",
             capacity=None,
             concurrency=None,
+            publishes_room=True,
         )
         for number in range(2)
     )

@@ -81,6 +81,18 @@ def test_an_embedding_server_generates_nothing_and_is_believed(make_endpoint: Ma
     assert verdict.facts[A].suspicion == "none"
 
 
+@pytest.mark.parametrize(("steps", "suspicion"), [(50.0, "none"), (0.0, "frozen")])
+def test_an_engine_that_counts_tokens_at_an_answer_s_end_is_believed_by_its_steps(
+    make_endpoint: Maker, make_pool: Pools, steps: float, suspicion: str
+) -> None:
+    pool, view, memory = make_pool([make_endpoint(A)]), LoadView(), None
+    for tick in range(10):
+        sample = LoadSample(A, tick * 2.0, running=9.0, waiting=0.0, generated_tokens=7.0, steps=tick * steps)
+        view = fold(view, LoadRound(tick * 2.0, {A: sample}, {("pool", A): 9}))
+        memory, verdict = weigh(pool, memory, view, tick * 2.0)
+    assert verdict.facts[A].suspicion == suspicion
+
+
 def test_speed_alone_never_makes_weights_unequal(make_endpoint: Maker, make_pool: Pools) -> None:
     law = Steady(make_pool([make_endpoint(n) for n in (A, B, C)]))
     assert set(law.run(60, {**same([B, C]), A: {**BUSY, "rate": 2.0}}, TENS).weights.values()) == {1024}

@@ -40,7 +40,9 @@ def test_each_problem_is_a_line_and_the_exit_is_1(tmp_path: Path, capsys: pytest
     path.write_text(BAD)
     assert main(["-f", str(path)]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f"{path}:5:3: ModelNode a: spec.engine: must be vllm, sglang or openai")
+    assert lines[0].startswith(
+        f"{path}:5:3: ModelNode a: spec.engine: must be vllm, sglang, tgi, triton, llamacpp or openai"
+    )
     assert lines[1].startswith(f"{path}:6:29: ModelNode a: spec.address.port: must be 1 or more")
     assert lines[2:] == ["no valid object; 2 problems"]
 

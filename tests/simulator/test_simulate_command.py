@@ -116,7 +116,7 @@ def test_a_taken_port_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> N
         (["--node", "name=a,size=big"], "size: takes a number, not 'big'"),
         (["--node", "name=a,size=0"], "node a: size: takes 0.001 to 1000"),
         (["--node", "name=a", "--node", "name=a"], "two nodes are named a"),
-        (["--engine", "llama"], "engine: takes vllm, sglang, plain"),
+        (["--engine", "llama"], "engine: takes vllm, sglang, tgi, triton, llamacpp, custom, plain"),
         (["--port", "70000"], "port: takes a port"),
         (["--base", "v1"], "base must start with /"),
         (["--tls-cert", "x.pem"], "both a certificate and a key"),

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from weighbridge_operator.sources.signals import extract
 from weighbridge_simulator.control import Control
 from weighbridge_simulator.engine import Job
 from weighbridge_simulator.node import Node, NodeSpec
@@ -71,9 +72,29 @@ def test_sglang_names_carry_the_engine_s_numbers() -> None:
     assert one(samples, "sglang:gen_throughput") > 10
 
 
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "tgi", "triton", "llamacpp"])
+def test_what_an_engine_prints_is_read_by_the_gateway_s_own_tables(engine: str) -> None:
+    node = busy(engine)
+    load, _ = extract("lab/a", engine, [node.page(10.0)], {}, 10.0)
+    assert (load.running, load.waiting, load.error) == (1.0, 1.0, None)
+    assert load.kv == (None if engine == "llamacpp" else pytest.approx(0.7))
+    assert load.room_tokens == (None if engine == "llamacpp" else 40_000)
+    assert load.prompt_tokens == 20_000
+
+
+@pytest.mark.parametrize("engine", ["tgi", "triton", "llamacpp"])
+def test_engines_that_count_an_answer_s_tokens_at_its_end_give_signs_of_life_before(engine: str) -> None:
+    node = busy(engine)
+    loads = [extract("lab/a", engine, [node.page(at)], {}, at)[0] for at in (10.0, 12.0)]
+    assert [load.generated_tokens for load in loads] == [0.0, 0.0]
+    assert loads[1].steps > loads[0].steps > 0
+    node.advance(3000.0)
+    assert extract("lab/a", engine, [node.page(3000.0)], {}, 3000.0)[0].generated_tokens == 16_000
+
+
 def test_a_plain_server_prints_no_engine() -> None:
     samples = read(busy("plain").page(10.0))
-    assert not [name for name in samples if name.startswith(("vllm", "sglang"))]
+    assert list(samples) == ["process_open_fds", "sim_cancelled_total"]
 
 
 def test_the_histogram_counts_every_first_token_once() -> None:

@@ -41,6 +41,12 @@ PRINTED = (
     ("vllm", "vllm-2026-dp2"),
     ("sglang", "sglang-0.4"),
     ("sglang", "sglang-2026-dp2-tp2"),
+    ("tgi", "tgi-2.0"),
+    ("tgi", "tgi-3.3"),
+    ("triton", "triton-trtllm-24.01"),
+    ("triton", "triton-trtllm-2026"),
+    ("triton", "trtllm-serve-2026"),
+    ("llamacpp", "llamacpp-2024"),
     ("openai", "dcgm-exporter-4.5"),
     ("openai", "node_exporter-1.12"),
 )
@@ -271,7 +277,10 @@ async def test_on_a_real_prometheus(outcomes: Mapping[str, asyncio.Task[None]], 
 def test_every_query_is_asked_in_a_test() -> None:
     """What is added to the lists above must be added to the tests here."""
     assert [query.name for query in (*ENGINE_QUERIES, *CONTAINER_QUERIES, *MACHINE_QUERIES)] == [
+        "llamacpp",
         "sglang",
+        "tgi",
+        "triton",
         "vllm",
         "containers cpu",
         "containers memory",

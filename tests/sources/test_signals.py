@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weighbridge_operator.sources.engines import DCGM_BLANK, ENGINES, MACHINE, families
+from weighbridge_operator.sources.engines import DCGM_BLANK, ENGINES, MACHINE
 from weighbridge_operator.sources.signals import WINDOW_MAXIMUM, Counters, extract
+from weighbridge_operator.sources.ways import families
 from weighbridge_operator.state import LoadSample
 
 PAGES = Path(__file__).parent / "fixtures"
@@ -99,7 +100,7 @@ def test_one_reading_of_every_page(engine: str, name: str, expected: dict[str, f
 
 def test_several_endpoints_make_one_sample() -> None:
     read = sample("vllm", page("vllm-0.8"), page("node_exporter-1.12"), page("dcgm-exporter-4.5"))
-    assert numbers(read).keys() == set(SIGNALS) - {"cpu", "latency"}
+    assert numbers(read).keys() == set(SIGNALS) - {"cpu", "latency", "steps"}
 
 
 def test_a_family_that_two_endpoints_print_counts_once() -> None:
@@ -168,6 +169,8 @@ def test_an_engine_that_falls_silent_is_noticed_although_it_once_had_counters() 
         ("vllm", "vllm:generation_tokens_total", "generated_tokens"),
         ("sglang", "sglang:token_usage", "kv"),
         ("sglang", "sglang:max_total_num_tokens", "room_tokens"),
+        ("tgi", "tgi_queue_size", "waiting"),
+        ("llamacpp", "llamacpp:requests_deferred", "waiting"),
         ("openai", "DCGM_FI_DEV_GPU_UTIL", "gpu"),
     ],
 )

@@ -30,6 +30,7 @@ def endpoint(name: str) -> ir.Endpoint:
         tier="standard",
         capacity=1.0,
         concurrency=None,
+        publishes_room=True,
     )
 
 

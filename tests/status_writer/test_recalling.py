@@ -22,7 +22,7 @@ NODES = ("default/a", "default/b", "default/s/pod-0")
 
 def make_server(node: str, capacity: float) -> ir.Endpoint:
     owner = "/".join(node.split("/")[:2])
-    return ir.Endpoint(node, owner, "vllm", "10.0.0.1", 8000, None, "/v1", (), None, "standard", capacity, None)
+    return ir.Endpoint(node, owner, "vllm", "10.0.0.1", 8000, None, "/v1", (), None, "standard", capacity, None, True)
 
 
 def make_pool(*capacities: float, profile: ir.Profile = "llm") -> ir.Pool:

@@ -45,7 +45,7 @@ VALID_NODES: tuple[Mapping[str, Any], ...] = (
     {"health": {"path": "/health/", "interval": "1m30s"}},
 )
 INVALID_NODES: tuple[tuple[Mapping[str, Any], str], ...] = (
-    ({"engine": "tgi"}, "spec.engine"),
+    ({"engine": "ollama"}, "spec.engine"),
     ({"address": None}, "spec"),
     ({"service": {"name": "qwen", "port": 8000}}, "spec"),
     ({"address": None, "service": {"name": "qwen"}}, "spec.service.port"),

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from weighbridge_api.conditions import RESOLVED_REFS
 from weighbridge_api.modelnode import ModelNode
 from weighbridge_operator.core import ir
+from weighbridge_operator.core.engines import HABITS
 from weighbridge_operator.core.findings import Finding
 from weighbridge_operator.core.places import NO_ENDPOINTS, Place, find_places, node_ref
 from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.state import DesiredState
-
-_HEALTH_PATHS = {"vllm": "/health", "sglang": "/health"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +110,13 @@ def _endpoint(node: ModelNode, place: Place) -> ir.Endpoint:
         tier=spec.tier,
         capacity=spec.capacity,
         concurrency=spec.concurrency,
+        publishes_room="roomTokens" in HABITS[spec.engine].publishes,
     )
 
 
 def _health(node: ModelNode) -> ir.HealthCheck | None:
     health = node.spec.health
-    path = (health.path if health else None) or _HEALTH_PATHS.get(node.spec.engine)
+    path = (health.path if health else None) or HABITS[node.spec.engine].health
     if path is None:
         return None
     return ir.HealthCheck(path, health.interval if health else 5.0)

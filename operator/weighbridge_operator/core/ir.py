@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 Profile = Literal["llm", "classic"]
-#: Engines that publish queue, running requests, KV use and KV room: pools of them are weighed by the llm profile.
-PUBLISHING = frozenset({"vllm", "sglang"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +45,7 @@ class Endpoint:
     tier: str
     capacity: float | None  # room as the user gave it, any unit that the pool shares
     concurrency: int | None  # requests that a plain server works on at once
+    publishes_room: bool  # whether its engine says how many tokens of KV it holds
 
 
 @dataclass(frozen=True, slots=True)

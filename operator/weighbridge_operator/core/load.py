@@ -25,7 +25,7 @@ LARGEST: Final = 1e15  # no count, share or token number is above it
 AHEAD: Final = 30.0  # seconds; a sample from further ahead of its round has a wrong clock
 
 SIGNALS: Final = ("waiting", "running", "kv", "cpu", "memory", "gpu", "gpu_memory", "latency")
-COUNTERS: Final = ("generated_tokens", "prompt_tokens")
+COUNTERS: Final = ("generated_tokens", "prompt_tokens", "steps")
 _NUMBERS: Final = (*SIGNALS, *COUNTERS, "room_tokens")
 
 

@@ -167,11 +167,12 @@ def _rate(window: tuple[LoadSample, ...]) -> float | None:
 
 
 def _stands_still(before: LoadSample, after: LoadSample) -> bool:
-    # Prompt tokens count too: an embedding model works without ever generating.
+    # Prompt tokens count too: an embedding model works without ever generating. Steps: an answer may be a long one.
     return (
-        before.generated_tokens is not None
+        (before.generated_tokens is not None or before.steps is not None)
         and before.generated_tokens == after.generated_tokens
         and before.prompt_tokens == after.prompt_tokens
+        and before.steps == after.steps
     )
 
 

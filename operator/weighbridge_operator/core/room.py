@@ -91,7 +91,7 @@ def _known(endpoints: Mapping[str, ir.Endpoint], tokens: Mapping[str, float]) ->
         unit = median(units) if units else None
         rest = {n: t * unit for n, t in trusted.items() if n not in given} if unit else {}
         return {n: (c, "given") for n, c in given.items()} | {n: (c, "converted") for n, c in rest.items()}
-    if any(e.engine not in ir.PUBLISHING for e in endpoints.values()):
+    if not all(e.publishes_room for e in endpoints.values()):
         return {}
     return {n: (t, "published") for n, t in trusted.items()}
 

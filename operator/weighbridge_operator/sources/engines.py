@@ -1,13 +1,16 @@
 """What each engine and exporter prints about load, as data: each signal and its families, newest first.
 
-A new engine is a new table here; signals.py reads by it. Where series are copies of one number (tensor-parallel ranks,
-the processes of one server) they count once; where they share the work (data-parallel ranks, models) they are added up.
+A new engine is a new table here, and a line of core/engines.py for what else is its own.
 
 The containers' numbers are printed by the kubelet of each machine and their limits by another exporter, so that only
 Prometheus brings them together (prometheus_queries.py); the machine's and the GPU's are read from either.
 
 Names were read in: vLLM vllm/v1/metrics/loggers.py and vllm/config/cache.py (0.9 to main of 2026); SGLang
 python/sglang/srt/observability/metrics_collector.py (main of 2026) and docs/references/production_metrics (0.4);
+text-generation-inference 3.3.7 docs/source/reference/metrics.md, backends/v2 and backends/v3; tensorrtllm_backend
+README.md and inflight_batcher_llm/src (2024-01 to 2025-04), TensorRT-LLM triton_backend/inflight_batcher_llm and
+tensorrt_llm/metrics/collector.py (main of 2026), Triton docs/user_guide/metrics.md (2026); llama.cpp
+tools/server/server-task.cpp (main of 2026) and its README before pull request 13660 (2025-05), which removed KV use;
 node_exporter 1.12.1 collector/fixtures/e2e-output.txt; dcgm-exporter 4.5.3-4.8.2 etc/default-counters.csv; cAdvisor
 metrics/prometheus.go and docs/storage/prometheus.md; kube-state-metrics docs/metrics/workload/pod-metrics.md (2.x, and
 1.9 for the older names of limits).
@@ -15,92 +18,25 @@ metrics/prometheus.go and docs/storage/prometheus.md; kube-state-metrics docs/me
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Literal, assert_never
+from collections.abc import Mapping
+
+from weighbridge_operator.sources.ways import (
+    BusySince,
+    Labelled,
+    MeanSince,
+    Portion,
+    Printed,
+    Product,
+    Rest,
+    SpentSince,
+    Table,
+    Taken,
+    Used,
+    Within,
+)
 
 #: DCGM prints "no value" as a huge number (int32: 0x7ffffff0, larger in 64 bits and floats).
 DCGM_BLANK = float(0x7FFFFFF0)
-
-
-@dataclass(frozen=True, slots=True)
-class Printed:
-    """A number as printed: the sum of its series, or the fullest model's mean. `blank` and above means "no value"."""
-
-    family: str
-    fold: Literal["sum", "fullest"] = "sum"
-    divisor: float = 1.0
-    blank: float = math.inf
-
-
-@dataclass(frozen=True, slots=True)
-class Labelled:
-    """The product of numbers that are label values, summed over the series."""
-
-    family: str
-    labels: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Used:
-    """The share used / (used + free)."""
-
-    used: Printed
-    free: Printed
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """The share 1 - left / whole."""
-
-    left: Printed
-    whole: Printed
-
-
-@dataclass(frozen=True, slots=True)
-class MeanSince:
-    """The mean of a histogram's observations since the last reading; none if there were none."""
-
-    histogram: str
-
-
-@dataclass(frozen=True, slots=True)
-class BusySince:
-    """The share of processor time since the last reading that was not idle."""
-
-    family: str
-
-
-@dataclass(frozen=True, slots=True)
-class Within:
-    """The share used / limit, over the containers that have a limit."""
-
-    used: str
-    limit: str
-
-
-@dataclass(frozen=True, slots=True)
-class SpentSince:
-    """Processor time since the last reading as a share of the limit (cores), over the containers that have one."""
-
-    used: str
-    limit: str
-
-
-Way = Printed | Labelled | Used | Taken | Within | MeanSince | BusySince | SpentSince
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """One exporter: its signals (field of LoadSample, ways to read it), and how it repeats itself in labels."""
-
-    signals: tuple[tuple[str, tuple[Way, ...]], ...]
-    #: Labels that tell only copies of one number apart.
-    copies: frozenset[str] = frozenset()
-    #: A label whose non-empty values mark parts of the series in which it is empty.
-    breakdown: str | None = None
-
 
 VLLM = Table(
     copies=frozenset({"pid"}),  # several API server processes
@@ -134,6 +70,79 @@ SGLANG = Table(
         ("generated_tokens", (Printed("sglang:generation_tokens_total"),)),
         ("prompt_tokens", (Printed("sglang:prompt_tokens_total"),)),
         ("room_tokens", (Printed("sglang:max_total_num_tokens"),)),
+    ),
+)
+
+TGI = Table(
+    signals=(
+        ("running", (Printed("tgi_batch_current_size"),)),
+        ("waiting", (Printed("tgi_queue_size"),)),
+        # The batch's KV blocks in tokens, of those that there are; the second since 2.3.2 (October 2024).
+        ("kv", (Portion(Printed("tgi_batch_current_max_tokens"), Printed("tgi_batch_max_total_tokens")),)),
+        # Both are counted when a request ends or begins, so that the batches computed are the sign of life.
+        ("generated_tokens", (Printed("tgi_request_generated_tokens_sum"),)),
+        ("prompt_tokens", (Printed("tgi_request_input_length_sum"),)),
+        ("steps", (Printed("tgi_batch_inference_count"),)),
+        ("room_tokens", (Printed("tgi_batch_max_total_tokens"),)),
+    ),
+)
+
+
+def _requests(kind: str) -> Printed:
+    return Printed("nv_trt_llm_request_metrics", where=(("request_type", kind),))
+
+
+def _blocks(kind: str) -> Printed:
+    return Printed("nv_trt_llm_kv_cache_block_metrics", where=(("kv_cache_block_type", kind),))
+
+
+#: Triton's names first, then those of TensorRT-LLM's own server (trtllm-serve).
+TRITON = Table(
+    signals=(
+        ("running", (_requests("scheduled"), Printed("trtllm_num_requests_running"))),
+        # Before April 2025 without waiting requests and without the fraction in use.
+        (
+            "waiting",
+            (
+                _requests("waiting"),
+                Rest(_requests("active"), _requests("scheduled")),
+                Printed("trtllm_num_requests_waiting"),
+            ),
+        ),
+        (
+            "kv",
+            (
+                Printed("nv_trt_llm_kv_cache_block_metrics", "fullest", where=(("kv_cache_block_type", "fraction"),)),
+                Portion(_blocks("used"), _blocks("max")),
+                Printed("trtllm_kv_cache_utilization", "fullest"),
+            ),
+        ),
+        ("latency", (MeanSince("trtllm_time_to_first_token_seconds"),)),
+        # Counted when a request ends, hence the iterations as the sign of life; of trtllm-serve there is none.
+        ("generated_tokens", (Printed("nv_llm_output_token_len_sum"),)),
+        ("prompt_tokens", (Printed("nv_llm_input_token_len_sum"),)),
+        ("steps", (Printed("nv_trt_llm_general_metrics", where=(("general_type", "iteration_counter"),)),)),
+        (
+            "room_tokens",
+            (
+                Product(_blocks("max"), _blocks("tokens_per")),
+                Product(Printed("trtllm_kv_cache_max_blocks"), Printed("trtllm_kv_cache_tokens_per_block")),
+            ),
+        ),
+        ("gpu", (Printed("nv_gpu_utilization", "fullest"),)),
+        ("gpu_memory", (Portion(Printed("nv_gpu_memory_used_bytes"), Printed("nv_gpu_memory_total_bytes")),)),
+    ),
+)
+
+LLAMACPP = Table(
+    signals=(
+        ("running", (Printed("llamacpp:requests_processing"),)),
+        ("waiting", (Printed("llamacpp:requests_deferred"),)),
+        ("kv", (Printed("llamacpp:kv_cache_usage_ratio"),)),  # until May 2025
+        # Counted when an answer ends, hence the calls of the model as the sign of life.
+        ("generated_tokens", (Printed("llamacpp:tokens_predicted_total"),)),
+        ("prompt_tokens", (Printed("llamacpp:prompt_tokens_total"),)),
+        ("steps", (Printed("llamacpp:n_decode_total"),)),
     ),
 )
 
@@ -189,31 +198,6 @@ CONTAINERS = Table(
 )
 
 #: An engine that is not here prints nothing about load that we know of.
-ENGINES: Mapping[str, Table] = {"vllm": VLLM, "sglang": SGLANG}
+ENGINES: Mapping[str, Table] = {"vllm": VLLM, "sglang": SGLANG, "tgi": TGI, "triton": TRITON, "llamacpp": LLAMACPP}
 #: Exporters that may stand beside any engine.
 MACHINE = (NODE_EXPORTER, DCGM)
-
-
-def narrow(table: Table, signal: str) -> Table:
-    """The table's part for one signal."""
-    return replace(table, signals=tuple(each for each in table.signals if each[0] == signal))
-
-
-def families(tables: tuple[Table, ...]) -> frozenset[str]:
-    """The full names of every sample that the tables read."""
-    return frozenset(name for table in tables for _, ways in table.signals for way in ways for name in _names(way))
-
-
-def _names(way: Way) -> Iterator[str]:
-    """The families that a way reads."""
-    match way:
-        case Printed(family) | Labelled(family) | BusySince(family):
-            yield family
-        case Used(one, other) | Taken(one, other):
-            yield from (one.family, other.family)
-        case Within(used, limit) | SpentSince(used, limit):
-            yield from (used, limit)
-        case MeanSince(histogram):
-            yield from (f"{histogram}_sum", f"{histogram}_count")
-        case _:
-            assert_never(way)

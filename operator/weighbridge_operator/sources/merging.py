@@ -17,7 +17,7 @@ from weighbridge_operator.core.load import SAME_INSTANT
 from weighbridge_operator.report import PrometheusReport
 from weighbridge_operator.state import LoadSample, Origin
 
-ENGINE: Final = ("waiting", "running", "kv", "latency", "generated_tokens", "prompt_tokens", "room_tokens")
+ENGINE: Final = ("waiting", "running", "kv", "latency", "generated_tokens", "prompt_tokens", "steps", "room_tokens")
 MACHINE: Final = ("cpu", "memory", "gpu", "gpu_memory")
 MARGIN: Final = 5.0  # seconds by which Prometheus must be fresher than what was just read
 MAXIMUM_AGE: Final = 20.0  # seconds that a number of Prometheus is used, or so many of its intervals:

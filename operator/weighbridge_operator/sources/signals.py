@@ -14,13 +14,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-from weighbridge_operator.sources.engines import (
-    ENGINES,
-    MACHINE,
+from weighbridge_operator.sources.engines import ENGINES, MACHINE
+from weighbridge_operator.sources.exposition import Page, Sample, read
+from weighbridge_operator.sources.ways import (
     BusySince,
     Labelled,
     MeanSince,
+    Now,
+    Portion,
     Printed,
+    Product,
+    Rest,
+    RiseSince,
+    Since,
     SpentSince,
     Table,
     Taken,
@@ -29,7 +35,6 @@ from weighbridge_operator.sources.engines import (
     Within,
     families,
 )
-from weighbridge_operator.sources.exposition import Page, Sample, read
 from weighbridge_operator.state import LoadSample
 
 #: Seconds; counters older than this no longer begin a window: what happened since says little about now. A Prometheus
@@ -38,6 +43,8 @@ WINDOW_MAXIMUM = 150.0
 #: A share a little above 1 is rounding; one far above is not a share.
 SHARE_MAXIMUM = 1.05
 SHARES = frozenset({"kv", "cpu", "memory", "gpu", "gpu_memory"})
+#: What the machine says, whatever runs on it.
+OF_MACHINE = SHARES - {"kv"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +74,12 @@ def extract(
     values: dict[str, Any] = {}
     counters = dict(previous)
     for table in tables:
-        values |= read_table(table, pages, counters, at)
+        found = read_table(table, pages, counters, at)
+        values |= {signal: value for signal, value in found.items() if values.get(signal) is None}
     heard = own is None or any(
-        values[signal] is not None or (signal in counters and counters[signal].at == at) for signal, _ in own.signals
+        values[signal] is not None or (signal in counters and counters[signal].at == at)
+        for signal, _ in own.signals
+        if signal not in OF_MACHINE
     )
     error = None if heard else f"none of the metrics that {engine} prints could be read"
     return LoadSample(node=node, at=at, error=error, **values), counters
@@ -109,10 +119,7 @@ def _read_signal(
 ) -> float | None:
     """The signal by the first way that gives a number; moves the signal's window in `counters`."""
     for way in ways:
-        if isinstance(way, MeanSince | BusySince | SpentSince):
-            value = _read_window(signal, way, series, counters, at)
-        else:
-            value = _read_now(way, series)
+        value = _read_window(signal, way, series, counters, at) if isinstance(way, Since) else _read_now(way, series)
         if value is not None and signal in SHARES:
             value = min(value, 1.0) if value <= SHARE_MAXIMUM else None
         if value is not None and value < math.inf:
@@ -120,27 +127,47 @@ def _read_signal(
     return None
 
 
-def _read_now(way: Printed | Labelled | Used | Taken | Within, series: _Series) -> float | None:
+def _read_now(way: Now, series: _Series) -> float | None:
     match way:
         case Printed():
             return _read_printed(way, series)
         case Labelled(family, labels):
             return _add([_multiply(sample, labels) for sample in series.find(family)])
-        case Used(used, free):
-            return _share(used, free, series)
-        case Taken(left, whole):
-            least, most = _read_printed(left, series), _read_printed(whole, series)
-            return None if least is None or not most or least > most else 1 - least / most
+        case Product(one, other):
+            return _read_product(one, other, series)
         case Within(name, limit):
             held, most = _pair(name, limit, series)
             return None if held is None or not most else held / most
+        case Rest(one, other) | Portion(one, other) | Used(one, other) | Taken(one, other):
+            first, second = _read_printed(one, series), _read_printed(other, series)
+            return None if first is None or second is None else _combine(way, first, second)
         case _:
             assert_never(way)
 
 
-def _share(used: Printed, free: Printed, series: _Series) -> float | None:
-    taken, left = _read_printed(used, series), _read_printed(free, series)
-    return None if taken is None or left is None or taken + left <= 0 else taken / (taken + left)
+def _combine(way: Rest | Portion | Used | Taken, first: float, second: float) -> float | None:
+    """What two numbers say together; None where the second is no whole of the first."""
+    match way:
+        case Rest():
+            return max(0.0, first - second)
+        case Portion():
+            return first / second if second > 0 else None
+        case Used():
+            return first / (first + second) if first + second > 0 else None
+        case Taken():
+            return 1 - first / second if 0 < second >= first else None
+        case _:
+            assert_never(way)
+
+
+def _read_product(one: Printed, other: Printed, series: _Series) -> float | None:
+    factors = {_thing(sample, other): sample.value for sample in _select(other, series)}
+    return _add([sample.value * factors.get(_thing(sample, one), math.nan) for sample in _select(one, series)])
+
+
+def _thing(sample: Sample, way: Printed) -> frozenset[tuple[str, str]]:
+    names = {name for name, _ in way.where} | {"__name__"}  # Prometheus carries a family's name as a label
+    return frozenset(pair for pair in sample.labels.items() if pair[0] not in names)
 
 
 def _pair(used: str, limit: str, series: _Series) -> tuple[float | None, float | None]:
@@ -151,18 +178,29 @@ def _pair(used: str, limit: str, series: _Series) -> tuple[float | None, float |
     return _add([value for value, _ in known]), _add([most for _, most in known])
 
 
+def _select(way: Printed, series: _Series) -> list[Sample]:
+    """The series that it means."""
+    return [
+        sample
+        for sample in series.find(way.family)
+        if not sample.value >= way.blank and all(sample.labels.get(name) == value for name, value in way.where)
+    ]
+
+
 def _read_printed(way: Printed, series: _Series) -> float | None:
-    samples = [sample for sample in series.find(way.family) if not sample.value >= way.blank]
+    samples = _select(way, series)
+    total = _add([sample.value for sample in samples])
     match way.fold:
         case "sum":
-            total = _add([sample.value for sample in samples])
+            pass
+        case "greatest":
+            total = None if total is None else max(sample.value for sample in samples)
         case "fullest":
-            models: dict[str, list[float | None]] = {}
+            models: dict[str, list[float]] = {}
             for sample in samples:
-                models.setdefault(sample.labels.get("model_name", ""), []).append(sample.value)
-            sums = [(_add(values), len(values)) for values in models.values()]
-            means = [total / count for total, count in sums if total is not None]
-            total = max(means) if means and len(means) == len(models) else None
+                model = sample.labels.get("model_name") or sample.labels.get("model", "")
+                models.setdefault(model, []).append(sample.value)
+            total = None if total is None else max(math.fsum(each) / len(each) for each in models.values())
         case _:
             assert_never(way.fold)
     return None if total is None else total / way.divisor
@@ -186,9 +224,7 @@ def _add(values: Sequence[float | None]) -> float | None:
     return total if values else None
 
 
-def _read_window(
-    signal: str, way: MeanSince | BusySince | SpentSince, series: _Series, counters: dict[str, Window], at: float
-) -> float | None:
+def _read_window(signal: str, way: Since, series: _Series, counters: dict[str, Window], at: float) -> float | None:
     """What was counted since the last reading; None at the first and after a restart, which begin a window anew."""
     now = _count(way, series)
     if now is None:
@@ -198,12 +234,13 @@ def _read_window(
     if before is None or not 0 < at - before.at <= WINDOW_MAXIMUM or before.values[-1] != now[-1]:
         return None
     part = now[0] - before.values[0]
-    whole = now[1] * (at - before.at) if isinstance(way, SpentSince) else now[1] - before.values[1]
+    by_time = isinstance(way, SpentSince) or (isinstance(way, RiseSince) and way.per is None)
+    whole = now[1] * (at - before.at) if by_time else now[1] - before.values[1]
     return part / whole if part >= 0 and whole > 0 else None
 
 
-def _count(way: MeanSince | BusySince | SpentSince, series: _Series) -> tuple[float, float, float] | None:
-    """The counters of the part and of the whole (of a limit: itself), and how many series they are made of."""
+def _count(way: Since, series: _Series) -> tuple[float, float, float] | None:
+    """The counters of the part and of the whole (of what is for each second: itself), and how many series they are."""
     match way:
         case MeanSince(histogram):
             counted = series.find(f"{histogram}_count")
@@ -217,6 +254,10 @@ def _count(way: MeanSince | BusySince | SpentSince, series: _Series) -> tuple[fl
         case SpentSince(used, limit):
             counted = series.find(used)
             part, whole = _pair(used, limit, series)
+        case RiseSince(counter, per):
+            counted = _select(counter, series)
+            part = _read_printed(counter, series)
+            whole = 1.0 if per is None else _read_printed(per, series)
         case _:
             assert_never(way)
     return None if part is None or whole is None else (part, whole, float(len(counted)))

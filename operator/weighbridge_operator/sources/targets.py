@@ -8,6 +8,7 @@ from typing import Final
 
 from weighbridge_api.modelnode import LoadSignal, ModelNode, Prometheus
 from weighbridge_operator.core import ir
+from weighbridge_operator.core.engines import HABITS
 from weighbridge_operator.core.resolve import Resolved
 from weighbridge_operator.sources.prometheus_answers import OwnQuery, Wanted
 from weighbridge_operator.sources.rounds import Owners
@@ -67,7 +68,8 @@ def list_owners(gateway: ir.Gateway) -> Owners:
 def _pages(node: ModelNode, endpoint: ir.Endpoint) -> tuple[tuple[int, str], ...]:
     if node.spec.metrics is not None:
         return tuple((scrape.port, scrape.path) for scrape in node.spec.metrics.scrape or ())
-    return ((endpoint.port, "/metrics"),) if endpoint.engine in ir.PUBLISHING else ()
+    path = HABITS[node.spec.engine].metrics
+    return ((endpoint.port, path),) if path else ()
 
 
 def _wanted(node: ModelNode, endpoint: ir.Endpoint) -> Wanted | None:
