@@ -1,4 +1,4 @@
-"""OpenAI-shaped answers, as vLLM words them. Pure: the same question gets the same text from every node.
+"""OpenAI's completions and embeddings, as vLLM words them. Pure: the same question gets the same text from every node.
 
 A stream is a role chunk, content chunks, a chunk with finish_reason for each choice, a usage chunk where it was asked
 for, and `[DONE]`. https://platform.openai.com/docs/api-reference/chat/streaming
@@ -13,12 +13,12 @@ from array import array
 from collections.abc import Iterable
 from itertools import pairwise
 
-from weighbridge_simulator.ask import Ask, RefusalError
+from weighbridge_simulator.ask import Ask, Operation, RefusalError
 
 JSON = b"application/json"
 EVENTS = b"text/event-stream; charset=utf-8"
 DONE = b"data: [DONE]\n\n"
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+_encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 # fmt: off
 _WORDS = (
     "scale", "bridge", "load", "light", "stone", "river", "cart", "axle",
@@ -28,6 +28,8 @@ _WORDS = (
 )
 # fmt: on
 _TYPES = {400: "BadRequestError", 401: "AuthenticationError", 404: "NotFoundError", 429: "RateLimitError"}
+_KINDS = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
+_STATUSES = {401: "UNAUTHENTICATED", 404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED", 503: "UNAVAILABLE"}
 
 
 def write_words(seed: int, start: int, stop: int) -> str:
@@ -38,11 +40,27 @@ def write_words(seed: int, start: int, stop: int) -> str:
     return " " + text if start and text else text
 
 
-def write_error(refusal: RefusalError) -> bytes:
-    """The body of an error."""
-    kind = _TYPES.get(refusal.status, "InternalServerError" if refusal.status >= 500 else "BadRequestError")
-    error = {"message": refusal.message, "type": kind, "param": refusal.param, "code": refusal.code}
-    return _encode({"error": error}).encode()
+def encode(body: object) -> bytes:
+    """JSON without spaces."""
+    return _encoder.encode(body).encode()
+
+
+def write_event(body: dict[str, object], name: str | None = None) -> bytes:
+    """One event of a stream, named where its API names them."""
+    return (b"event: %b\n" % name.encode() if name else b"") + b"data: " + encode(body) + b"\n\n"
+
+
+def write_error(refusal: RefusalError, operation: Operation = "chat") -> bytes:
+    """The body of an error, in the shape of the operation's API."""
+    status = refusal.status
+    if operation == "content":
+        word = _STATUSES.get(status, "INTERNAL" if status >= 500 else "INVALID_ARGUMENT")
+        return encode({"error": {"code": status, "message": refusal.message, "status": word}})
+    if operation == "message":
+        kind = _KINDS.get(status, "api_error" if status >= 500 else "invalid_request_error")
+        return encode({"type": "error", "error": {"type": kind, "message": refusal.message}})
+    kind = _TYPES.get(status, "InternalServerError" if status >= 500 else "BadRequestError")
+    return encode({"error": {"message": refusal.message, "type": kind, "param": refusal.param, "code": refusal.code}})
 
 
 def write_models(models: Iterable[tuple[str, str]], created: int) -> bytes:
@@ -51,12 +69,13 @@ def write_models(models: Iterable[tuple[str, str]], created: int) -> bytes:
         {"id": served, "object": "model", "created": created, "owned_by": "weighbridge-simulator", "root": own}
         for served, own in models
     ]
-    return _encode({"object": "list", "data": data}).encode()
+    return encode({"object": "list", "data": data})
 
 
-class Answer:
-    """The answer to one request, whole or piece by piece. `ident` and `created` are on every piece."""
+class Completion:
+    """The answer to a chat or a prompt, whole or piece by piece. `ident` and `created` are on every piece."""
 
+    kind = JSON
     __slots__ = ("_ask", "_base", "_seeds")
 
     def __init__(self, ask: Ask, ident: str, created: int) -> None:
@@ -74,7 +93,7 @@ class Answer:
         """The answer in one piece."""
         ask = self._ask
         choices = [self._choice(index, write_words(seed, 0, ask.answer)) for index, seed in enumerate(self._seeds)]
-        return _encode({**self._base, "choices": choices, "usage": self._usage()}).encode()
+        return encode({**self._base, "choices": choices, "usage": self._usage()})
 
     def opening(self) -> bytes:
         """What a stream starts with, once the first token is there."""
@@ -100,18 +119,8 @@ class Answer:
         body: dict[str, object] = {"delta": {}} if self._ask.operation == "chat" else {"text": ""}
         ends = [self._event(index, body, self._reason()) for index in range(len(self._seeds))]
         if self._ask.usage:
-            ends.append(_frame({**self._base, "choices": [], "usage": self._usage()}))
+            ends.append(write_event({**self._base, "choices": [], "usage": self._usage()}))
         return b"".join(ends) + DONE
-
-    def embeddings(self) -> bytes:
-        """Vectors of length 1, one for each input."""
-        data = []
-        for index, seed in enumerate(self._ask.seeds):
-            vector = _embed(seed, self._ask.dimensions)
-            value = base64.b64encode(vector.tobytes()).decode() if self._ask.base64 else vector.tolist()
-            data.append({"object": "embedding", "index": index, "embedding": value})
-        usage = {"prompt_tokens": self._ask.prompt, "total_tokens": self._ask.prompt}
-        return _encode({"object": "list", "data": data, "model": self._ask.model, "usage": usage}).encode()
 
     def _choice(self, index: int, text: str) -> dict[str, object]:
         chat = self._ask.operation == "chat"
@@ -120,7 +129,7 @@ class Answer:
 
     def _event(self, index: int, content: dict[str, object], reason: str | None = None) -> bytes:
         choice = {"index": index, **content, "logprobs": None, "finish_reason": reason}
-        return _frame({**self._base, "choices": [choice]})
+        return write_event({**self._base, "choices": [choice]})
 
     def _reason(self) -> str:
         return "length" if self._ask.limited else "stop"
@@ -134,8 +143,36 @@ class Answer:
         }
 
 
-def _frame(body: dict[str, object]) -> bytes:
-    return b"data: " + _encode(body).encode() + b"\n\n"
+class Embeddings:
+    """Vectors of length 1, one for each input."""
+
+    kind = JSON
+    __slots__ = ("_ask",)
+
+    def __init__(self, ask: Ask, _ident: str, _created: int) -> None:
+        self._ask = ask
+
+    def whole(self) -> bytes:
+        """All vectors."""
+        data = []
+        for index, seed in enumerate(self._ask.seeds):
+            vector = _embed(seed, self._ask.dimensions)
+            value = base64.b64encode(vector.tobytes()).decode() if self._ask.base64 else vector.tolist()
+            data.append({"object": "embedding", "index": index, "embedding": value})
+        usage = {"prompt_tokens": self._ask.prompt, "total_tokens": self._ask.prompt}
+        return encode({"object": "list", "data": data, "model": self._ask.model, "usage": usage})
+
+    def opening(self) -> bytes:
+        """A stream of vectors there is none."""
+        return b""
+
+    def piece(self, _start: int, _stop: int) -> bytes:
+        """Nor pieces of it."""
+        return b""
+
+    def closing(self) -> bytes:
+        """All of it."""
+        return self.whole()
 
 
 def _embed(seed: int, dimensions: int) -> array[float]:

@@ -1,4 +1,4 @@
-"""What a client asks of a model, read from an OpenAI-shaped body. Pure.
+"""What a client asks of a model, read from a JSON body of OpenAI's, Anthropic's or Gemini's shape. Pure.
 
 Sizes come from the text, about four characters a token, or exactly from the headers `x-sim-prompt` and `x-sim-answer`
 (tokens), which benchmarks use. The seed follows from the prompt alone, so that every node gives the same answer to it.
@@ -12,7 +12,20 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from zlib import crc32
 
-Operation = Literal["chat", "completion", "embedding"]
+Operation = Literal[
+    "chat",
+    "completion",
+    "embedding",
+    "response",
+    "message",
+    "content",
+    "rerank",
+    "image",
+    "speech",
+    "transcription",
+]
+#: Answered with what an engine makes of the prompt alone.
+SCORING = frozenset({"embedding", "rerank"})
 PROMPT_HEADER = b"x-sim-prompt"
 ANSWER_HEADER = b"x-sim-answer"
 N_MAXIMUM = 128
@@ -20,7 +33,7 @@ INPUTS_MAXIMUM = 2048
 
 
 class RefusalError(Exception):
-    """A request that gets an error in OpenAI's shape."""
+    """A request that gets an error, in the shape of the API that it was made with."""
 
     def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
@@ -45,45 +58,66 @@ class Ask:
     usage: bool = False
     base64: bool = False
     dimensions: int = 64
+    events: bool = True  # a stream is written as events, not as a list
+    form: str = ""  # in which the answer is wanted, where there is a choice
 
     @property
     def sequences(self) -> int:
         """How many sequences the engine works on."""
-        return len(self.seeds) * self.n
+        return 1 if self.operation == "rerank" else len(self.seeds) * self.n
 
 
-def read_ask(operation: Operation, body: bytes, headers: Mapping[bytes, bytes], usual: int, longest: int) -> Ask:
-    """Read a body. `usual` and `longest` are the node's answer lengths in tokens. RefusalError if it makes no sense."""
+def read_object(body: bytes) -> dict[str, Any]:
+    """The JSON object that a body is. RefusalError if it is none."""
     try:
         ask = json.loads(body)
     except (ValueError, RecursionError):
         raise RefusalError(400, "The body is not valid JSON.") from None
     if not isinstance(ask, dict):
         raise RefusalError(400, "The body must be a JSON object.")
+    return ask
+
+
+def read_model(ask: Mapping[str, Any]) -> str:
+    """The model that is named. RefusalError if there is none."""
     model = ask.get("model")
     if not isinstance(model, str) or not model:
         raise RefusalError(400, "The body must name a model.", "model")
+    return model
+
+
+def read_ask(operation: Operation, body: bytes, headers: Mapping[bytes, bytes], usual: int, longest: int) -> Ask:
+    """Read a body. `usual` and `longest` are the node's answer lengths in tokens. RefusalError if it makes no sense."""
+    ask = read_object(body)
+    model = read_model(ask)
     texts, prompt = _read_prompts(operation, ask)
-    prompt = _read_header(headers, PROMPT_HEADER) or prompt
+    prompt = read_length(headers, prompt)
     seeds = tuple(crc32(text) for text in texts)
     if operation == "embedding":
-        dimensions = _read_count(ask, "dimensions", 8192) or 64
+        dimensions = read_count(ask, "dimensions", 8192) or 64
         return Ask(operation, model, prompt, 0, seeds, base64=_read_base64(ask), dimensions=dimensions)
-    limit = _read_count(ask, "max_completion_tokens") or _read_count(ask, "max_tokens")
-    exact = _read_header(headers, ANSWER_HEADER)
-    wanted = exact or limit or usual
+    limit = read_count(ask, "max_completion_tokens") or read_count(ask, "max_tokens")
+    answer, limited = measure(headers, limit, usual, longest)
     options = ask.get("stream_options") or {}
     return Ask(
         operation,
         model,
         prompt,
-        wanted if exact else min(wanted, longest),
+        answer,
         seeds,
-        n=_read_count(ask, "n", N_MAXIMUM) or 1,
-        limited=exact is None and limit is not None and limit <= longest,
-        stream=_read_switch(ask, "stream"),
-        usage=_read_switch(options, "include_usage") if isinstance(options, dict) else False,
+        n=read_count(ask, "n", N_MAXIMUM) or 1,
+        limited=limited,
+        stream=read_switch(ask, "stream"),
+        usage=read_switch(options, "include_usage") if isinstance(options, dict) else False,
     )
+
+
+def measure(headers: Mapping[bytes, bytes], limit: int | None, usual: int, longest: int) -> tuple[int, bool]:
+    """The tokens of the answer, and whether the client's limit makes it so short."""
+    exact = _read_header(headers, ANSWER_HEADER)
+    if exact:
+        return exact, False
+    return min(limit or usual, longest), limit is not None and limit <= longest
 
 
 def _read_prompts(operation: Operation, ask: dict[str, Any]) -> tuple[list[bytes], int]:
@@ -92,7 +126,7 @@ def _read_prompts(operation: Operation, ask: dict[str, Any]) -> tuple[list[bytes
         messages = ask.get("messages")
         if not isinstance(messages, list) or not messages:
             raise RefusalError(400, "messages must be a list with at least one message.", "messages")
-        text = "\n".join(_read_message(message) for message in messages)
+        text = "\n".join(read_message(message) for message in messages)
         return [text.encode("utf-8", "surrogatepass")], len(text) // 4 + 4 * len(messages)
     name = "prompt" if operation == "completion" else "input"
     given = ask.get(name)
@@ -114,7 +148,8 @@ def _read_prompts(operation: Operation, ask: dict[str, Any]) -> tuple[list[bytes
     return texts, tokens
 
 
-def _read_message(message: object) -> str:
+def read_message(message: object) -> str:
+    """A message as text."""
     if not isinstance(message, dict) or not isinstance(message.get("role"), str):
         raise RefusalError(400, "Each message must be an object with a role.", "messages")
     content = message.get("content")
@@ -126,6 +161,11 @@ def _read_message(message: object) -> str:
     return f"{message['role']}: {content or ''}"
 
 
+def read_length(headers: Mapping[bytes, bytes], reckoned: int) -> int:
+    """The tokens of the prompt: as the header says, else as reckoned."""
+    return _read_header(headers, PROMPT_HEADER) or reckoned
+
+
 def _read_header(headers: Mapping[bytes, bytes], name: bytes) -> int | None:
     given = headers.get(name)
     if given is None:
@@ -135,7 +175,8 @@ def _read_header(headers: Mapping[bytes, bytes], name: bytes) -> int | None:
     return int(given)
 
 
-def _read_count(ask: Mapping[str, Any], name: str, maximum: int = 10**9) -> int | None:
+def read_count(ask: Mapping[str, Any], name: str, maximum: int = 10**9) -> int | None:
+    """A whole number from 1 to `maximum`, None where it is not given."""
     given = ask.get(name)
     if given is None:
         return None
@@ -144,7 +185,8 @@ def _read_count(ask: Mapping[str, Any], name: str, maximum: int = 10**9) -> int 
     return given
 
 
-def _read_switch(ask: Mapping[str, Any], name: str) -> bool:
+def read_switch(ask: Mapping[str, Any], name: str) -> bool:
+    """True or false, false where it is not given."""
     given = ask.get(name)
     if given is not None and not isinstance(given, bool):
         raise RefusalError(400, f"{name} must be true or false.", name)

@@ -15,12 +15,13 @@ from math import inf
 from random import Random
 from typing import assert_never
 
-from weighbridge_simulator.answers import EVENTS, Answer, write_error
+from weighbridge_simulator.answers import EVENTS, JSON, write_error
 from weighbridge_simulator.ask import Ask, RefusalError
 from weighbridge_simulator.engine import Job
 from weighbridge_simulator.node import Node
 from weighbridge_simulator.protocol import Exchange
 from weighbridge_simulator.workload import Sizes
+from weighbridge_simulator.writing import Answer, write_answer
 
 _FLOOD_MAXIMUM = 10_000  # sequences that wait; more of others' load would only cost memory
 _CACHE_MAXIMUM = 256
@@ -56,7 +57,7 @@ class Generation:
         self._pump_timer: asyncio.TimerHandle | None = None
         self._flood_timer: asyncio.TimerHandle | None = None
         self._streams: dict[Job, Serving] = {}
-        self._constants: dict[Ask, bytes] = {}
+        self._constants: dict[Ask, tuple[bytes, bytes]] = {}  # answers with their content types
 
     def stop(self) -> None:
         """Stop all timers."""
@@ -77,33 +78,32 @@ class Generation:
                 None,
                 "context_length_exceeded",
             )
-        answer = Answer(ask, f"{self._random.getrandbits(96):024x}", int(self._today()))
+        answer = write_answer(ask, f"{self._random.getrandbits(96):024x}", int(self._today()))
         job.tag = Serving(exchange, ask, answer, job, dies)
         exchange.gone = partial(self._leave, job)
         if ask.stream:
-            exchange.start(EVENTS)
+            exchange.start(EVENTS if ask.events else JSON)
         self._node.submit(job, now)
         self.arm()
 
     def answer_at_once(self, exchange: Exchange, ask: Ask) -> None:
         """Answer without an engine, always the same to the same shape of question."""
         ask = replace(ask, seeds=(0,) * len(ask.seeds))
-        body = self._constants.get(ask)
-        if body is None:
-            answer = Answer(ask, "0" * 24, int(self._today()))
-            if ask.operation == "embedding":
-                body = answer.embeddings()
-            elif ask.stream:
+        known = self._constants.get(ask)
+        if known is None:
+            answer = write_answer(ask, "0" * 24, int(self._today()))
+            if ask.stream:
                 body = answer.opening() + answer.piece(0, ask.answer) + answer.closing()
+                known = body, EVENTS if ask.events else JSON
             else:
-                body = answer.whole()
+                known = answer.whole(), answer.kind
             if len(self._constants) >= _CACHE_MAXIMUM:
                 self._constants.clear()
-            self._constants[ask] = body
+            self._constants[ask] = known
         if ask.stream:
-            exchange.stream(EVENTS, body)
+            exchange.stream(known[1], known[0])
         else:
-            exchange.reply(200, body)
+            exchange.reply(200, *known)
 
     def _leave(self, job: Job) -> None:
         self._streams.pop(job, None)
@@ -156,19 +156,19 @@ class Generation:
     def _end(self, serving: Serving) -> None:
         exchange, ask, answer = serving.exchange, serving.ask, serving.answer
         self._streams.pop(serving.job, None)
-        if ask.operation == "embedding":
-            exchange.reply(200, answer.embeddings())
-        elif ask.stream:
+        if ask.stream:
             opening = b"" if serving.sent else answer.opening()
             exchange.finish(opening + answer.piece(serving.sent, ask.answer) + answer.closing())
         else:
-            exchange.reply(200, answer.whole())
+            exchange.reply(200, answer.whole(), answer.kind)
 
     def _drop(self, serving: Serving) -> None:
         if serving.ask.stream:
             serving.exchange.cut()
         else:
-            serving.exchange.reply(503, write_error(RefusalError(503, "The node became too small for it.")))
+            serving.exchange.reply(
+                503, write_error(RefusalError(503, "The node became too small for it."), serving.ask.operation)
+            )
 
     def _arm_pump(self) -> None:
         if self._pump_timer is None and self._streams:

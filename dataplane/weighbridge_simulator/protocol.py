@@ -24,14 +24,14 @@ _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 class Exchange:
     """One request and the means to answer it. `gone` is called if the client leaves before the answer is complete."""
 
-    __slots__ = ("_connection", "body", "done", "gone", "headers", "keep_alive", "method", "path")
+    __slots__ = ("_connection", "body", "done", "gone", "headers", "keep_alive", "method", "path", "query")
 
     def __init__(
-        self, connection: Connection, method: str, path: str, headers: dict[bytes, bytes], body: bytes
+        self, connection: Connection, method: str, target: str, headers: dict[bytes, bytes], body: bytes
     ) -> None:
         self._connection = connection
         self.method = method
-        self.path = path
+        self.path, _, self.query = target.partition("?")
         self.headers = headers
         self.body = body
         self.keep_alive = True
@@ -185,10 +185,10 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Serve the request, or put it behind the one that is being served."""
-        path = self._url.partition(b"?")[0].decode("latin-1")
+        target = self._url.decode("latin-1")
         method = self._parser.get_method().decode("latin-1")
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        exchange = Exchange(self, method, path, self._headers, body)
+        exchange = Exchange(self, method, target, self._headers, body)
         exchange.keep_alive = self._parser.should_keep_alive()
         if self._current is None and not self._waiting:
             self._serve(exchange)

@@ -1,4 +1,4 @@
-"""A node's sockets and paths: OpenAI's under the base path, /health, /metrics, and /sim for what is done to the node.
+"""A node's sockets and paths: APIs under the base path, /health, /metrics, and /sim for what is done to the node.
 
 A frozen node accepts and says nothing, except under /sim; what was asked meanwhile is answered when it goes on.
 """
@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 from weighbridge_simulator.answers import write_error, write_models
-from weighbridge_simulator.ask import Operation, RefusalError, read_ask
+from weighbridge_simulator.ask import Operation, RefusalError
 from weighbridge_simulator.control import ControlError, Fail
 from weighbridge_simulator.engine import Engine
 from weighbridge_simulator.exposition import TEXT
@@ -22,11 +22,13 @@ from weighbridge_simulator.generation import Generation
 from weighbridge_simulator.node import Node, NodeSpec
 from weighbridge_simulator.pages import HEALTH
 from weighbridge_simulator.protocol import Connection, Exchange, Handler
+from weighbridge_simulator.questions import find_operation, read_question
 
-OPERATIONS: Mapping[str, Operation] = {
-    "/chat/completions": "chat",
-    "/completions": "completion",
-    "/embeddings": "embedding",
+#: Gemini's version in the path; the other APIs are at v1.
+_GEMINI = "/v1beta"
+_KEY_HEADERS: Mapping[Operation | None, tuple[bytes, bytes]] = {
+    "message": (b"x-api-key", b""),
+    "content": (b"x-goog-api-key", b""),
 }
 
 
@@ -189,26 +191,39 @@ class NodeServer:
             and exchange.headers.get(b"host", b"").decode("latin-1") != spec.insisted_host
         ):
             raise RefusalError(421, f"This server is {spec.insisted_host} and nobody else.")
-        if not exchange.path.startswith(spec.base + "/"):
+        base = _GEMINI if spec.base == "/v1" and exchange.path.startswith(_GEMINI + "/") else spec.base
+        if not exchange.path.startswith(base + "/"):
             raise RefusalError(404, f"There is no {exchange.path} here; the base path is {spec.base}.")
-        if spec.key is not None and exchange.headers.get(b"authorization") != f"Bearer {spec.key}".encode():
-            raise RefusalError(401, "The API key is missing or wrong.", code="invalid_api_key")
-        rest = exchange.path[len(spec.base) :]
-        operation = OPERATIONS.get(rest)
-        if operation is not None:
-            if exchange.method != "POST":
-                raise RefusalError(405, f"{exchange.path} takes POST.")
-            self._ask(operation, exchange)
-        elif rest == "/models":
-            exchange.reply(200, self._models)
-        else:
-            raise RefusalError(404, f"There is no {exchange.path} here.")
+        rest = exchange.path[len(base) :]
+        operation = find_operation(rest)
+        try:
+            self._check_key(operation, exchange)
+            if operation is not None:
+                if exchange.method != "POST":
+                    raise RefusalError(405, f"{exchange.path} takes POST.")
+                self._ask(operation, rest, exchange)
+            elif rest == "/models":
+                exchange.reply(200, self._models)
+            else:
+                raise RefusalError(404, f"There is no {exchange.path} here.")
+        except RefusalError as refusal:
+            exchange.reply(refusal.status, write_error(refusal, operation or "chat"))
 
-    def _ask(self, operation: Operation, exchange: Exchange) -> None:
+    def _check_key(self, operation: Operation | None, exchange: Exchange) -> None:
+        """Each API wants the key in a header of its own."""
+        if self.spec.key is None:
+            return
+        key = self.spec.key.encode()
+        header, wanted = _KEY_HEADERS.get(operation, (b"authorization", b"Bearer " + key))
+        if exchange.headers.get(header) != (wanted or key):
+            raise RefusalError(401, "The API key is missing or wrong.", code="invalid_api_key")
+
+    def _ask(self, operation: Operation, path: str, exchange: Exchange) -> None:
         spec, fail = self.spec, self.node.control.fail
         if fail is not None and self._random.random() >= fail.share:
             fail = None
-        ask = read_ask(operation, exchange.body, exchange.headers, spec.answer, spec.longest)
+        headers = exchange.headers
+        ask = read_question(operation, path, exchange.query, exchange.body, headers, spec.answer, spec.longest)
         known = ask.model in self.node.served
         self.node.requests[ask.model if known else "other"] += 1
         if fail is not None and fail.kind != "die":
