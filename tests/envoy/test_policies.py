@@ -167,28 +167,36 @@ async def test_case_1_the_lowest_score_gets_most_and_a_dead_node_costs_nothing()
 
 
 async def test_case_3_the_type_decides_first() -> None:
-    specs = [NodeSpec(name=n, models=((f"{n}-model", f"{n}-model"),), zero=True) for n in CASE]
-    kinds = dict(zip(CASE, ("text", "image", "text", "embedding"), strict=True))
+    kinds = {"node-1": "text", "node-2": "image", "node-3": "text", "node-4": "audio"}
+    names = {"text": "chat", "image": "draw", "audio": "hear"}
+    specs = [NodeSpec(name=n, models=((names[kinds[n]],) * 2,), zero=True) for n in CASE]
     async with Fleet(specs) as fleet:
         nodes = [
             node(
                 n,
                 one.port,
-                models=[{"name": f"{n}-model", "types": [kinds[n]]}],
-                tier="high" if n == "node-1" else "standard",
+                models=[{"name": names[kinds[n]], "types": [kinds[n]]}],
+                tier="high" if kinds[n] == "text" else "standard",
             )
             for n, one in fleet.nodes.items()
         ]
-        async with Stack(*nodes) as stack, client(stack) as ask:
-            # Of its type there is one model: it needs no name.
-            async with (
-                aiohttp.ClientSession() as http,
-                http.post(f"{stack.url}/v1/embeddings", json={"input": "x"}) as got,
+        async with Stack(*nodes) as stack, client(stack) as ask, aiohttp.ClientSession() as http:
+            # Of each type there is one model: it needs no name. Only nodes of the type are asked, whatever their load.
+            sound = aiohttp.FormData()
+            sound.add_field("file", b"RIFF", filename="a.wav")
+            for path, body, wanted in (
+                ("/v1/images/generations", {"json": {"prompt": "a bridge"}}, {"node-2"}),
+                ("/v1/audio/transcriptions", {"data": sound}, {"node-4"}),
+                ("/v1/chat/completions", {"json": {"messages": HI}}, {"node-1", "node-3"}),
             ):
-                assert got.headers["x-weighbridge-node"] == "node-4"
-            answered, _, _, _ = await ask_who(stack, None)
-            assert answered == 400  # two text models, and no default
-            with pytest.raises(openai.NotFoundError, match="Types served here: embedding, image, text"):
+                async with http.post(stack.url + path, **body) as got:  # type: ignore[arg-type]
+                    assert got.status == 200, await got.text()
+                    assert got.headers["x-weighbridge-node"] in wanted
+            with pytest.raises(openai.NotFoundError, match="Types served here: audio, image, text"):
                 await ask.post("/videos", cast_to=object, body={"prompt": "x"})
-            with pytest.raises(openai.NotFoundError, match=r"There are: node-1-model, node-3-model\."):
-                await ask.chat.completions.create(model="node-2-model", messages=HI)
+            with pytest.raises(openai.NotFoundError, match=r"rerank requests[.] Served here: audio"):
+                await ask.post("/rerank", cast_to=object, body={"query": "x", "documents": ["y"]})
+            with pytest.raises(openai.NotFoundError, match=r"There are: chat\."):
+                await ask.chat.completions.create(model="draw", messages=HI)
+            with pytest.raises(openai.NotFoundError, match=r"There are: draw\."):
+                await ask.images.generate(model="chat", prompt="x")

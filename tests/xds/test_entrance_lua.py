@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lupa.luajit21 import LuaRuntime
 
-from weighbridge_operator.xds.cluster import read_script
+from weighbridge_operator.xds.scripts import write_entrance
 
 DEPTH = 100
 Outcome = tuple[str, Any]  # "ok" and what is asked for, or "refused" and why
@@ -21,7 +21,7 @@ Outcome = tuple[str, Any]  # "ok" and what is asked for, or "refused" and why
 @pytest.fixture(scope="module")
 def read() -> Callable[[bytes], Outcome]:
     lua: Any = LuaRuntime(encoding=None)
-    lua.execute(read_script("entrance.lua").encode())
+    lua.execute(write_entrance().encode())
     function = lua.globals()[b"read_request"]
 
     def ask(text: bytes) -> Outcome:

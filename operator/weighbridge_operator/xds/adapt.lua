@@ -6,11 +6,11 @@
 -- one header from its endpoint metadata, new for each try: "/base;model=name;model=name;". The route's metadata says
 -- which models it asks for, the preferred first, separated by blanks.
 
-local SUFFIXES = { "/chat/completions", "/completions", "/embeddings" }
 local find, match, sub = string.find, string.match, string.sub
 
--- As in entrance.lua: no body outlives its request's turn.
+-- As in entrance.lua: no body outlives its request's turn; and one of megabytes does not wait for collection.
 collectgarbage("setpause", 400)
+local LARGE = 2 ^ 20
 
 local function name_on_node(served, wanted)
   for model in string.gmatch(wanted, "%S+") do
@@ -38,12 +38,15 @@ function envoy_on_request(handle)
   headers:replace(":path", path_on_node(headers:get(":path"), sub(served, 1, find(served, ";", 1, true) - 1)))
   local body = handle:body()
   if not body then return end
-  local text, name = body:getBytes(0, body:length()), wanted and name_on_node(served, wanted)
+  local size, name = body:length(), wanted and name_on_node(served, wanted)
   -- The route header ends with where the name stands in the body: "... 926 947".
   local first, last = match(route or "", " (%d+) (%d+)$")
   if name and tonumber(first or 0) > 0 then
+    local text = body:getBytes(0, size)
     text = sub(text, 1, first) .. name .. sub(text, last)
     body:setBytes(text)
+    if size > LARGE then collectgarbage() end
+    size = #text
   end
-  handle:headers():replace("content-length", tostring(#text))
+  handle:headers():replace("content-length", tostring(size))
 end

@@ -7,14 +7,10 @@ from collections.abc import Iterable
 
 from weighbridge_operator.core import ir
 from weighbridge_operator.xds.build import Json, extension
+from weighbridge_operator.xds.paths import BODY_LIMIT, FORM_LIMIT, PATHS
 
 MOST_NAMES = 50  # in one message
 MOST_MODELS = 10_000  # in one list
-PATHS = {
-    "/v1/chat/completions": "text",
-    "/v1/completions": "text",
-    "/v1/embeddings": "embedding",
-}
 #: Response flags and what they mean for a caller: status (None keeps Envoy's), message, code.
 _FLAGS: tuple[tuple[tuple[str, ...], int | None, str, str], ...] = (
     (("UH", "NC"), 503, "No node that can serve this request is available. Try again soon.", "no_node_available"),
@@ -57,8 +53,10 @@ def local_replies(keys: bool) -> Json:
         }
         for flags, status, message, code in _FLAGS
     ]
-    too_large = error("The body is larger than 16 MiB.", "request_too_large")
-    mappers.insert(0, {"filter": _status(413), "body_format_override": {"json_format": too_large}})
+    mappers[:0] = [
+        _refuse_size(FORM_LIMIT, _path("|".join(path.path for path in PATHS if path.form))),
+        _refuse_size(BODY_LIMIT),
+    ]
     if keys:
         mappers[:0] = [_refuse_key(details, message, code) for details, message, code in _KEYS]
     not_worded = _cel(_NOT_WORDED)
@@ -66,6 +64,17 @@ def local_replies(keys: bool) -> Json:
         wanted = {"and_filter": {"filters": [_status(status), not_worded]}} if status else not_worded
         mappers.append({"filter": wanted, "body_format_override": {"json_format": error(message, code)}})
     return {"mappers": mappers}
+
+
+def _refuse_size(limit: int, *conditions: Json) -> Json:
+    told = error(f"The body is larger than {limit >> 20} MiB.", "request_too_large")
+    wanted = {"and_filter": {"filters": [_status(413), *conditions]}} if conditions else _status(413)
+    return {"filter": wanted, "body_format_override": {"json_format": told}}
+
+
+def _path(pattern: str) -> Json:
+    matched = {"safe_regex": {"regex": f"({pattern})([?].*)?"}}
+    return {"header_filter": {"header": {"name": ":path", "string_match": matched}}}
 
 
 def _refuse_key(details: str, message: str, code: str) -> Json:
@@ -133,7 +142,7 @@ def unserved_type(gateway: ir.Gateway, kind: str) -> Json:
 
 
 def unknown_path(gateway: ir.Gateway) -> Json:
-    served = [path for path, kind in PATHS.items() if kind in gateway.types]
+    served = [path.path for path in PATHS if path.type in gateway.types]
     message = (
         f"There is nothing at this address. Types served here: {list_names(gateway.types)}; "
         f"paths: {', '.join([*served, '/v1/models'])}."

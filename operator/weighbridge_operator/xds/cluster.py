@@ -6,8 +6,6 @@ ejection on by default, retries bounded by a budget instead of the breaker that 
 
 from __future__ import annotations
 
-from importlib import resources
-
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from google.protobuf.message import Message
 
@@ -22,6 +20,7 @@ from weighbridge_operator.xds.names import (
     name_credential,
     name_tls,
 )
+from weighbridge_operator.xds.scripts import write_adapting
 
 Credential = tuple[str, str, str]  # namespace, secret, entry
 UNLIMITED = 2**32 - 1
@@ -183,9 +182,7 @@ def _mutate(*mutations: Json) -> Json:
 
 def _adapt() -> Json:
     kind = "envoy.extensions.filters.http.lua.v3.Lua"
-    return extension(
-        "envoy.filters.http.lua", kind, {"default_source_code": {"inline_string": read_script("adapt.lua")}}
-    )
+    return extension("envoy.filters.http.lua", kind, {"default_source_code": {"inline_string": write_adapting()}})
 
 
 def _inject(credential: Credential) -> Json:
@@ -222,8 +219,3 @@ def _socket(name: str, tls: ir.Tls) -> Json:
         "match": {"tls": name},
         "transport_socket": extension("envoy.transport_sockets.tls", kind, context),
     }
-
-
-def read_script(name: str) -> str:
-    """The text of one of the Lua scripts beside this module."""
-    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")

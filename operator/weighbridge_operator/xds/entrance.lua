@@ -1,181 +1,9 @@
--- The entrance: reads what a JSON request asks for and names it in the one header that the route table looks at.
---
--- Why Lua and not json_to_metadata: that filter keeps the last of two equal keys where a node may keep the first, builds the
--- whole document in memory, and costs 28 us a request; this reading costs 5 (docs/architecture.md). What passes here is JSON
--- by RFC 8259 in UTF-8, nested at most 100 deep, with no key of the outermost object twice, `model` a string, `stream` a
--- boolean. Long strings are
--- skipped by string.find, which is C.
 
-local TYPES = {
-  ["/v1/chat/completions"] = "text",
-  ["/v1/completions"] = "text",
-  ["/v1/embeddings"] = "embedding",
-}
-local DEPTH = 100
-local QUOTE, BACKSLASH, OPEN, CLOSE, OPEN_LIST, CLOSE_LIST, COMMA, COLON = 34, 92, 123, 125, 91, 93, 44, 58
-local byte, find, match, sub, gsub = string.byte, string.find, string.match, string.sub, string.gsub
-local band, bnot, rshift = bit.band, bit.bnot, bit.rshift
-local cast, WORDS = require("ffi").cast, require("ffi").typeof("const uint32_t *")
--- What the reading waits for next.
-local VALUE, VALUE_OR_END, KEY, KEY_OR_END, SEPARATOR = 1, 2, 3, 4, 5
-
-local NEVER = math.huge
+-- The entrance: names what a request asks for in the one header that the route table looks at.
 
 -- A request leaves some 4 KB behind, and a collection costs 100 us or more: half as often does. No body outlives its
 -- request's turn, so that at most four of them wait for collection at once.
 collectgarbage("setpause", 400)
-
--- The quote that ends the string which begins at `at`, and the next backslash behind it; nil where the string is not valid.
--- `slash` is the next backslash from `at` on: carried along, each is searched for once.
-local function string_end(text, at, slash)
-  local close = find(text, '"', at, true)
-  while close and slash < close do
-    local c, next = byte(text, slash + 1), slash + 2
-    if c == 117 then
-      if not find(text, "^%x%x%x%x", next) then return nil end
-      next = slash + 6
-    elseif c ~= QUOTE and c ~= BACKSLASH and c ~= 47 and c ~= 98 and c ~= 102 and c ~= 110 and c ~= 114 and c ~= 116 then
-      return nil
-    end
-    if close < next then close = find(text, '"', next, true) end
-    slash = find(text, "\\", next, true) or NEVER
-  end
-  return close, slash
-end
-
--- Digits from `at` on: the place behind them, or nil where there is none.
-local function digits_end(text, at)
-  local c, first = byte(text, at), at
-  while c and c >= 48 and c <= 57 do at = at + 1; c = byte(text, at) end
-  return at > first and at or nil
-end
-
--- The last position of the number, true, false or null that begins at `at`, or nil.
-local function plain_end(text, at, c)
-  if c == 116 then return sub(text, at, at + 3) == "true" and at + 3 or nil end
-  if c == 102 then return sub(text, at, at + 4) == "false" and at + 4 or nil end
-  if c == 110 then return sub(text, at, at + 3) == "null" and at + 3 or nil end
-  if c == 45 then at = at + 1 end
-  local zero = byte(text, at) == 48
-  local next = digits_end(text, at)
-  if not next or zero and next > at + 1 then return nil end
-  if byte(text, next) == 46 then next = digits_end(text, next + 1) end
-  if not next then return nil end
-  c = byte(text, next)
-  if c == 101 or c == 69 then
-    c = byte(text, next + 1)
-    next = digits_end(text, (c == 43 or c == 45) and next + 2 or next + 1)
-  end
-  return next and next - 1
-end
-
--- Whether the text is UTF-8, and whether a control character stands in it. Four bytes at a time while they are plain
--- ASCII; what is not is looked at byte by byte. Loops over numbers: they compile.
-local function survey_bytes(text)
-  local words, length, controls = cast(WORDS, text), #text, false
-  local word, whole = 0, rshift(length, 2)
-  while word < whole do
-    local w = words[word]
-    if band(w, 0x80808080) ~= 0 then break end
-    if band(w - 0x20202020, bnot(w), 0x80808080) ~= 0 then controls = true end
-    word = word + 1
-  end
-  local at = word * 4 + 1
-  while at <= length do
-    local c = byte(text, at)
-    if c < 32 then
-      controls = true
-    elseif c > 127 then
-      local d, more = byte(text, at + 1) or 0, nil
-      if c >= 194 and c <= 223 then more = 1
-      elseif c == 224 and d >= 160 or c == 237 and d < 160 or c >= 225 and c <= 239 and c ~= 237 then more = 2
-      elseif c == 240 and d >= 144 or c == 244 and d < 144 or c >= 241 and c <= 243 then more = 3
-      else return false end
-      for i = at + 1, at + more do
-        local e = byte(text, i) or 0
-        if e < 128 or e > 191 then return false end
-      end
-      at = at + more
-    end
-    at = at + 1
-  end
-  return true, controls
-end
-
--- The single class is quick; it also takes DEL, which JSON allows, so that a hit is looked at again.
-local function has_control(text, first, last)
-  return match(text, "^%C*()", first) < last and find(sub(text, first, last), "[%z\1-\31]") ~= nil
-end
-
--- Notes a value of the outermost object that the gateway acts on.
-local function note(asked, key, text, first, last, c)
-  if key == "model" then
-    asked.names_model = true
-    if c == QUOTE then asked.first, asked.last = first, last end
-  elseif key == "stream" then
-    asked.stream = c == 116
-    asked.odd_stream = c ~= 116 and c ~= 102 and c ~= 110 -- null is OpenAI's way to say: as by default
-  end
-end
-
--- Reads the whole text. Returns what is asked for, or nil, what is wrong, and the key it is about.
-function read_request(text)
-  local asked, seen, kinds, key = { stream = false }, {}, {}, nil
-  local at, depth, wait, slash = 1, 0, VALUE, find(text, "\\", 1, true) or NEVER
-  local is_utf8, controls = survey_bytes(text)
-  if not is_utf8 then return nil, "invalid" end
-  while true do
-    local c = byte(text, at)
-    while c == 32 or c == 10 or c == 13 or c == 9 do at = at + 1; c = byte(text, at) end
-    local last
-    if wait == SEPARATOR then
-      if depth == 0 then break end
-      if c == COMMA then wait = kinds[depth] and KEY or VALUE
-      elseif c == (kinds[depth] and CLOSE or CLOSE_LIST) then depth = depth - 1
-      else return nil, "invalid" end
-      last = at
-    elseif c == CLOSE and wait == KEY_OR_END or c == CLOSE_LIST and wait == VALUE_OR_END then
-      depth, wait, last = depth - 1, SEPARATOR, at
-    elseif wait == KEY or wait == KEY_OR_END then
-      if c ~= QUOTE then return nil, "invalid" end
-      local first_slash = slash
-      last, slash = string_end(text, at + 1, slash)
-      if not last or controls and has_control(text, at, last) then return nil, "invalid" end
-      if depth == 1 then
-        key = sub(text, at + 1, last - 1)
-        if first_slash < last then return nil, "escaped", key end
-        if seen[key] then return nil, "twice", key end
-        seen[key] = true
-      end
-      last = last + 1
-      c = byte(text, last)
-      while c == 32 or c == 10 or c == 13 or c == 9 do last = last + 1; c = byte(text, last) end
-      if c ~= COLON then return nil, "invalid" end
-      wait = VALUE
-    elseif c == OPEN or c == OPEN_LIST then
-      if depth == 0 and c == OPEN_LIST then return nil, "invalid" end
-      if depth == DEPTH then return nil, "deep" end
-      if depth == 1 then note(asked, key, text, at, at, c) end
-      depth = depth + 1
-      kinds[depth] = c == OPEN
-      wait, last = c == OPEN and KEY_OR_END or VALUE_OR_END, at
-    else
-      if not c or depth == 0 then return nil, "invalid" end
-      if c == QUOTE then
-        last, slash = string_end(text, at + 1, slash)
-        if last and controls and has_control(text, at, last) then last = nil end
-      else
-        last = plain_end(text, at, c)
-      end
-      if not last then return nil, "invalid" end
-      if depth == 1 then note(asked, key, text, at, last, c) end
-      wait = SEPARATOR
-    end
-    at = last + 1
-  end
-  if at <= #text then return nil, "invalid" end
-  return asked
-end
 
 -- The name between two places, or "?" where no model can be called that. Names of plain characters, all but a few, are
 -- looked at in a loop that compiles.
@@ -192,59 +20,57 @@ local function model_name(text, first, last)
   return sub(text, first, last)
 end
 
-local function quoted(text)
-  return '"' .. gsub(text, '[%c"\\\127-\255]', function(c) return string.format("\\u%04x", byte(c)) end) .. '"'
+-- One header for what the route table looks at (type, stream, model) and for where the name stands: each change of a
+-- header costs. A client's own was stripped before (internal_only_headers), so that adding does, which is cheaper than
+-- replacing. Headers fetched before the body came are void, hence the new ones.
+local function name_route(handle, kind, asked, model)
+  local route = kind .. (asked.stream and " stream " or " whole ") .. model .. " "
+  handle:headers():add("x-weighbridge-route", route .. (asked.first or 0) .. " " .. (asked.last or 0))
+  return route
 end
 
-local function refuse(handle, status, message, param, code)
-  local body = '{"error":{"message":' .. quoted(message) .. ',"type":"invalid_request_error","param":'
-    .. (param and quoted(param) or "null") .. ',"code":' .. quoted(code) .. "}}"
-  handle:respond({ [":status"] = status, ["content-type"] = "application/json" }, body)
-end
-
-local function refuse_body(handle, wrong, key)
-  key = key and sub(key, 1, 64)
-  if wrong == "twice" then
-    refuse(handle, "400", "The key " .. key .. " stands twice in the body; send it once.", key, "duplicate_key")
-  elseif wrong == "escaped" then
-    refuse(handle, "400", "Write the names of the outermost keys without escapes.", nil, "escaped_key")
-  elseif wrong == "deep" then
-    refuse(handle, "400", "The body is nested more than " .. DEPTH .. " deep.", nil, "invalid_json")
-  else
-    refuse(handle, "400", "The body must be one JSON object in UTF-8.", nil, "invalid_json")
-  end
+-- Puts a text into the body, the name of the model standing from its byte `first` on.
+local function insert(handle, route, text, first, model)
+  handle:body():setBytes(text)
+  local headers = handle:headers()
+  headers:replace("content-length", tostring(#text))
+  headers:replace("x-weighbridge-route", route .. (first - 1) .. " " .. (first + #model))
 end
 
 -- Writes the route's default model into a request that names none, and where it stands into the route header.
-local function insert_default(handle, text, route)
+local function insert_into_json(handle, text, route)
   local default = handle:metadata():get("default")
   if not default then return end
   local open = find(text, "{", 1, true)
   local member = '"model":"' .. default .. '"' .. (find(text, "^%s*}", open + 1) and "" or ",")
-  text = sub(text, 1, open) .. member .. sub(text, open + 1)
-  handle:body():setBytes(text)
-  local headers = handle:headers()
-  headers:replace("content-length", tostring(#text))
-  headers:replace("x-weighbridge-route", route .. (open + 9) .. " " .. (open + 10 + #default))
+  insert(handle, route, sub(text, 1, open) .. member .. sub(text, open + 1), open + 10, default)
 end
 
-function envoy_on_request(handle)
-  local headers = handle:headers()
-  if headers:get(":method") ~= "POST" then return end
-  local path = headers:get(":path")
-  local kind = TYPES[path] or TYPES[gsub(path, "%?.*$", "")]
-  if not kind then return end
-  local content_type = headers:get("content-type") or ""
-  if content_type ~= "application/json" and not find(string.lower(content_type) .. ";", "^application/json%s*;") then
+local function insert_into_form(handle, boundary, route)
+  local default = handle:metadata():get("default")
+  if not default then return end
+  local body = handle:body()
+  local part = "--" .. boundary .. '\r\nContent-Disposition: form-data; name="model"\r\n\r\n'
+  insert(handle, route, part .. default .. "\r\n" .. body:getBytes(0, body:length()), #part + 1, default)
+  collectgarbage()
+end
+
+local function is_encoded(handle, headers)
+  if (headers:get("content-encoding") or "identity") == "identity" then return false end
+  refuse(handle, "415", "Send the body without content-encoding.", nil, "unsupported_content_encoding")
+  return true
+end
+
+-- A request whose body is JSON, as its content-type must say.
+local function ask_json(handle, headers, kind, content_type)
+  if content_type ~= "application/json" and not find(lower(content_type) .. ";", "^application/json%s*;") then
     return refuse(handle, "415", "Send the request with content-type application/json.", nil, "unsupported_content_type")
   end
-  if (headers:get("content-encoding") or "identity") ~= "identity" then
-    return refuse(handle, "415", "Send the body without content-encoding.", nil, "unsupported_content_encoding")
-  end
+  if is_encoded(handle, headers) then return end
   local body = handle:body()
   local text = body and body:getBytes(0, body:length()) or ""
   local asked, wrong, key = read_request(text)
-  if not asked then return refuse_body(handle, wrong, key) end
+  if not asked then return refuse_json(handle, wrong, key) end
   if asked.odd_stream then return refuse(handle, "400", "stream must be true or false.", "stream", "invalid_type") end
   local model = ""
   if asked.first then
@@ -252,10 +78,43 @@ function envoy_on_request(handle)
   elseif asked.names_model then
     return refuse(handle, "400", "model must be a string.", "model", "invalid_type")
   end
-  -- One header for what the route table looks at (type, stream, model) and for where the name stands: each change of a
-  -- header costs. A client's own was stripped before (internal_only_headers), so that adding does, which is cheaper than
-  -- replacing. Headers fetched before the body came are void.
-  local route = kind .. (asked.stream and " stream " or " whole ") .. model .. " "
-  handle:headers():add("x-weighbridge-route", route .. (asked.first or 0) .. " " .. (asked.last or 0))
-  if model == "" then insert_default(handle, text, route) end
+  local route = name_route(handle, kind, asked, model)
+  if model == "" then insert_into_json(handle, text, route) end
+end
+
+-- A request whose body is a form. It is read in pieces where it lies: a file of megabytes never becomes a Lua string.
+local function ask_form(handle, headers, kind, content_type)
+  local boundary = boundary_of(content_type)
+  if not boundary then
+    local message = "Name one boundary of plain characters in content-type, and no charset but utf-8."
+    return refuse(handle, "400", message, nil, "invalid_form")
+  end
+  if is_encoded(handle, headers) then return end
+  local body = handle:body()
+  local function get(first, last)
+    return last < first and "" or body:getBytes(first - 1, last - first + 1)
+  end
+  local asked, wrong, name = read_form(get, body and body:length() or 0, boundary)
+  if not asked then return refuse_form(handle, wrong, name) end
+  if asked.odd_stream then return refuse(handle, "400", "stream must be true or false.", "stream", "invalid_type") end
+  local value = asked.value or ""
+  local model = value == "" and "" or model_name(value, 1, #value)
+  if model == "" and asked.first then
+    return refuse(handle, "400", "model must not be empty; leave the field out for the default.", "model", "invalid_type")
+  end
+  local route = name_route(handle, kind, asked, model)
+  if model == "" then insert_into_form(handle, boundary, route) end
+end
+
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  if headers:get(":method") ~= "POST" then return end
+  local path, content_type = headers:get(":path"), headers:get("content-type") or ""
+  local kind = PLAIN[path]
+  if kind then return ask_json(handle, headers, kind, content_type) end
+  path = match(path, "^[^?]*")
+  kind = FORMS[path]
+  if kind and find(lower(content_type), "^multipart/") then return ask_form(handle, headers, kind, content_type) end
+  kind = kind or PLAIN[path]
+  if kind then return ask_json(handle, headers, kind, content_type) end
 end

@@ -9,12 +9,11 @@ from google.protobuf.message import Message
 
 from weighbridge_operator.xds.answers import local_replies
 from weighbridge_operator.xds.build import Json, extension, message
-from weighbridge_operator.xds.cluster import ADS, read_script
+from weighbridge_operator.xds.cluster import ADS
 from weighbridge_operator.xds.keys import ask_for_keys
 from weighbridge_operator.xds.names import CERTIFICATE, LISTENER, ROUTES
-
-#: Bytes of a request's body; one more is 413. Clients of coding agents send megabytes.
-BODY_LIMIT = 16 * 2**20
+from weighbridge_operator.xds.paths import BODY_LIMIT
+from weighbridge_operator.xds.scripts import write_entrance
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +90,7 @@ def _http(keys: bool) -> Json:
         "local_reply_config": local_replies(keys),
         "http_filters": [
             *([ask_for_keys()] if keys else []),
-            extension(
-                "envoy.filters.http.lua", _LUA, {"default_source_code": {"inline_string": read_script("entrance.lua")}}
-            ),
+            extension("envoy.filters.http.lua", _LUA, {"default_source_code": {"inline_string": write_entrance()}}),
             extension("envoy.filters.http.router", _ROUTER, {"suppress_envoy_headers": True}),
         ],
     }

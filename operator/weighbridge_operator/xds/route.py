@@ -15,7 +15,6 @@ import json
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
-from urllib.parse import quote
 
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from google.protobuf.message import Message
@@ -23,9 +22,11 @@ from xds.type.matcher.v3.matcher_pb2 import Matcher
 
 from weighbridge_operator.core import ir
 from weighbridge_operator.xds import answers
-from weighbridge_operator.xds.build import Json, extension, message, packed, seconds
+from weighbridge_operator.xds.addresses import find_path, list_paths
+from weighbridge_operator.xds.build import Json, extension, message, seconds
 from weighbridge_operator.xds.chains import Plan, Target
 from weighbridge_operator.xds.keys import FILTER, Callers, let_in
+from weighbridge_operator.xds.matching import by_prefix, on
 from weighbridge_operator.xds.memo import Memo
 from weighbridge_operator.xds.names import (
     CLIENT_HEADER,
@@ -36,10 +37,12 @@ from weighbridge_operator.xds.names import (
     ROUTE_HEADER,
     ROUTES,
 )
+from weighbridge_operator.xds.paths import BODY_LIMIT, TYPES, limit_of
 from weighbridge_operator.xds.references import Reference, find_references
 
 MODES = ("whole", "stream")
 _MILLION = 1_000_000
+LONGER = 4096  # bytes by which a body may grow on its way, where a model's name is written into it
 _PAUSE = 0.5  # seconds, more than the longest before a retry
 #: Callers' keys and whereabouts are no business of a node's.
 _KEPT_FROM_NODES = (
@@ -79,7 +82,7 @@ def translate_routes(
                     "name": ROUTES,
                     "domains": ["*"],
                     "request_headers_to_remove": list(_KEPT_FROM_NODES),
-                    "matcher": {**_prefixes(ROUTE_HEADER, {}), "on_no_match": _other_paths(gateway)},
+                    "matcher": {**by_prefix(ROUTE_HEADER, {}), "on_no_match": find_path(gateway)},
                 }
             ],
         },
@@ -87,7 +90,7 @@ def translate_routes(
     needs = set(find_references(made))
     matcher = made.virtual_hosts[0].matcher  # type: ignore[attr-defined]
     needs |= _fill(matcher.matcher_tree.prefix_match_map.map, _models(gateway, plan, debug_headers), memo)
-    needs |= _fill(matcher.on_no_match.matcher.matcher_tree.exact_match_map.map, _paths(gateway), memo)
+    needs |= _fill(matcher.on_no_match.matcher.matcher_tree.exact_match_map.map, list_paths(gateway), memo)
     if callers:
         made.virtual_hosts[0].typed_per_filter_config[FILTER].CopyFrom(let_in(callers))  # type: ignore[attr-defined]
     return made, tuple(sorted(needs))
@@ -96,15 +99,13 @@ def translate_routes(
 def _models(gateway: ir.Gateway, plan: Plan, debug_headers: bool) -> dict[str, Json]:
     """What is found by the header that the entrance wrote."""
     table: dict[str, Json] = {}
-    for kind in sorted(set(answers.PATHS.values())):
+    for kind in sorted(TYPES):
         served = kind in gateway.types
-        table[f"{kind} "] = _on(
-            answers.unknown_model(gateway, kind) if served else answers.unserved_type(gateway, kind)
-        )
+        table[f"{kind} "] = on(answers.unknown_model(gateway, kind) if served else answers.unserved_type(gateway, kind))
     for entry in gateway.entries:
-        if entry.type in answers.PATHS.values():
+        if entry.type in TYPES:
             for mode in MODES:
-                table[f"{entry.type} {mode} {entry.key} "] = _on(*_routes(entry, mode, gateway, plan, debug_headers))
+                table[f"{entry.type} {mode} {entry.key} "] = on(*_routes(entry, mode, gateway, plan, debug_headers))
     return table
 
 
@@ -134,6 +135,8 @@ def _routes(entry: ir.Entry, mode: str, gateway: ir.Gateway, plan: Plan, debug_h
             asked = entry.key or rule.default or ""
             target = plan.target(branch.destinations, asked)
             routes.append(_route(rule, branch, target, share, mode, debug_headers))
+            if target.adapts or rule.default is not None or limit_of(entry.type) != BODY_LIMIT:
+                routes[-1]["request_body_buffer_limit"] = limit_of(entry.type) + LONGER
     if not entry.rules and not entry.key:
         return [answers.missing_model(gateway, entry.type)]
     if not entry.rules or entry.rules[-1].headers:
@@ -215,56 +218,3 @@ def _retry(rule: ir.Rule, mode: str, patience: int | None) -> Json:
 
 def _set(name: str, value: str) -> Json:
     return {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-
-
-def _paths(gateway: ir.Gateway) -> dict[str, Json]:
-    """What is found by its whole path: the list of models, each model, and wrong methods."""
-    cards = answers.model_cards(gateway)
-    listing = answers.direct(200, {"object": "list", "data": list(cards.values())})
-    exact: dict[str, Json] = {"/v1/models": _on(_get(listing), answers.wrong_method("GET"))}
-    exact |= {path: _on(answers.wrong_method("POST")) for path in answers.PATHS}
-    for name, card in cards.items():
-        found = _on(_get(answers.direct(200, card)), answers.wrong_method("GET"))
-        exact[f"/v1/models/{name}"] = found
-        exact[f"/v1/models/{quote(name, safe='')}"] = found
-    return exact
-
-
-def _other_paths(gateway: ir.Gateway) -> Json:
-    """Everything that is no request for a model. The paths themselves are filled in later."""
-    cards = answers.model_cards(gateway)
-    names = answers.list_names(name for name in cards if "@" not in name)
-    no_model = answers.direct(404, answers.error(f"There is no such model. There are: {names}.", "model_not_found"))
-    rest = {"/v1/models/": _on(no_model)} | {f"{path}?": _on(answers.wrong_method("POST")) for path in answers.PATHS}
-    unknown = _on(answers.unknown_path(gateway))
-    return _nested({**_exact({}), "on_no_match": _nested({**_prefixes(":path", rest), "on_no_match": unknown})})
-
-
-def _get(route: Json) -> Json:
-    methods = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
-    return {**route, "match": {"prefix": "/", "headers": [methods]}}
-
-
-def _on(*routes: Json) -> Json:
-    if len(routes) == 1:
-        return {"action": extension("route", "envoy.config.route.v3.Route", routes[0])}
-    return {"action": extension("routes", "envoy.config.route.v3.RouteList", {"routes": list(routes)})}
-
-
-def _nested(matcher: Json) -> Json:
-    return {"matcher": matcher}
-
-
-def _prefixes(header: str, table: Mapping[str, Json]) -> Json:
-    return {"matcher_tree": {"input": _input(header), "prefix_match_map": {"map": dict(sorted(table.items()))}}}
-
-
-def _exact(table: Mapping[str, Json]) -> Json:
-    return {"matcher_tree": {"input": _input(":path"), "exact_match_map": {"map": dict(sorted(table.items()))}}}
-
-
-def _input(header: str) -> Json:
-    return {
-        "name": "header",
-        "typed_config": packed("envoy.type.matcher.v3.HttpRequestHeaderMatchInput", {"header_name": header}),
-    }

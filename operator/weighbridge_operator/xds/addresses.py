@@ -1,0 +1,60 @@
+"""What is found by address alone: the list of models, wrong methods, and requests whose body is still coming."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from weighbridge_operator.core import ir
+from weighbridge_operator.xds import answers
+from weighbridge_operator.xds.build import Json
+from weighbridge_operator.xds.matching import by_path, by_prefix, nested, on
+from weighbridge_operator.xds.names import ROUTE_HEADER
+from weighbridge_operator.xds.paths import PATHS, Path, limit_of
+
+
+def list_paths(gateway: ir.Gateway) -> dict[str, Json]:
+    """What is found by its whole path: the list of models, each model, and wrong methods."""
+    cards = answers.model_cards(gateway)
+    listing = answers.direct(200, {"object": "list", "data": list(cards.values())})
+    exact: dict[str, Json] = {"/v1/models": on(_get(listing), answers.wrong_method("GET"))}
+    exact |= {path.path: on(*_meanwhile(path), answers.wrong_method("POST")) for path in PATHS}
+    for name, card in cards.items():
+        found = on(_get(answers.direct(200, card)), answers.wrong_method("GET"))
+        exact[f"/v1/models/{name}"] = found
+        exact[f"/v1/models/{quote(name, safe='')}"] = found
+    return exact
+
+
+def find_path(gateway: ir.Gateway) -> Json:
+    """Everything that is no request for a model. The paths themselves are filled in later."""
+    cards = answers.model_cards(gateway)
+    names = answers.list_names(name for name in cards if "@" not in name)
+    no_model = answers.direct(404, answers.error(f"There is no such model. There are: {names}.", "model_not_found"))
+    rest = {"/v1/models/": on(no_model)} | {
+        f"{path.path}?": on(*_meanwhile(path), answers.wrong_method("POST")) for path in PATHS
+    }
+    unknown = on(answers.unknown_path(gateway))
+    return nested({**by_path({}), "on_no_match": nested({**by_prefix(":path", rest), "on_no_match": unknown})})
+
+
+def _meanwhile(path: Path) -> list[Json]:
+    """The route of a request whose body is still coming: it says how large that may be, and leads nowhere.
+
+    Only a route that forwards can say so; where nothing is said, the listener's limit holds.
+    """
+    if not path.form:
+        return []
+    post = {"name": ":method", "string_match": {"exact": "POST"}}
+    nowhere = {"cluster_header": ROUTE_HEADER}
+    return [
+        {
+            "match": {"prefix": "/", "headers": [post]},
+            "route": nowhere,
+            "request_body_buffer_limit": limit_of(path.type),
+        }
+    ]
+
+
+def _get(route: Json) -> Json:
+    methods = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
+    return {**route, "match": {"prefix": "/", "headers": [methods]}}

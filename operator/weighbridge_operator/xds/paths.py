@@ -1,0 +1,69 @@
+"""What callers can ask for: each path with its type of request and how its body comes.
+
+One table for the route table, the answers and the two scripts, which get their part of it as text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: Bytes of a request's body; one more is 413. Clients of coding agents send megabytes.
+BODY_LIMIT = 16 * 2**20
+#: The same where the body may be a form: OpenAI's 25 MiB for a file, and room for the other fields.
+FORM_LIMIT = 26 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A path under /v1 that takes POST. `form`: multipart/form-data is taken, too."""
+
+    path: str
+    type: str
+    form: bool = False
+
+    @property
+    def suffix(self) -> str:
+        """What a node finds behind its base path."""
+        return self.path.removeprefix("/v1")
+
+    @property
+    def word(self) -> str:
+        """What the route header starts with."""
+        return self.type
+
+
+#: The most frequent first: the adapting script looks at them in this order.
+PATHS: tuple[Path, ...] = (
+    Path("/v1/chat/completions", "text"),
+    Path("/v1/completions", "text"),
+    Path("/v1/embeddings", "embedding"),
+    Path("/v1/responses", "text"),
+    Path("/v1/rerank", "rerank"),
+    Path("/v1/images/generations", "image"),
+    Path("/v1/images/edits", "image", form=True),
+    Path("/v1/audio/speech", "audio"),
+    Path("/v1/audio/transcriptions", "audio", form=True),
+    Path("/v1/audio/translations", "audio", form=True),
+)
+TYPES = tuple(dict.fromkeys(path.type for path in PATHS))
+
+
+def limit_of(kind: str) -> int:
+    """Bytes of the largest body among the type's requests."""
+    return FORM_LIMIT if any(path.form for path in PATHS if path.type == kind) else BODY_LIMIT
+
+
+def write_tables() -> str:
+    """What the entrance's script knows of paths, as Lua."""
+    plain = _table({path.path: path.word for path in PATHS if not path.form})
+    forms = _table({path.path: path.word for path in PATHS if path.form})
+    return f"local PLAIN = {plain}\nlocal FORMS = {forms}\n"
+
+
+def write_suffixes() -> str:
+    """What the adapting script knows of paths, as Lua."""
+    return "local SUFFIXES = {" + ", ".join(f'"{path.suffix}"' for path in PATHS) + "}\n"
+
+
+def _table(entries: dict[str, str]) -> str:
+    return "{" + ", ".join(f'["{key}"] = "{value}"' for key, value in entries.items()) + "}"
