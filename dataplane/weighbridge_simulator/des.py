@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
@@ -17,10 +17,12 @@ from random import Random
 
 from weighbridge_simulator.engine import Engine
 from weighbridge_simulator.gateway import Gateway, Policy
-from weighbridge_simulator.observation import Controller, Observation, Report
-from weighbridge_simulator.outcome import Outcome
-from weighbridge_simulator.scenario import Lie, Others, Scenario, Slowdown, Traffic
+from weighbridge_simulator.metering import Meters
+from weighbridge_simulator.observation import Controller, Observation
+from weighbridge_simulator.outcome import GONE, Outcome
+from weighbridge_simulator.scenario import Others, Outage, Scenario, Slowdown, Standstill, Traffic
 from weighbridge_simulator.service import Job
+from weighbridge_simulator.workload import Arrival
 
 
 @dataclass(slots=True)
@@ -30,9 +32,15 @@ class _Placed:
     open: bool = True
 
 
-def simulate(scenario: Scenario, policy: Policy, controller: Controller | None = None, seed: int = 1) -> Outcome:
-    """Run the scenario to its end."""
-    return _Run(scenario, policy, controller, seed).run()
+def simulate(
+    scenario: Scenario,
+    policy: Policy,
+    controller: Controller | None = None,
+    seed: int = 1,
+    arrivals: Sequence[Arrival] | None = None,
+) -> Outcome:
+    """Run the scenario to its end. `arrivals`, in order of time, are sent instead of the scenario's traffic."""
+    return _Run(scenario, policy, controller, seed).run(arrivals)
 
 
 class _Run:
@@ -53,21 +61,27 @@ class _Run:
         self.open: deque[Job] = deque()
         self.jobs: list[tuple[float, Job]] = []
         self.reports: deque[Observation] = deque()
-        self.held: dict[int, Report] = {}
-        self.busy = [(0.0, 0.0)] * len(self.engines)
-        self.hogs = [0.0] * len(self.engines)
+        self.meters = Meters(scenario, self.engines)
+        self.dead: set[int] = set()
+        self.live = self.members
         self.weights = (1,) * len(self.engines)
         self.turned = [(0, -math.inf)] * len(self.engines)
         self.outcome = Outcome()
 
-    def run(self) -> Outcome:
+    def run(self, arrivals: Sequence[Arrival] | None) -> Outcome:
         s = self.scenario
-        self._stream("ours", s.traffic, 0.0, math.inf, self._arrive)
+        if arrivals is None:
+            self._stream("ours", s.traffic, 0.0, math.inf, self._arrive)
+        else:
+            self._send(arrivals, 0)
         for number, source in enumerate(s.others):
             self._others(source, number)
         for slowdown in s.slowdowns:
-            self._at(slowdown.start, self._slow(slowdown, True))
-            self._at(slowdown.end, self._slow(slowdown, False))
+            self._span(slowdown.start, slowdown.end, self._slow(slowdown, True), self._slow(slowdown, False))
+        for still in s.standstills:
+            self._span(still.start, still.end, self._freeze(still, True), self._freeze(still, False))
+        for outage in s.outages:
+            self._span(outage.start, outage.end, self._die(outage), self._revive(outage))
         for i, node in enumerate(s.fleet):
             if node.joins > 0:
                 self._at(node.joins, self._join(i))
@@ -75,16 +89,18 @@ class _Run:
             self._at(s.tick * math.ceil(s.age / s.tick) - s.age, self._snapshot)
             self._at(s.tick, self._tick)
         self._loop(s.duration)
-        return self._close()
+        rows = [(at, job.tag.node if isinstance(job.tag, _Placed) else None, job) for at, job in self.jobs]
+        self.outcome.close(rows, len(self.engines), s.duration, s.timeout)
+        return self.outcome
 
     def _loop(self, end: float) -> None:
         due, agenda, open_jobs, timeout = self.due, self.agenda, self.open, self.scenario.timeout
         while True:
             node_at = min(due)
-            while open_jobs and (open_jobs[0].first < math.inf or open_jobs[0].place == "cancelled"):
+            while open_jobs and (open_jobs[0].first < math.inf or open_jobs[0].place in GONE):
                 open_jobs.popleft()
             late_at = open_jobs[0].submitted + timeout if open_jobs else math.inf
-            now = min(node_at, late_at, agenda[0][0])
+            now = min(node_at, late_at, agenda[0][0] if agenda else math.inf)
             if now > end:
                 return
             if now == node_at:
@@ -96,6 +112,10 @@ class _Run:
 
     def _at(self, at: float, action: Callable[[float], None]) -> None:
         heappush(self.agenda, (at, next(self.order), action))
+
+    def _span(self, start: float, end: float, begin: Callable[[float], None], cease: Callable[[float], None]) -> None:
+        self._at(start, begin)
+        self._at(end, cease)
 
     def _serve(self, node: int, now: float) -> None:
         engine = self.engines[node]
@@ -131,21 +151,40 @@ class _Run:
 
         self._at(start + times.expovariate(peak), come)
 
+    def _send(self, arrivals: Sequence[Arrival], number: int) -> None:
+        def come(now: float) -> None:
+            self._send(arrivals, number + 1)
+            arrival = arrivals[number]
+            self._arrive(now, Job(arrival.prompt, arrival.answer, arrival.n))
+
+        if number < len(arrivals):
+            self._at(arrivals[number].at, come)
+
     def _arrive(self, now: float, job: Job) -> None:
+        if now > self.scenario.warm:
+            self.jobs.append((now, job))
+        self._place(now, job)
+        self.open.append(job)
+
+    def _place(self, now: float, job: Job) -> None:
+        if not self.live:
+            job.place = "refused"
+            return
         which = int(self.picking.random() * len(self.gateways))
         gateway = self.gateways[which]
         node = gateway.pick()
         gateway.active[node] += 1
         job.tag = _Placed(which, node)
-        if now > self.scenario.warm:
-            self.jobs.append((now, job))
         self._submit(node, job, now)
-        self.open.append(job)
 
     def _submit(self, node: int, job: Job, now: float) -> None:
         engine = self.engines[node]
         if self.due[node] <= now:
             self._serve(node, now)
+        if node in self.dead or not engine.fits(job):
+            job.place = "refused"
+            self._leave(job)
+            return
         engine.submit(job, now)
         self.due[node] = engine.next_event()
 
@@ -160,22 +199,57 @@ class _Run:
             node = slowdown.node
             base = self.scenario.fleet[node].slow
             self.engines[node].speed(base * slowdown.factor if begins else base, now)
-            self.hogs[node] = slowdown.cpu if begins else 0.0
+            self.meters.hogs[node] = slowdown.cpu if begins else 0.0
             self.due[node] = self.engines[node].next_event()
 
         return change
 
+    def _freeze(self, still: Standstill, begins: bool) -> Callable[[float], None]:
+        def change(now: float) -> None:
+            self.engines[still.node].freeze(begins, now)
+            self.due[still.node] = self.engines[still.node].next_event()
+
+        return change
+
+    def _die(self, outage: Outage) -> Callable[[float], None]:
+        def die(now: float) -> None:
+            self._serve(outage.node, now)
+            self.dead.add(outage.node)
+            self._settle_members()
+            engine = self.engines[outage.node]
+            for job in list(engine.jobs()):
+                engine.cancel(job, now)
+                self._leave(job)
+                if job.first == math.inf and isinstance(job.tag, _Placed):
+                    job.place, job.end = "new", math.inf
+                    self._place(now, job)
+            self.due[outage.node] = engine.next_event()
+
+        return die
+
+    def _revive(self, outage: Outage) -> Callable[[float], None]:
+        def revive(_: float) -> None:
+            self.dead.discard(outage.node)
+            self._settle_members()
+
+        return revive
+
     def _join(self, node: int) -> Callable[[float], None]:
         def join(_: float) -> None:
             self.members = sorted([*self.members, node])
-            for gateway in self.gateways:
-                gateway.join(self.members)
+            self._settle_members()
 
         return join
 
+    def _settle_members(self) -> None:
+        self.live = [node for node in self.members if node not in self.dead]
+        for gateway in self.gateways:
+            if self.live:
+                gateway.join(self.live)
+
     def _snapshot(self, now: float) -> None:
         self._at(now + self.scenario.tick, self._snapshot)
-        reports = tuple(self._report(i, now) if i in self.members else None for i in range(len(self.engines)))
+        reports = tuple(self.meters.read(i, now) if i in self.members else None for i in range(len(self.engines)))
         self.reports.append(Observation(now, tuple(self.members), reports, self._inflight()))
 
     def _inflight(self) -> tuple[int, ...] | None:
@@ -184,40 +258,6 @@ class _Run:
             return None
         counted = self.gateways[:seen] if seen is not None else self.gateways
         return tuple(sum(g.active[i] for g in counted) for i in range(len(self.engines)))
-
-    def _report(self, node: int, now: float) -> Report | None:
-        engine, spec = self.engines[node], self.scenario.fleet[node]
-        sample = engine.sample(now)
-        before, busy_before = self.busy[node]
-        busy = (sample.busy_seconds - busy_before) / (now - before) if now > before else 0.0
-        self.busy[node] = (now, sample.busy_seconds)
-        filled = sample.running / spec.engine.sequences
-        truth = Report(
-            at=now,
-            waiting=sample.waiting,
-            running=sample.running,
-            kv=sample.kv,
-            cpu=min(1.0, 0.05 + min(1.0, busy) * (0.15 + 0.6 * filled) + self.hogs[node]),
-            memory=min(1.0, spec.memory + 0.4 * sample.kv),
-            generated_tokens=sample.generated_tokens,
-            prompt_tokens=sample.prompt_tokens,
-            room_tokens=spec.engine.kv_tokens if spec.published else None,
-        )
-        lies = [lie for lie in self.scenario.lies if node in lie.nodes and now >= lie.start]
-        return self._lie(lies[0], node, truth) if lies else truth
-
-    def _lie(self, lie: Lie, node: int, truth: Report) -> Report | None:
-        match lie.kind:
-            case "silent":
-                return None
-            case "idle":
-                return Report(truth.at, 0, 0, 0.0, 0.05, 0.3, 0, 0, truth.room_tokens)
-            case "frozen":
-                held = self.held.setdefault(node, truth)
-                return Report(
-                    truth.at, held.waiting, held.running, held.kv, held.cpu, held.memory,
-                    held.generated_tokens, held.prompt_tokens, held.room_tokens,
-                )  # fmt: skip
 
     def _tick(self, now: float) -> None:
         self._at(now + self.scenario.tick, self._tick)
@@ -244,22 +284,6 @@ class _Run:
             self.outcome.pushes.append((now, weights))
         for gateway in self.gateways:
             gateway.push(weights)
-
-    def _close(self) -> Outcome:
-        end, timeout = self.scenario.duration, self.scenario.timeout
-        counts = [0] * len(self.engines)
-        for at, job in self.jobs:
-            node = _placed(job).node
-            counts[node] += 1
-            self.outcome.picks.append((at, node))
-            if job.first <= end:
-                self.outcome.waits.append((at, job.first - at))
-            elif job.place == "cancelled" or end - at > 5:
-                # A request that still waits at the end counts with what it has waited so far.
-                self.outcome.waits.append((at, timeout if job.place == "cancelled" else end - at))
-                self.outcome.lost += job.place == "cancelled" or end - at > 20
-        self.outcome.shares = [n / max(1, sum(counts)) for n in counts]
-        return self.outcome
 
 
 def _placed(job: Job) -> _Placed:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+
+from weighbridge_simulator.service import Job
+
+GONE = ("cancelled", "refused")
 
 
 @dataclass(slots=True)
@@ -17,6 +22,23 @@ class Outcome:
     changes: int = 0
     taken_back: int = 0  # changes that were reversed within 60 s
     picks: list[tuple[float, int]] = field(default_factory=list)  # (arrival, node)
+
+    def close(self, rows: Iterable[tuple[float, int | None, Job]], nodes: int, end: float, timeout: float) -> None:
+        """Count what became of each request, given as (arrival, node, job), by the end of the run."""
+        counts = [0] * nodes
+        for at, node, job in rows:
+            if node is not None:
+                counts[node] += 1
+                self.picks.append((at, node))
+            gone = job.place in GONE
+            if job.first <= end:
+                self.waits.append((at, job.first - at))
+                self.lost += gone
+            elif gone or end - at > 5:
+                # A request that still waits at the end counts with what it has waited so far.
+                self.waits.append((at, timeout if gone else end - at))
+                self.lost += gone or end - at > 20
+        self.shares = [n / max(1, sum(counts)) for n in counts]
 
     def ttft(self, quantile: float = 0.99, start: float = 0.0, end: float = math.inf) -> float:
         """Seconds to first token of requests that arrived between start and end."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isnan
 
 from weighbridge_simulator.observation import Observation, Report
 
@@ -48,4 +49,5 @@ class HundredMinusScore:
 
 
 def _scores(score: ScoreOf, seen: Observation) -> list[float]:
-    return [score(report) if report is not None else 0.0 for report in seen.reports]
+    found = [score(report) if report is not None else 0.0 for report in seen.reports]
+    return [0.0 if isnan(value) else value for value in found]

@@ -6,11 +6,12 @@ Times are seconds from the start, rates requests a second. Load is arrivals over
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 from weighbridge_simulator.service import EngineSpec
 
-LieKind = Literal["silent", "frozen", "idle"]
+LieKind = Literal["silent", "frozen", "idle", "nan", "half"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class FleetNode:
     slow: float = 1.0
     capacity: float | None = None
     published: bool = True  # whether its metrics tell its KV tokens
+    prints: bool = True  # whether it has metrics of its engine at all, beside its machine's
     memory: float = 0.3  # share in use when idle
     joins: float = 0.0
 
@@ -68,11 +70,42 @@ class Slowdown:
 
 @dataclass(frozen=True, slots=True)
 class Lie:
-    """Untrue numbers: none at all, those of `start` for ever with new times, or those of an idle node."""
+    """Untrue numbers: none, those of `start` with new times, those of an idle node, NaN, or half of the truth."""
 
     kind: LieKind
     nodes: tuple[int, ...]
     start: float = 60.0
+    end: float = inf
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A node is dead: what it had begun is cut, what it had not is answered by another; the gateways leave it out."""
+
+    node: int
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Standstill:
+    """A node takes requests and does nothing with them."""
+
+    node: int
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """A node's numbers are these, whatever it does; None leaves one as it is."""
+
+    node: int
+    start: float
+    end: float
+    cpu: float | None = None
+    memory: float | None = None
+    waiting: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +124,9 @@ class Scenario:
     others: tuple[Others, ...] = ()
     slowdowns: tuple[Slowdown, ...] = ()
     lies: tuple[Lie, ...] = ()
+    outages: tuple[Outage, ...] = ()
+    standstills: tuple[Standstill, ...] = ()
+    printed: tuple[Printed, ...] = ()
     seen: int | Literal["none"] | None = None
 
 

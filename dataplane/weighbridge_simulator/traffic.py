@@ -38,6 +38,8 @@ class Question:
         }
         if self.model is not None:
             ask["model"] = self.model
+        if arrival.n > 1:
+            ask["n"] = arrival.n
         body = json.dumps(ask).encode()
         lines = [
             f"POST {self.path} HTTP/1.1",

@@ -36,11 +36,12 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One request to send: `at` in seconds from the start, sizes in tokens."""
+    """One request to send: `at` in seconds from the start, sizes in tokens, `n` answers at once."""
 
     at: float
     prompt: int
     answer: int
+    n: int = 1
 
 
 def draw_arrivals(rate: float | Rate, seconds: float, sizes: Sizes, random: Random) -> Iterator[Arrival]:

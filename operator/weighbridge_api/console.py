@@ -38,6 +38,7 @@ COMMANDS = (
     Command("bootstrap", "weighbridge_operator.bootstrap_command", "print the configuration to start an Envoy with"),
     Command("dataplane", "weighbridge_dataplane.cli", "run the processor that Envoy may ask about requests"),
     Command("simulate", "weighbridge_simulator.cli", "run simulated model nodes"),
+    Command("compare", "weighbridge_comparison.cli", "say what a fleet would gain, in virtual time, in seconds"),
     Command("crds", "weighbridge_api.crds_command", "print the CRDs for a Kubernetes cluster"),
 )
 

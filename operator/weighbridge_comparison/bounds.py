@@ -1,0 +1,83 @@
+"""Which bounds of a fleet file hold, over the medians of its seeds.
+
+The tolerance: a bound is missed where every one of at least three seeds misses it, or the median does by more than 5 %,
+from a load of 0.95 on by more than 10 %. Fewer seeds have their median alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from weighbridge_comparison.cells import Cell, p99
+from weighbridge_comparison.fleet import Bound
+from weighbridge_comparison.setting import Setting
+
+SEEDS = 3
+Found = Mapping[str, Sequence[Cell]]  # the cells of one setting by mechanism
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One bound, and what was found."""
+
+    setting: str
+    promise: str
+    what: str
+    found: str
+    holds: bool
+
+
+def judge(setting: Setting, cells: Sequence[Cell]) -> list[Result]:
+    """Every bound of the setting, of the mechanisms that were run."""
+    found: dict[str, list[Cell]] = {}
+    for cell in cells:
+        if (cell.setting, cell.load) == (setting.name, setting.load):
+            found.setdefault(cell.mechanism, []).append(cell)
+    bounds = [b for b in setting.fleet.bounds if not b.loads or setting.load in b.loads]
+    return [result for bound in bounds for result in _judge(setting, bound, found)]
+
+
+def _judge(setting: Setting, bound: Bound, found: Found) -> Iterator[Result]:
+    for profile in bound.profiles:
+        own = found.get(profile)
+        if not own:
+            continue
+        if bound.at_most is not None:
+            for other in bound.of:
+                if other in found:
+                    yield _compare(setting, bound, (profile, own), (other, found[other]))
+        if bound.pushes is not None:
+            most = bound.pushes * max(1.0, setting.fleet.duration / 400)
+            pushes = median(cell.pushes for cell in own)
+            yield _say(
+                setting, bound, f"{profile} changes weights at most {most:g} times", f"{pushes:g}", pushes <= most
+            )
+        if bound.answered is not None:
+            answered = min(cell.answered for cell in own)
+            what = f"{profile} answers {'every request' if bound.answered == 1 else f'{bound.answered:.2%}'}"
+            yield _say(setting, bound, what, f"{answered:.2%}", answered >= bound.answered)
+        if bound.told_by is not None:
+            moments = [cell.told for cell in own if cell.told is not None]
+            held = len(moments) == len(own) and max(moments) <= bound.told_by
+            what = f"{profile} names the wrong capacity within {bound.told_by:g} s"
+            yield _say(setting, bound, what, f"after {max(moments):.0f} s" if moments else "never", held)
+
+
+def _compare(
+    setting: Setting, bound: Bound, ours: tuple[str, Sequence[Cell]], theirs: tuple[str, Sequence[Cell]]
+) -> Result:
+    assert bound.at_most is not None
+    (profile, own), (other, others) = ours, theirs
+    by_seed = {cell.seed: cell.p99 for cell in others}
+    ratios = [cell.p99 / by_seed[cell.seed] for cell in own if cell.seed in by_seed]
+    tolerance = 1.1 if (setting.load or 0.0) >= 0.95 else 1.05
+    missed = len(ratios) >= SEEDS and all(ratio > bound.at_most for ratio in ratios)
+    holds = p99(own) <= bound.at_most * tolerance * p99(others) and not missed
+    what = f"p99 of {profile} at most {bound.at_most:g} of {other}'s"
+    return _say(setting, bound, what, f"{p99(own):.2f} against {p99(others):.2f} s", holds)
+
+
+def _say(setting: Setting, bound: Bound, what: str, found: str, holds: bool) -> Result:
+    return Result(setting.title, bound.promise, what, found, holds)

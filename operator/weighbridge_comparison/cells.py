@@ -1,0 +1,85 @@
+"""What came out of one run of one mechanism, whether of real Envoys or in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from weighbridge_comparison.fleet import Fleet
+from weighbridge_simulator.records import percentile
+
+Row = tuple[float, float, int]  # arrival, seconds to the first token, number of the node or -1
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Times to the first token in seconds, of requests that were not answered the time-out; shares by node."""
+
+    setting: str
+    load: float | None
+    mechanism: str
+    seed: int
+    requests: int
+    p50: float
+    p99: float
+    answered: float
+    shares: Mapping[str, float]
+    pushes: int  # changes of weights after the first
+    taken_back: float | None  # part of the changes that were reversed within 60 s; None where it was not looked at
+    told: float | None  # when a wrong capacity was first named
+    late: float  # p99 of the seconds by which the load generator itself was late
+    rows: tuple[Row, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """As `Setting.title`."""
+        return self.setting if self.load is None else f"{self.setting}, load {self.load:g}"
+
+
+def make_cell(
+    setting: tuple[str, float | None],
+    mechanism: str,
+    seed: int,
+    fleet: Fleet,
+    rows: Sequence[Row],
+    failed: int,
+    *,
+    pushes: int,
+    taken_back: float | None = None,
+    told: float | None = None,
+    late: float = 0.0,
+) -> Cell:
+    """A cell of these requests, of which those since `count_from` count; `failed` of them were not answered."""
+    counted = [row for row in rows if row[0] >= fleet.count_from]
+    waits = sorted(wait for _, wait, _ in counted)
+    placed = [node for _, _, node in counted if node >= 0]
+    return Cell(
+        *setting,
+        mechanism=mechanism,
+        seed=seed,
+        requests=len(counted),
+        p50=percentile(waits, 0.5),
+        p99=percentile(waits, 0.99),
+        answered=1 - failed / max(1, len(counted)),
+        shares={node.name: placed.count(i) / max(1, len(placed)) for i, node in enumerate(fleet.servers)},
+        pushes=pushes,
+        taken_back=taken_back,
+        told=told,
+        late=late,
+        rows=tuple(rows),
+    )
+
+
+def middle(cells: Iterable[Cell]) -> Cell:
+    """The cell of the seed whose p99 is the median."""
+    ordered = sorted(cells, key=lambda cell: cell.p99)
+    return ordered[len(ordered) // 2]
+
+
+def p50(cells: Iterable[Cell]) -> float:
+    return median(cell.p50 for cell in cells)
+
+
+def p99(cells: Iterable[Cell]) -> float:
+    return median(cell.p99 for cell in cells)

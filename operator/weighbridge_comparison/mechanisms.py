@@ -1,0 +1,69 @@
+"""The ways to spread requests, in virtual time, and one run of one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import assert_never
+
+from weighbridge_comparison.cells import Cell, make_cell
+from weighbridge_comparison.fleet import OURS, Mechanism
+from weighbridge_comparison.law import Law
+from weighbridge_comparison.setting import Setting, draw, stage
+from weighbridge_simulator import rivals
+from weighbridge_simulator.des import simulate
+from weighbridge_simulator.gateway import Policy
+from weighbridge_simulator.observation import Controller
+from weighbridge_simulator.outcome import Outcome
+from weighbridge_simulator.scenario import FleetNode
+
+CHOICES = 8  # as Envoy is told
+
+
+def choose(mechanism: Mechanism, fleet: Sequence[FleetNode]) -> tuple[Policy, Controller | None]:
+    """What the gateways do, and what decides their weights."""
+    match mechanism:
+        case "llm" | "classic":
+            return Policy(choices=CHOICES), Law(fleet, mechanism)
+        case "LEAST_REQUEST":
+            return Policy(choices=2), None
+        case "round robin":
+            return Policy("round robin"), None
+        case "lowest score":
+            return Policy("weighted random"), rivals.LowestScore(rivals.classic)
+        case "100 minus score":
+            return Policy("weighted random"), rivals.HundredMinusScore(rivals.classic)
+        case _:
+            assert_never(mechanism)
+
+
+def run_cell(setting: Setting, mechanism: Mechanism, seed: int) -> Cell:
+    """One run in virtual time."""
+    scenario = stage(setting)
+    policy, controller = choose(mechanism, scenario.fleet)
+    outcome = simulate(scenario, policy, controller, seed, draw(setting, seed))
+    return make_cell(
+        (setting.name, setting.load),
+        mechanism,
+        seed,
+        setting.fleet,
+        _rows(outcome),
+        outcome.lost,
+        # The first vector that is not equal is where a gateway starts from.
+        pushes=len(outcome.pushes) if mechanism not in OURS else max(0, len(outcome.pushes) - _begins(outcome)),
+        taken_back=outcome.taken_back / outcome.changes if outcome.changes else 0.0,
+        told=_told(controller) if isinstance(controller, Law) else None,
+    )
+
+
+def _begins(outcome: Outcome) -> bool:
+    return bool(outcome.pushes) and outcome.pushes[0][0] <= 10.0
+
+
+def _rows(outcome: Outcome) -> list[tuple[float, float, int]]:
+    nodes = dict(outcome.picks)
+    return [(at, wait, nodes.get(at, -1)) for at, wait in outcome.waits]
+
+
+def _told(law: Law) -> float | None:
+    named = (now for now, verdict in law.verdicts if any(fact.finding for fact in verdict.facts.values()))
+    return next(named, None)

@@ -1,0 +1,81 @@
+"""The flags that say what is run, for virtual time and for real Envoys alike."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from weighbridge_api.faults import read_faults
+from weighbridge_comparison.files import FleetError, read_arrivals, read_fleet
+from weighbridge_comparison.fleet import MECHANISMS, Fleet, Mechanism, Trace
+from weighbridge_comparison.setting import Setting, list_settings
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """What both commands take."""
+    parser.add_argument(
+        "--trace", type=Path, metavar="FILE", help="replay this trace instead of the file's own traffic"
+    )
+    parser.add_argument(
+        "--speed", type=float, metavar="X", help="so many times as fast; else as makes the file's loads"
+    )
+    parser.add_argument("--load", type=float, nargs="+", metavar="X", help="these loads instead of the file's")
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="instead of the file's")
+    parser.add_argument("--seconds", type=float, metavar="S", help="of a run, instead of the file's duration")
+    parser.add_argument("--mechanism", nargs="+", choices=MECHANISMS, default=list(MECHANISMS), metavar="NAME",
+                        help=f"only these of {', '.join(MECHANISMS)}")  # fmt: skip
+    parser.add_argument("--json", type=Path, metavar="FILE", help="raw results, every request")
+    parser.add_argument("--plot", action="store_true", help="draw in the terminal, too; needs weighbridge[bench]")
+    parser.add_argument(
+        "--plots", type=Path, metavar="DIR", help="a PNG for each fleet and load; needs weighbridge[bench]"
+    )
+
+
+def list_files(paths: Sequence[Path]) -> list[Path]:
+    """The files, and those of the directories. FleetError where there is none."""
+    files = [file for path in paths for file in (sorted(path.glob("*.yaml")) if path.is_dir() else [path])]
+    if not files:
+        raise FleetError(f"{', '.join(map(str, paths))}: holds no fleet; name a file, or a directory with *.yaml in it")
+    return files
+
+
+def read_settings(files: Sequence[Path], options: argparse.Namespace) -> list[Setting]:
+    """Every setting of the files, with what the flags change. FleetError says what is wrong."""
+    return [setting for file in files for setting in _read(file, options)]
+
+
+def _read(file: Path, options: argparse.Namespace) -> tuple[Setting, ...]:
+    fleet = _change(read_fleet(file), options)
+    told = fleet.traffic.trace
+    trace = read_arrivals(options.trace or file.parent / told.file) if told else ()
+    return list_settings(file.stem, fleet, trace)
+
+
+def _change(fleet: Fleet, options: argparse.Namespace) -> Fleet:
+    traffic = fleet.traffic.model_dump()
+    if options.load is not None:
+        traffic |= {"loads": options.load, "rate": None}
+    if options.trace is not None:
+        traffic["trace"] = Trace(file=str(options.trace), speed=options.speed).model_dump()
+        if options.speed is not None:
+            traffic |= {"loads": (), "rate": None}
+    elif options.speed is not None:
+        raise FleetError("--speed needs --trace FILE")
+    changed = fleet.model_dump() | {"traffic": traffic}
+    if options.seeds is not None:
+        changed["seeds"] = options.seeds
+    if options.seconds is not None:
+        changed["duration"] = options.seconds
+    try:
+        return Fleet.model_validate(changed, by_name=True)
+    except ValidationError as error:
+        faults = read_faults(error, Fleet)
+        raise FleetError("\n".join(f"with these flags: {fault}" for fault in faults)) from None
+
+
+def pick_mechanisms(options: argparse.Namespace) -> tuple[Mechanism, ...]:
+    """Those that were asked for, in the order of the tables."""
+    return tuple(mechanism for mechanism in MECHANISMS if mechanism in options.mechanism)

@@ -1,0 +1,85 @@
+"""What came out, as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from weighbridge_comparison.bounds import Result
+from weighbridge_comparison.cells import Cell, middle, p50, p99
+from weighbridge_comparison.fleet import MECHANISMS, OURS
+from weighbridge_comparison.setting import Setting
+
+_LATE = 0.05  # seconds by which a load generator may be late before its figures are doubted
+
+
+def make_console() -> Console:
+    """As wide as the terminal, or 130 columns where there is none."""
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=130)
+
+
+def show_cells(console: Console, setting: Setting, cells: Sequence[Cell]) -> None:
+    """Prints a table of this setting: a row for each mechanism, medians over its seeds."""
+    own = [cell for cell in cells if (cell.setting, cell.load) == (setting.name, setting.load)]
+    seeds = len({cell.seed for cell in own})
+    title = f"{setting.title}: {setting.rate:.1f} requests a second, {'median of ' if seeds > 1 else ''}{seeds} seed"
+    table = Table(title=title + "s" * (seeds > 1), title_justify="left")
+    table.add_column("")
+    sizes = ":".join(f"{node.size / node.slow:.3g}" for node in setting.fleet.servers)
+    for heading in ("requests", "p50 s", "p99 s", "answered", "changes"):
+        table.add_column(heading, justify="right")
+    table.add_column(f"share of each node, % ({sizes})", justify="right")
+    best = min((p99([c for c in own if c.mechanism == m]) for m in {c.mechanism for c in own}), default=0.0)
+    for mechanism in MECHANISMS:
+        mine = [cell for cell in own if cell.mechanism == mechanism]
+        if mine:
+            _add(table, mechanism, mine, best)
+    console.print(table)
+    late = max((cell.late for cell in own), default=0.0)
+    if late > _LATE:
+        console.print(f"  the machine was too slow: requests left up to {late:.2f} s late (p99); doubt these figures")
+
+
+def _add(table: Table, mechanism: str, cells: Sequence[Cell], best: float) -> None:
+    shown = middle(cells)
+    found = p99(cells)
+    table.add_row(
+        f"ours: {mechanism}" if mechanism in OURS else mechanism,
+        f"{shown.requests}",
+        f"{p50(cells):.2f}",
+        f"{found:.2f}",
+        f"{min(cell.answered for cell in cells):.2%}",
+        f"{shown.pushes}",
+        " ".join(f"{share * 100:4.1f}" for share in shown.shares.values()),
+        style="bold" if found == best else "",
+    )
+
+
+def show_results(console: Console, results: Sequence[Result]) -> None:
+    """Prints what was promised and what came out."""
+    for result in results:
+        word = "[green]holds [/]" if result.holds else "[red]MISSED[/]"
+        console.print(f"{word}  {result.setting}: {result.promise}: {result.what} ({result.found})")
+
+
+def show_gain(console: Console, setting: Setting, cells: Sequence[Cell]) -> None:
+    """Prints in a sentence what the better of our profiles gains."""
+    own = [cell for cell in cells if (cell.setting, cell.load) == (setting.name, setting.load)]
+    found = {m: p99([c for c in own if c.mechanism == m]) for m in dict.fromkeys(c.mechanism for c in own)}
+    ours = {m: seconds for m, seconds in found.items() if m in OURS}
+    if not ours or len(ours) == len(found):
+        return
+    mine = min(ours, key=lambda m: ours[m])
+    said = [f"{_times(seconds / max(ours[mine], 1e-9))} {m}" for m, seconds in found.items() if m not in OURS]
+    console.print(
+        f"{setting.title}: with {mine} 99 of 100 first tokens come within {ours[mine]:.2f} s; {'; '.join(said)}"
+    )
+
+
+def _times(ratio: float) -> str:
+    if ratio >= 1.05:
+        return f"{ratio:.3g} times faster than"
+    return "as fast as" if ratio > 1 / 1.05 else f"{1 / ratio:.3g} times slower than"
