@@ -3,6 +3,8 @@ PYTHON ?= python3
 PORT ?= 8080
 ADMIN ?= 127.0.0.1:8081
 DOCKER ?= docker
+# The tests wait for real processes more than they reckon. At most four at once: each may start its own API server.
+TEST_WORKERS ?= 4
 BASE_IMAGE ?= python:3.13-slim
 TAG ?= dev
 VENV := .venv
@@ -26,7 +28,7 @@ demo: $(READY) ## a gateway before three simulated nodes, with traffic; Ctrl-C e
 setup: $(READY) ## .venv with everything in it
 
 test: lint ## everything: lint, types, layers, all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
 
 assets: $(READY) ## etcd and kube-apiserver for the API tests, built with Go into a cache; minutes, once
 	@PYTHONPATH=tests $(BIN)/python -m support.assets
