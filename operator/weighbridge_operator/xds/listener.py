@@ -71,6 +71,7 @@ def _http(keys: bool) -> Json:
         "stat_prefix": "entrance",
         "rds": {"route_config_name": ROUTES, "config_source": ADS},
         "use_remote_address": True,
+        "skip_xff_append": True,  # no node is told callers' addresses, so none need be written
         "normalize_path": True,
         "merge_slashes": True,
         "path_with_escaped_slashes_action": "KEEP_UNCHANGED",
