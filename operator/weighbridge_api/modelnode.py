@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from weighbridge_api.base import API_VERSION, ModelType, Resource, SecretRef, Shape, sort_mapping
+from weighbridge_api.base import API_VERSION, ModelType, Resource, SecretRef, Shape
 from weighbridge_api.faults import fault
+from weighbridge_api.metrics import Metrics, Port
 from weighbridge_api.values import (
     BasePath,
     DnsName,
@@ -16,10 +16,7 @@ from weighbridge_api.values import (
     Host,
     ModelName,
     ObjectName,
-    Promql,
     SecretEntry,
-    SeriesLabel,
-    SeriesValue,
     ServedName,
     ServiceName,
     ServicePort,
@@ -29,9 +26,8 @@ from weighbridge_api.values import (
     cel,
 )
 
-Engine = Literal["vllm", "sglang", "tgi", "triton", "llamacpp", "openai"]
+Engine = Literal["vllm", "sglang", "tgi", "triton", "llamacpp", "openai", "custom"]
 Tier = Literal["high", "standard"]
-Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Address(Shape):
@@ -129,100 +125,6 @@ Models = Annotated[
 ]
 
 
-class Scrape(Shape):
-    """One endpoint of the node's host that prints metrics in Prometheus' format."""
-
-    port: Port
-    """TCP port."""
-    path: UrlPath = "/metrics"
-    """Path of the metrics."""
-
-
-def _check_scrape(scrape: tuple[Scrape, ...]) -> tuple[Scrape, ...]:
-    if len(set(scrape)) != len(scrape):
-        raise fault("names an endpoint twice", "remove one")
-    return scrape
-
-
-LoadSignal = Literal[
-    "cpu", "memory", "gpu", "gpuMemory", "kv", "queue", "running", "latency", "generatedTokens", "roomTokens"
-]
-_SIGNALS = get_args(LoadSignal)
-
-
-class Prometheus(Shape):
-    """How the node is found in the Prometheus that the gateway asks."""
-
-    model_config = ConfigDict(
-        json_schema_extra=cel(
-            "!has(self.times) || (has(self.queries) && "
-            + " && ".join(f"(!has(self.times.{signal}) || has(self.queries.{signal}))" for signal in _SIGNALS)
-            + ")",
-            "times names a signal without a query",
-        )
-    )
-
-    match: Annotated[Mapping[SeriesLabel, SeriesValue], Field(max_length=8), AfterValidator(sort_mapping)] = Field(
-        default_factory=dict
-    )
-    """Labels that its series carry, beside a Service endpoint's pod and namespace; default: its host as instance."""
-    queries: Annotated[
-        Mapping[
-            LoadSignal, Annotated[Promql, Field(description="A selector, or an expression with its time in times.")]
-        ],
-        Field(max_length=10),
-        AfterValidator(sort_mapping),
-    ] = Field(default_factory=dict)
-    """Queries of your own, in the place of the known ones; their series may carry no other value of a matched label."""
-    times: Annotated[
-        Mapping[LoadSignal, Annotated[Promql, Field(description="An expression, as min(timestamp(my_queue)).")]],
-        Field(max_length=10),
-        AfterValidator(sort_mapping),
-    ] = Field(default_factory=dict)
-    """For each query that is no selector: an expression for the Unix time of its numbers."""
-
-    @model_validator(mode="after")
-    def _check_times(self) -> Prometheus:
-        alone = [signal for signal in self.times if signal not in self.queries]
-        if alone:
-            raise fault(f"times has {alone[0]}, queries has not", "add the query, or remove the time")
-        return self
-
-
-class Metrics(Shape):
-    """Where the node's load is read."""
-
-    model_config = ConfigDict(
-        json_schema_extra=cel("has(self.scrape) || has(self.prometheus)", "give scrape, prometheus or both")
-    )
-
-    scrape: (
-        Annotated[
-            tuple[Scrape, ...],
-            Field(
-                strict=False,
-                min_length=1,
-                max_length=8,
-                json_schema_extra=cel(
-                    "self.all(a, self.exists_one(b, a.port == b.port && a.path == b.path))",
-                    "an endpoint is named twice",
-                ),
-            ),
-            AfterValidator(_check_scrape),
-        ]
-        | None
-    ) = None
-    """The engine's own endpoint, and node_exporter and DCGM beside it; default: nothing is asked directly."""
-    prometheus: Prometheus | None = None
-    """What the gateway's Prometheus knows of it; empty finds it by its pod or its host."""
-
-    @model_validator(mode="after")
-    def _check_source(self) -> Metrics:
-        if not self.scrape and self.prometheus is None:
-            raise fault("has neither scrape nor prometheus", "give one of them, or remove metrics")
-        return self
-
-
 class Health(Shape):
     """How the gateway asks whether the node is well."""
 
@@ -232,15 +134,27 @@ class Health(Shape):
     """How often it asks."""
 
 
+_PLACED = "has(self.address) != has(self.service)"
+_MAPPED = "(self.engine == 'custom') == (has(self.metrics) && has(self.metrics.mapping))"
+
+
 class ModelNodeSpec(Shape):
     """What the node is."""
 
     model_config = ConfigDict(
-        json_schema_extra=cel("has(self.address) != has(self.service)", "give exactly one of address and service")
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                {
+                    "rule": "has(self.address) != has(self.service)",
+                    "message": "give exactly one of address and service",
+                },
+                {"rule": _MAPPED, "message": "engine custom needs metrics.mapping, and no other engine takes it"},
+            ]
+        }
     )
 
     engine: Engine
-    """What runs there; triton is TensorRT-LLM, openai any server that speaks OpenAI's API and publishes no load."""
+    """What runs there; openai is any server without load metrics, custom one whose metrics are named in mapping."""
     address: Address | None = None
     """Where it listens; exactly one of address and service is given."""
     service: Service | None = None
@@ -268,6 +182,15 @@ class ModelNodeSpec(Shape):
             raise fault("has neither address nor service", "give one of them")
         if self.address is not None and self.service is not None:
             raise fault("has both address and service", "remove one")
+        return self
+
+    @model_validator(mode="after")
+    def _check_mapping(self) -> ModelNodeSpec:
+        mapped = self.metrics is not None and self.metrics.mapping is not None
+        if self.engine == "custom" and not mapped:
+            raise fault("engine custom has no metrics.mapping", "name its metrics there, or write engine: openai")
+        if mapped and self.engine != "custom":
+            raise fault(f"metrics.mapping is not for engine {self.engine}", "remove it, or write engine: custom")
         return self
 
     @property

@@ -73,7 +73,9 @@ def _walk(spec: Schema) -> Iterator[tuple[str, Schema, str]]:
 
 def _walk_below(schema: Schema, path: str) -> Iterator[tuple[str, Schema, str]]:
     if _alike(schema):
-        return  # one row is enough for fields that are all alike
+        # One row, or the rows of one, are enough for fields that are all alike.
+        yield from _walk_below(next(iter(schema["properties"].values())), f"{path}.*")
+        return
     required = schema.get("required", ())
     for name, field in schema.get("properties", {}).items():
         full = _name(path, name, field)

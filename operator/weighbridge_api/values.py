@@ -276,6 +276,9 @@ SeriesLabel = Annotated[
 SeriesValue = Annotated[
     str, Matching(r"[!-~]([ -~]*[!-~])?", 256, "is not a label's value", "use printable ASCII, no space at either end")
 ]
+SeriesName = Annotated[
+    str, Matching(r"[A-Za-z_:][A-Za-z0-9_:]*", 200, "is not a metric's name", "use letters, digits, _ and :")
+]
 Promql = Annotated[
     str, Matching(r"[ -~\n\t]*[!-~][ -~\n\t]*", 2048, "is not a query", "write PromQL in printable ASCII")
 ]

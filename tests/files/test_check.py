@@ -41,7 +41,7 @@ def test_each_problem_is_a_line_and_the_exit_is_1(tmp_path: Path, capsys: pytest
     assert main(["-f", str(path)]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(
-        f"{path}:5:3: ModelNode a: spec.engine: must be vllm, sglang, tgi, triton, llamacpp or openai"
+        f"{path}:5:3: ModelNode a: spec.engine: must be vllm, sglang, tgi, triton, llamacpp, openai or custom"
     )
     assert lines[1].startswith(f"{path}:6:29: ModelNode a: spec.address.port: must be 1 or more")
     assert lines[2:] == ["no valid object; 2 problems"]

@@ -41,6 +41,17 @@ VALID_NODES: tuple[Mapping[str, Any], ...] = (
     {"metrics": {"scrape": [{"port": 8000}], "prometheus": {"match": {"pod": "qwen-a-0", "cluster": "eu 1"}}}},
     {"metrics": {"prometheus": {"queries": {"queue": 'my_queue{pod="a"}', "roomTokens": "room"}}}},
     {"metrics": {"prometheus": {"queries": {"cpu": "sum(a)\n/ 100"}, "times": {"cpu": "min(timestamp(a))"}}}},
+    {"engine": "custom", "metrics": {"mapping": {"queue": {"metric": "my_queue", "labels": {"stage": "wait"}}}}},
+    {"engine": "custom", "metrics": {"scrape": [{"port": 1}], "mapping": {"gpu": {"metric": "g", "divisor": 100}}}},
+    {
+        "engine": "custom",
+        "metrics": {"mapping": {"kv": {"metric": "a:b", "total": {"metric": "c", "labels": {"d": "e"}}}}},
+    },
+    {"engine": "custom", "metrics": {"mapping": {"cpu": {"metric": "cpu_seconds", "kind": "counter", "divisor": 8}}}},
+    {
+        "engine": "custom",
+        "metrics": {"mapping": {"latency": {"metric": "t_sum", "kind": "counter", "total": {"metric": "t_count"}}}},
+    },
     {"health": {}},
     {"health": {"path": "/health/", "interval": "1m30s"}},
 )
@@ -88,6 +99,41 @@ INVALID_NODES: tuple[tuple[Mapping[str, Any], str], ...] = (
     ({"metrics": {"prometheus": {"queries": {"cpu": " "}}}}, "spec.metrics.prometheus.queries.cpu"),
     ({"metrics": {"prometheus": {"queries": {"cpu": "x" * 2049}}}}, "spec.metrics.prometheus.queries.cpu"),
     ({"metrics": {"prometheus": {"queries": {"cpu": "a"}, "times": {"gpu": "b"}}}}, "spec.metrics.prometheus"),
+    ({"engine": "custom"}, "spec"),
+    ({"engine": "custom", "metrics": {"scrape": [{"port": 1}]}}, "spec"),
+    ({"metrics": {"mapping": {"queue": {"metric": "a"}}}}, "spec"),
+    ({"engine": "custom", "metrics": {"mapping": {}}}, "spec.metrics.mapping"),
+    ({"engine": "custom", "metrics": {"mapping": {"disk": {"metric": "a"}}}}, "spec.metrics.mapping.disk"),
+    ({"engine": "custom", "metrics": {"mapping": {"queue": {}}}}, "spec.metrics.mapping.queue.metric"),
+    ({"engine": "custom", "metrics": {"mapping": {"queue": {"metric": "a b"}}}}, "spec.metrics.mapping.queue.metric"),
+    (
+        {"engine": "custom", "metrics": {"mapping": {"queue": {"metric": "a" * 201}}}},
+        "spec.metrics.mapping.queue.metric",
+    ),
+    (
+        {"engine": "custom", "metrics": {"mapping": {"gpu": {"metric": "a", "divisor": 0}}}},
+        "spec.metrics.mapping.gpu.divisor",
+    ),
+    (
+        {"engine": "custom", "metrics": {"mapping": {"kv": {"metric": "a", "divisor": 2, "total": {"metric": "b"}}}}},
+        "spec.metrics.mapping.kv",
+    ),
+    (
+        {"engine": "custom", "metrics": {"mapping": {"queue": {"metric": "a", "total": {"metric": "b"}}}}},
+        "spec.metrics.mapping",
+    ),
+    (
+        {"engine": "custom", "metrics": {"mapping": {"running": {"metric": "a", "kind": "counter"}}}},
+        "spec.metrics.mapping",
+    ),
+    (
+        {"engine": "custom", "metrics": {"mapping": {"latency": {"metric": "a", "kind": "counter"}}}},
+        "spec.metrics.mapping",
+    ),
+    (
+        {"engine": "custom", "metrics": {"mapping": {"kv": {"metric": "a", "labels": {"b-c": "d"}}}}},
+        "spec.metrics.mapping.kv.labels.b-c",
+    ),
     ({"credentials": {}}, "spec.credentials.secretRef"),
     ({"credentials": {"secretRef": {"name": "a"}}}, "spec.credentials.secretRef.key"),
     ({"credentials": {"secretRef": {"name": "a", "key": "a b"}}}, "spec.credentials.secretRef.key"),

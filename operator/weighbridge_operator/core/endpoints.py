@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from weighbridge_api.conditions import RESOLVED_REFS
 from weighbridge_api.modelnode import ModelNode
 from weighbridge_operator.core import ir
-from weighbridge_operator.core.engines import HABITS
+from weighbridge_operator.core.engines import HABITS, list_published
 from weighbridge_operator.core.findings import Finding
 from weighbridge_operator.core.places import NO_ENDPOINTS, Place, find_places, node_ref
 from weighbridge_operator.core.scope import Scope
@@ -110,7 +110,7 @@ def _endpoint(node: ModelNode, place: Place) -> ir.Endpoint:
         tier=spec.tier,
         capacity=spec.capacity,
         concurrency=spec.concurrency,
-        publishes_room="roomTokens" in HABITS[spec.engine].publishes,
+        publishes_room="roomTokens" in list_published(spec),
     )
 
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from weighbridge_api.modelnode import Engine, LoadSignal
+from weighbridge_api.metrics import LoadSignal
+from weighbridge_api.modelnode import Engine, ModelNodeSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,4 +35,11 @@ HABITS: Final[Mapping[Engine, Habits]] = {
     "triton": Habits("/health/ready", "/metrics", _COUNTS_AND_ROOM),
     "llamacpp": Habits("/health", "/metrics", COUNTS),
     "openai": Habits(None, None),
+    "custom": Habits(None, "/metrics"),
 }
+
+
+def list_published(spec: ModelNodeSpec) -> frozenset[LoadSignal]:
+    """What a node publishes for the law, by its engine or by what its user names."""
+    mapping = spec.metrics.mapping if spec.metrics else None
+    return HABITS[spec.engine].publishes | frozenset(mapping or ())

@@ -15,7 +15,7 @@ from weighbridge_api.modelnode import ModelNode
 from weighbridge_api.routepolicy import RoutePolicy
 from weighbridge_operator.core import ir
 from weighbridge_operator.core.endpoints import Server
-from weighbridge_operator.core.engines import COUNTS, HABITS
+from weighbridge_operator.core.engines import COUNTS, list_published
 from weighbridge_operator.core.score import PROFILES
 
 
@@ -70,7 +70,7 @@ def _serves(node: ModelNode, demand: Demand) -> bool:
 def balance_of(servers: Iterable[Server], policy: RoutePolicy | None) -> ir.Balance:
     """How the pool is balanced: as the policy says, else by what its engines publish."""
     asked = policy.spec.balance if policy else None
-    publishes = all(HABITS[server.node.spec.engine].publishes >= COUNTS for server in servers)
+    publishes = all(list_published(server.node.spec) >= COUNTS for server in servers)
     name = (asked.profile if asked else None) or ("llm" if publishes else "classic")
     profile = PROFILES[name]
     custom = tuple(sorted((s, w) for s, w in asked.weights.items() if w > 0)) if asked else ()

@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 
 from weighbridge_operator.sources.exposition import Page, Sample
 from weighbridge_operator.sources.prometheus_queries import PART, TIME, Query
-from weighbridge_operator.sources.signals import SHARES, Counters, Window, read_table
+from weighbridge_operator.sources.signals import Counters, Window, read_table
+from weighbridge_operator.sources.ways import SHARES
 
 T = TypeVar("T")
 

@@ -18,6 +18,7 @@ import aiohttp
 from yarl import URL
 
 from weighbridge_operator.sources.signals import Counters, extract
+from weighbridge_operator.sources.ways import Table
 from weighbridge_operator.state import LoadSample
 
 TIMEOUT = 1.5  # seconds for one page, from asking to its last byte
@@ -50,6 +51,7 @@ class ScrapeTarget:
     urls: tuple[str, ...]
     host: str | None = None  # Host header and TLS name; None takes the URL's
     tls: ssl.SSLContext | None = None  # for https; None trusts the system's authorities
+    mapped: Table | None = None  # how to read an engine whose user names its metrics
 
 
 def open_session() -> aiohttp.ClientSession:
@@ -139,7 +141,8 @@ async def scrape(
     if not pages:
         text = "; ".join(errors) or "no endpoint to ask"
         return LoadSample(node=target.node, at=clock(), error=text), previous
-    sample, counters = extract(target.node, target.engine, [page.text for page in pages], previous, pages[0].at)
+    texts = [page.text for page in pages]
+    sample, counters = extract(target.node, target.engine, texts, previous, pages[0].at, target.mapped)
     if not errors:
         return sample, counters
     # What the engine's own page lacks is explained by its absence, which is the first error.

@@ -16,7 +16,9 @@ from typing import Any, assert_never
 
 from weighbridge_operator.sources.engines import ENGINES, MACHINE
 from weighbridge_operator.sources.exposition import Page, Sample, read
+from weighbridge_operator.sources.mapping import tell_gaps
 from weighbridge_operator.sources.ways import (
+    SHARES,
     BusySince,
     Labelled,
     MeanSince,
@@ -33,6 +35,7 @@ from weighbridge_operator.sources.ways import (
     Used,
     Way,
     Within,
+    carries,
     families,
 )
 from weighbridge_operator.state import LoadSample
@@ -42,7 +45,6 @@ from weighbridge_operator.state import LoadSample
 WINDOW_MAXIMUM = 150.0
 #: A share a little above 1 is rounding; one far above is not a share.
 SHARE_MAXIMUM = 1.05
-SHARES = frozenset({"kv", "cpu", "memory", "gpu", "gpu_memory"})
 #: What the machine says, whatever runs on it.
 OF_MACHINE = SHARES - {"kv"}
 
@@ -60,14 +62,15 @@ Counters = Mapping[str, Window]
 
 
 def extract(
-    node: str, engine: str, texts: Sequence[str | bytes], previous: Counters, at: float
+    node: str, engine: str, texts: Sequence[str | bytes], previous: Counters, at: float, mapped: Table | None = None
 ) -> tuple[LoadSample, Counters]:
     """Reads one node's pages, in the order of its endpoints, taken at `at` (seconds, monotonic).
 
-    The first page that has a family speaks for it. Answers the sample, and the counters to hand in next time; the
-    sample has an error when none of what the engine is known to print could be read.
+    The first page that has a family speaks for it; `mapped` is the table of an engine whose user names its metrics.
+    Answers the sample, and the counters to hand in next time; the sample has an error when none of what the engine is
+    known to print could be read, or anything that a user named.
     """
-    own = ENGINES.get(engine)
+    own = mapped or ENGINES.get(engine)
     tables = (own, *MACHINE) if own else MACHINE
     wanted = families(tables)
     pages = [read(text, wanted) for text in texts]
@@ -76,13 +79,19 @@ def extract(
     for table in tables:
         found = read_table(table, pages, counters, at)
         values |= {signal: value for signal, value in found.items() if values.get(signal) is None}
+    error = tell_gaps(mapped, pages, values) if mapped else _tell_silence(engine, own, values, counters, at)
+    return LoadSample(node=node, at=at, error=error, **values), counters
+
+
+def _tell_silence(
+    engine: str, own: Table | None, values: Mapping[str, float | None], counters: Counters, at: float
+) -> str | None:
     heard = own is None or any(
         values[signal] is not None or (signal in counters and counters[signal].at == at)
         for signal, _ in own.signals
         if signal not in OF_MACHINE
     )
-    error = None if heard else f"none of the metrics that {engine} prints could be read"
-    return LoadSample(node=node, at=at, error=error, **values), counters
+    return None if heard else f"none of the metrics that {engine} prints could be read"
 
 
 def read_table(table: Table, pages: Sequence[Page], counters: dict[str, Window], at: float) -> dict[str, float | None]:
@@ -180,11 +189,7 @@ def _pair(used: str, limit: str, series: _Series) -> tuple[float | None, float |
 
 def _select(way: Printed, series: _Series) -> list[Sample]:
     """The series that it means."""
-    return [
-        sample
-        for sample in series.find(way.family)
-        if not sample.value >= way.blank and all(sample.labels.get(name) == value for name, value in way.where)
-    ]
+    return [sample for sample in series.find(way.family) if not sample.value >= way.blank and carries(sample, way)]
 
 
 def _read_printed(way: Printed, series: _Series) -> float | None:

@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
-from typing import Final
 
-from weighbridge_api.modelnode import LoadSignal, ModelNode, Prometheus
+from weighbridge_api.metrics import Prometheus
+from weighbridge_api.modelnode import ModelNode
 from weighbridge_operator.core import ir
 from weighbridge_operator.core.engines import HABITS
 from weighbridge_operator.core.resolve import Resolved
+from weighbridge_operator.sources.mapping import FIELDS, build_table
 from weighbridge_operator.sources.prometheus_answers import OwnQuery, Wanted
 from weighbridge_operator.sources.rounds import Owners
 from weighbridge_operator.sources.scrape import ScrapeTarget
 from weighbridge_operator.state import DesiredState
 from weighbridge_operator.xds.names import name_cluster, print_address
-
-#: As users name signals, and the fields of LoadSample.
-FIELDS: Final[Mapping[LoadSignal, str]] = {
-    "cpu": "cpu",
-    "memory": "memory",
-    "gpu": "gpu",
-    "gpuMemory": "gpu_memory",
-    "kv": "kv",
-    "queue": "waiting",
-    "running": "running",
-    "latency": "latency",
-    "generatedTokens": "generated_tokens",
-    "roomTokens": "room_tokens",
-}
 
 
 def list_targets(resolved: Resolved, desired: DesiredState) -> tuple[ScrapeTarget, ...]:
@@ -43,7 +29,8 @@ def list_targets(resolved: Resolved, desired: DesiredState) -> tuple[ScrapeTarge
         if endpoint.tls is not None and endpoint.tls not in trusts:
             trusts[endpoint.tls] = _context(endpoint.tls, desired)
         if pages:
-            targets.append(_target(endpoint, pages, trusts.get(endpoint.tls) if endpoint.tls else None))
+            trust = trusts.get(endpoint.tls) if endpoint.tls else None
+            targets.append(_target(endpoint, pages, trust, nodes[endpoint.model_node]))
     return tuple(targets)
 
 
@@ -66,8 +53,9 @@ def list_owners(gateway: ir.Gateway) -> Owners:
 
 
 def _pages(node: ModelNode, endpoint: ir.Endpoint) -> tuple[tuple[int, str], ...]:
-    if node.spec.metrics is not None:
-        return tuple((scrape.port, scrape.path) for scrape in node.spec.metrics.scrape or ())
+    metrics = node.spec.metrics
+    if metrics is not None and (metrics.scrape or metrics.mapping is None):
+        return tuple((scrape.port, scrape.path) for scrape in metrics.scrape or ())
     path = HABITS[node.spec.engine].metrics
     return ((endpoint.port, path),) if path else ()
 
@@ -94,14 +82,18 @@ def _wanted(node: ModelNode, endpoint: ir.Endpoint) -> Wanted | None:
     )
 
 
-def _target(endpoint: ir.Endpoint, pages: tuple[tuple[int, str], ...], trust: ssl.SSLContext | None) -> ScrapeTarget:
+def _target(
+    endpoint: ir.Endpoint, pages: tuple[tuple[int, str], ...], trust: ssl.SSLContext | None, node: ModelNode
+) -> ScrapeTarget:
     # Exporters beside the engine listen on ports of their own and speak plain HTTP.
     urls = []
     for port, path in pages:
         scheme = "https" if endpoint.tls and port == endpoint.port else "http"
         urls.append(f"{scheme}://{print_address(endpoint.address, port)}{path}")
     name = endpoint.tls.server_name if endpoint.tls else endpoint.hostname
-    return ScrapeTarget(endpoint.node, endpoint.engine, tuple(urls), host=name, tls=trust)
+    mapping = node.spec.metrics.mapping if node.spec.metrics else None
+    mapped = build_table(mapping) if mapping else None
+    return ScrapeTarget(endpoint.node, endpoint.engine, tuple(urls), host=name, tls=trust, mapped=mapped)
 
 
 def _context(tls: ir.Tls, desired: DesiredState) -> ssl.SSLContext | None:

@@ -11,6 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, assert_never
 
+from weighbridge_operator.sources.exposition import Sample
+
+#: Fields of LoadSample that are 0 to 1.
+SHARES = frozenset({"kv", "cpu", "memory", "gpu", "gpu_memory"})
+
 
 @dataclass(frozen=True, slots=True)
 class Printed:
@@ -137,18 +142,34 @@ def families(tables: tuple[Table, ...]) -> frozenset[str]:
     return frozenset(name for table in tables for _, ways in table.signals for way in ways for name in list_names(way))
 
 
+def carries(sample: Sample, way: Printed) -> bool:
+    """Whether a series is one that the way means."""
+    return all(sample.labels.get(name) == value for name, value in way.where)
+
+
+def list_parts(way: Way) -> tuple[Printed, ...]:
+    """The numbers as printed that a way is made of."""
+    match way:
+        case Printed():
+            return (way,)
+        case Used(one, other) | Taken(one, other) | Product(one, other) | Rest(one, other) | Portion(one, other):
+            return (one, other)
+        case RiseSince(counter, per):
+            return (counter, per) if per else (counter,)
+        case Labelled() | Within() | SpentSince() | BusySince() | MeanSince():
+            return ()
+        case _:
+            assert_never(way)
+
+
 def list_names(way: Way) -> Iterator[str]:
     """The families that a way reads."""
     match way:
-        case Printed(family) | Labelled(family) | BusySince(family):
+        case Labelled(family) | BusySince(family):
             yield family
-        case Used(one, other) | Taken(one, other) | Product(one, other) | Rest(one, other) | Portion(one, other):
-            yield from (one.family, other.family)
-        case RiseSince(counter, per):
-            yield from (counter.family, *((per.family,) if per else ()))
         case Within(used, limit) | SpentSince(used, limit):
             yield from (used, limit)
         case MeanSince(histogram):
             yield from (f"{histogram}_sum", f"{histogram}_count")
         case _:
-            assert_never(way)
+            yield from (part.family for part in list_parts(way))
