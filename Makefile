@@ -20,7 +20,7 @@ READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml 2>/dev/null 
 # We start processes while gRPC's threads run; its fork handlers can crash such a child before it becomes another program.
 export GRPC_ENABLE_FORK_SUPPORT := 0
 
-.PHONY: setup demo test assets lint bench bench-balance-short bench-faults bench-cluster-faults bench-apply bench-kubernetes images kind kind-down e2e lock clean
+.PHONY: setup demo test assets lint bench bench-balance-short bench-faults bench-cluster-faults bench-apply bench-scale images kind kind-down e2e lock clean
 
 demo: $(READY) ## a gateway before three simulated nodes, with traffic; Ctrl-C ends it
 	@exec $(BIN)/weighbridge demo --port $(PORT) --admin $(ADMIN)
@@ -48,8 +48,10 @@ bench-balance-short: $(READY) ## is the balance better? under five minutes
 bench-apply: $(READY) ## from `kubectl apply` to the first request decided by it, beside 1,000 nodes; three minutes
 	PYTHONPATH=tests $(BIN)/python bench/apply_effect.py
 
-bench-kubernetes: $(READY) ## what 1,000 and 10,000 ModelNodes on a real API server cost the operator; three minutes
+bench-scale: $(READY) ## what 1,000 and 10,000 ModelNodes on a real API server cost, and a round that changes every weight; five minutes
 	PYTHONPATH=tests $(BIN)/python bench/kubernetes_scale.py
+	$(BIN)/python bench/config_speed.py --models 100
+	$(BIN)/python bench/config_speed.py --nodes 10000 --models 100
 
 bench-faults: $(READY) ## what is lost when something dies; two minutes
 	PYTHONPATH=tests $(BIN)/python bench/faults.py

@@ -2,7 +2,7 @@
 
 A real kube-apiserver holds 1,000 and then 10,000 ModelNodes; the operator is a process, and a real Envoy serves by it.
 The nodes are of an engine that publishes no load, so that reading, planning and pushing are measured and no scraping.
-Run: `make bench-kubernetes`. Prints one row for each fleet, and what the larger costs beside the smaller. CPU is of the
+Run: `make bench-scale`. Prints one row for each fleet, and what the larger costs beside the smaller. CPU is of the
 operator alone and says more than the seconds do where others work on the same cores.
 """
 
