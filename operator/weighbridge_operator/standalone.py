@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from weighbridge_operator.ending import Ending
 from weighbridge_operator.envoy_process import EnvoyProcess, EnvoySettings, check_port_free
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.plane import ControlPlane
@@ -66,12 +66,9 @@ def _make_view(settings: Settings, reports: Latest[Report]) -> LiveView | PlainV
 
 async def run_until_signal(*work: Awaitable[None]) -> None:
     """Runs all of it; the first signal, or the first failure, ends the rest."""
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
+    ending = Ending()
     tasks = [asyncio.ensure_future(each) for each in work]
-    waiting = asyncio.ensure_future(ended.wait())
+    waiting = asyncio.ensure_future(ending.told.wait())
     try:
         await asyncio.wait([*tasks, waiting], return_when=asyncio.FIRST_COMPLETED)
     finally:
