@@ -20,7 +20,7 @@ READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml 2>/dev/null 
 # We start processes while gRPC's threads run; its fork handlers can crash such a child before it becomes another program.
 export GRPC_ENABLE_FORK_SUPPORT := 0
 
-.PHONY: setup demo test assets lint bench bench-balance-short bench-faults bench-cluster-faults bench-apply bench-scale images kind kind-down e2e lock clean
+.PHONY: setup demo test assets lint bench bench-balance bench-balance-short bench-peers bench-faults bench-cluster-faults bench-apply bench-scale images kind kind-down e2e lock clean
 
 demo: $(READY) ## a gateway before three simulated nodes, with traffic; Ctrl-C ends it
 	@exec $(BIN)/weighbridge demo --port $(PORT) --admin $(ADMIN)
@@ -42,8 +42,17 @@ lint: $(READY)
 bench: $(READY) ## what the gateway costs, beside the bare Envoy
 	PYTHONPATH=tests $(BIN)/python bench/overhead.py
 
-bench-balance-short: $(READY) ## is the balance better? under five minutes
-	PYTHONPATH=tests $(BIN)/python bench/balance_short.py
+# What only pictures need, beside what every command needs.
+DRAWING := $(VENV)/drawing-$(shell cksum < bench/requirements.lock 2>/dev/null | cut -d' ' -f1)
+$(DRAWING): $(READY)
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r bench/requirements.lock
+	@touch $@
+
+bench-balance: $(DRAWING) ## is the balance better? every scenario, hours; pieces: make bench-balance ARGS="--scenario uneven --seeds 1"
+	PYTHONPATH=tests $(BIN)/python bench/balance.py --json build/balance/results.json --plots build/balance $(ARGS)
+
+bench-balance-short: $(READY) ## the same in under five minutes, as CI runs it
+	PYTHONPATH=tests $(BIN)/python bench/balance.py --short
 
 bench-apply: $(READY) ## from `kubectl apply` to the first request decided by it, beside 1,000 nodes; three minutes
 	PYTHONPATH=tests $(BIN)/python bench/apply_effect.py

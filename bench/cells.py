@@ -1,8 +1,8 @@
-"""One cell of the balance benchmark: a scenario, a mechanism and a seed, on real Envoys before simulated nodes.
+"""One cell of the balance benchmark: a setting, a gateway and a seed, on real Envoys before simulated nodes.
 
 The nodes run in a process of their own (`weighbridge simulate`). Arrivals, sizes and the order of everything else are
-the same for every mechanism of a scenario and seed. All cells of a scenario run at once, each on a fleet of its own,
-so that they see the same machine.
+the same for every gateway of a setting and seed. All cells of a group run at once, each on a fleet of its own, so that
+they see the same machine.
 """
 
 from __future__ import annotations
@@ -12,77 +12,51 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from math import isnan
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 
-from mechanisms import MECHANISMS, Gateway, describe
+from weighbridge_comparison.cells import Cell, Row, make_cell
+from weighbridge_comparison.fleet import Event, Fleet
+from weighbridge_comparison.setting import Setting, draw
+from weighbridge_simulator.outcome import Turns
 from weighbridge_simulator.records import Records, percentile
-from weighbridge_simulator.scenario import ROOMS, UNIT_RATE
 from weighbridge_simulator.traffic import Question, Traffic
-from weighbridge_simulator.workload import Sizes, draw_arrivals
 
-ENVOYS = 2
-WARM = 10.0  # seconds that are not counted
 TAIL = 8.0  # seconds in which the last requests may still be answered
 GIVEN_UP = 60.0  # seconds; what a failed request counts as
+Ports = Sequence[Mapping[str, Any]]  # of the nodes, as `weighbridge simulate` announces them
 
 
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """`change` is sent to the first node (as /sim/control takes it) at `at` seconds; counted from `since` on."""
+class Running(Protocol):
+    """A gateway that takes requests at `url`; the rest is what is known of its weights."""
 
-    name: str
-    rooms: tuple[float, ...]
-    load: float
-    capacity: bool = False
-    node: int = 0
-    change: tuple[tuple[str, Any], ...] = ()
-    at: float = 0.0
-    since: float = WARM
-
-
-SCENARIOS = {
-    s.name: s
-    for s in (
-        Scenario("uneven 4:4:2:2:1:1", ROOMS, 0.8, capacity=True),
-        Scenario(
-            "others' load on one node", (1.0,) * 6, 0.85, change=(("flood", 0.5 * UNIT_RATE),), at=5.0, since=35.0
-        ),
-        Scenario("uniform", (1.0,) * 6, 0.8),
-        Scenario("uneven, one says idle", ROOMS, 0.8, capacity=True, node=4, change=(("lie", "idle"),), at=2.0),
-    )
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """What came out: times to the first token in seconds, shares of the answers, and what was pushed."""
-
-    scenario: str
-    mechanism: str
-    seed: int
-    requests: int
-    p50: float
-    p99: float
-    answered: float
-    shares: dict[str, float]
+    url: str
     pushes: int
-    weights: dict[str, int]
+    turns: Turns
+    told: float | None
+
+    async def join(self, at: float) -> None:
+        """Take the nodes that are there at this moment."""
+
+
+Open = Callable[[Fleet, Ports], AbstractAsyncContextManager[Running]]
 
 
 @asynccontextmanager
-async def simulate(rooms: tuple[float, ...]) -> AsyncIterator[list[dict[str, Any]]]:
-    """A fleet in a process of its own, as it announces itself."""
+async def simulate(fleet: Fleet, hosts: Sequence[str] = ()) -> AsyncIterator[Ports]:
+    """A fleet in a process of its own, as it announces itself; on these addresses, or all on 127.0.0.1."""
     command = [sys.executable, "-m", "weighbridge_simulator.cli", "--print-json", "--parent-pid", str(os.getpid())]
     command += ["--every", "0", "--machine-port", "0"]
-    for number, room in enumerate(rooms):
-        command += ["--node", f"name=n{number},size={room:g},model=sim"]
+    for number, node in enumerate(fleet.servers):
+        keys = {"name": node.name, "size": node.size, "slow": node.slow, "model": "sim", "engine": node.engine}
+        keys |= {"host": hosts[number]} if hosts else {}
+        keys |= node.compute.model_dump(exclude_none=True, by_alias=False)
+        command += ["--node", ",".join(f"{name}={value}" for name, value in keys.items())]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     try:
         assert process.stdout is not None
@@ -93,58 +67,86 @@ async def simulate(rooms: tuple[float, ...]) -> AsyncIterator[list[dict[str, Any
 
 
 async def run_cell(
-    scenario: Scenario, mechanism: str, seed: int, seconds: float, starting: asyncio.Semaphore, ready: asyncio.Barrier
+    setting: Setting, name: str, open_gateway: Open, seed: int, starting: asyncio.Semaphore, ready: asyncio.Barrier
 ) -> Cell:
     """Measures one cell. Gateways start a few at a time (`starting`), traffic when all that share `ready` can."""
-    kind = MECHANISMS[mechanism]
-    capacities = [room if scenario.capacity else None for room in scenario.rooms]
+    fleet = setting.fleet
     async with AsyncExitStack() as running:
         async with starting:
-            fleet = await running.enter_async_context(simulate(scenario.rooms))
-            objects = describe(kind, fleet, capacities)
-            gateway = Gateway(kind, *objects, envoys=ENVOYS)
-            await running.enter_async_context(gateway)
-        random = Random(seed)
-        rate = scenario.load * sum(scenario.rooms) * UNIT_RATE
-        arrivals = list(draw_arrivals(rate, seconds, Sizes(), random))
-        traffic = Traffic([gateway.url], Question(), time.monotonic, random, timeout=GIVEN_UP)
+            ports = await running.enter_async_context(simulate(fleet))
+            gateway = await running.enter_async_context(open_gateway(fleet, ports))
+        arrivals = draw(setting, seed)
+        traffic = Traffic([gateway.url], Question(), time.monotonic, Random(seed), timeout=GIVEN_UP)
         await ready.wait()
-        changing = asyncio.create_task(_change(scenario, fleet))
-        sending = asyncio.create_task(traffic.run(arrivals))
-        await asyncio.wait([sending], timeout=seconds + TAIL)
-        cell = _summarise(scenario, mechanism, seed, traffic, gateway)
-        for task in (sending, changing):
+        began = time.monotonic()
+        tasks = [
+            asyncio.create_task(traffic.run(arrivals)),
+            asyncio.create_task(_follow(fleet, ports, gateway)),
+        ]
+        await asyncio.wait([tasks[0]], timeout=fleet.duration + TAIL)
+        late = [
+            traffic.records.start[row] - arrival.at
+            for row, arrival in zip(traffic.records.rows(), arrivals, strict=False)
+        ]
+        cell = _summarise(setting, name, seed, traffic, gateway, began, percentile(late, 0.99))
+        for task in tasks:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
         return cell
 
 
-async def _change(scenario: Scenario, fleet: list[dict[str, Any]]) -> None:
-    if scenario.change:
-        await asyncio.sleep(scenario.at)
-        url = f"http://127.0.0.1:{fleet[scenario.node]['port']}/sim/control"
-        async with aiohttp.ClientSession() as http, http.post(url, json=dict(scenario.change)) as answer:
-            answer.raise_for_status()
+async def _follow(fleet: Fleet, ports: Ports, gateway: Running) -> None:
+    """Lets happen what the file says, each at its moment."""
+    moments = sorted({node.joins for node in fleet.servers if node.joins > 0})
+    async with asyncio.TaskGroup() as tasks, aiohttp.ClientSession() as http:
+        for at in moments:
+            tasks.create_task(_join(gateway, at))
+        await asyncio.gather(*(_happen(fleet, ports, event, http) for event in fleet.events))
 
 
-def _summarise(scenario: Scenario, mechanism: str, seed: int, traffic: Traffic, gateway: Gateway) -> Cell:
+async def _join(gateway: Running, at: float) -> None:
+    await asyncio.sleep(at)
+    await gateway.join(at)
+
+
+async def _happen(fleet: Fleet, ports: Ports, event: Event, http: aiohttp.ClientSession) -> None:
+    # A node that is down is reached through another; the first that the event leaves alone, or itself.
+    places = {node.name: place for node, place in zip(fleet.servers, ports, strict=True)}
+    by = next((place for name, place in places.items() if name not in event.nodes), ports[0])
+    url = f"http://{by['host']}:{by['port']}/sim/control"
+    spans = [(event.at, dict(event.does))]
+    if event.until is not None:
+        spans.append((event.until - event.at, dict.fromkeys(event.does)))
+    for wait, patch in spans:
+        await asyncio.sleep(wait)
+        for name in event.nodes:
+            async with http.post(url, json={"node": name, **patch}) as answer:
+                answer.raise_for_status()
+
+
+def _summarise(
+    setting: Setting, name: str, seed: int, traffic: Traffic, gateway: Running, began: float, late: float
+) -> Cell:
     records, now = traffic.records, traffic.now()
-    rows = list(records.rows(scenario.since))
-    waits = sorted(_wait(records, row, now) for row in rows)
-    shares = records.shares(scenario.since)
-    failed = sum(records.outcome(row) not in ("ok", "open") for row in rows)
-    return Cell(
-        scenario=scenario.name,
-        mechanism=mechanism,
-        seed=seed,
-        requests=len(rows),
-        p50=percentile(waits, 0.5),
-        p99=percentile(waits, 0.99),
-        answered=1 - failed / len(rows),
-        shares={f"n{number}": shares.get(f"n{number}", 0.0) for number in range(len(scenario.rooms))},
+    numbers = {node.name: number for number, node in enumerate(setting.fleet.servers)}
+    rows: list[Row] = []
+    failed = 0
+    for row in records.rows():
+        sent_away = records.outcome(row) not in ("ok", "open")
+        rows.append((records.start[row], _wait(records, row, now), numbers.get(records.node(row), -1)))
+        failed += sent_away and records.start[row] >= setting.fleet.count_from
+    return make_cell(
+        (setting.name, setting.load),
+        name,
+        seed,
+        setting.fleet,
+        rows,
+        failed,
         pushes=gateway.pushes,
-        weights=gateway.weights(),
+        taken_back=gateway.turns.share,
+        told=None if gateway.told is None else gateway.told - began,
+        late=late,
     )
 
 

@@ -25,10 +25,13 @@ from google.protobuf.message import Message
 
 from support.envoy import free_port
 from support.stack import Stack, node, policy
+from weighbridge_comparison.fleet import Fleet, Mechanism, Profile
 from weighbridge_operator.core.scope import Scope
+from weighbridge_operator.core.verdict import NodeFacts
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.loop import Loop
 from weighbridge_operator.sources.files import Loaded
+from weighbridge_operator.state import LoadRound
 from weighbridge_operator.status import Reporter
 from weighbridge_operator.xds.envoys import EnvoyStates
 from weighbridge_operator.xds.kinds import CLUSTER, ENDPOINT, LISTENER, ROUTE
@@ -36,19 +39,21 @@ from weighbridge_operator.xds.listener import Entrance
 from weighbridge_operator.xds.server import AdsServer
 from weighbridge_operator.xds.snapshot import Resource, Snapshot, build
 from weighbridge_operator.xds.warmth import ask_over
+from weighbridge_simulator.outcome import Turns
 
-TICK = 2.0  # seconds between two decisions of the rival that has any
+TICK = 2.0  # seconds between two decisions of a rival that has any
+NATURAL_AGE = 3.0  # seconds that numbers are old, at most, when they are used
 _POLICIES = "envoy.extensions.load_balancing_policies"
+_MAGLEV = ("maglev.v3.Maglev", {"table_size": 1009})
 
 Weigh = Callable[[Mapping[str, float]], Mapping[str, int]]  # scores by node to weights by node
 
 
 @dataclass(frozen=True, slots=True)
-class Mechanism:
+class Way:
     """`profile` is ours; `envoy` a rival's policy (name, fields), with `weigh` where its weights follow scores."""
 
-    name: str
-    profile: str = "llm"
+    profile: Profile = "llm"
     envoy: tuple[str, Mapping[str, Any]] | None = None
     weigh: Weigh | None = None
 
@@ -59,36 +64,73 @@ def lowest_wins(scores: Mapping[str, float]) -> dict[str, int]:
     return {name: 1000 if name == best else 1 for name in scores}
 
 
-MECHANISMS: Mapping[str, Mechanism] = {
-    m.name: m
-    for m in (
-        Mechanism("ours, llm"),
-        Mechanism("ours, classic", profile="classic"),
-        Mechanism("round robin", envoy=("round_robin.v3.RoundRobin", {})),
-        Mechanism("LEAST_REQUEST", envoy=("least_request.v3.LeastRequest", {"choice_count": 2})),
-        Mechanism("lowest score", envoy=("maglev.v3.Maglev", {"table_size": 1009}), weigh=lowest_wins),
-    )
+def hundred_minus(scores: Mapping[str, float]) -> dict[str, int]:
+    """What the score leaves of 100."""
+    return {name: max(1, round(100 - score)) for name, score in scores.items()}
+
+
+#: Those that use scores use the classic one: CPU 40, memory 30, queue 30.
+WAYS: Mapping[Mechanism, Way] = {
+    "llm": Way(),
+    "classic": Way("classic"),
+    "round robin": Way(envoy=("round_robin.v3.RoundRobin", {})),
+    "LEAST_REQUEST": Way(envoy=("least_request.v3.LeastRequest", {"choice_count": 2})),
+    "lowest score": Way("classic", _MAGLEV, lowest_wins),
+    "100 minus score": Way("classic", _MAGLEV, hundred_minus),
 }
 
 
-def describe(mechanism: Mechanism, fleet: Sequence[Mapping[str, Any]], capacities: Sequence[float | None]) -> list[Any]:
-    """The objects of a gateway before this fleet (as `weighbridge simulate` announces it)."""
-    objects = []
-    for one, capacity in zip(fleet, capacities, strict=True):
-        spec: dict[str, Any] = {} if capacity is None else {"capacity": capacity}
-        if mechanism.profile == "classic":
-            spec["metrics"] = {"scrape": [{"port": one["port"]}, {"port": one["machine_port"]}]}
-        objects.append(node(one["name"], one["port"], "sim", **spec))
-    return [*objects, policy("all", balance={"profile": mechanism.profile})]
+def describe(way: Way, fleet: Fleet, ports: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The ModelNodes of this fleet by name, at the ports that `weighbridge simulate` announces."""
+    objects = {}
+    for one, at in zip(fleet.servers, ports, strict=True):
+        spec: dict[str, Any] = {} if one.capacity is None else {"capacity": one.capacity}
+        spec["engine"] = "openai" if one.engine == "plain" else one.engine
+        if way.profile == "classic":
+            own = [] if one.engine == "plain" else [{"port": at["port"]}]
+            spec["metrics"] = {"scrape": [*own, {"port": at["machine_port"]}]}
+        objects[one.name] = node(one.name, at["port"], "sim", **spec)
+    return objects
+
+
+class LateLoop(Loop):
+    """The product's loop, shown rounds that are `delay` seconds old, and of the Envoys' counts only some."""
+
+    delay = 0.0
+    seen: int | None = None
+
+    def _stats_urls(self) -> Mapping[str, str | None]:
+        return dict(sorted(super()._stats_urls().items())[: self.seen])
+
+    async def _tick(self, load: LoadRound) -> None:
+        if self.delay:
+            self._kept = [*getattr(self, "_kept", []), load]
+            old = [each for each in self._kept if each.at <= self._clock() - self.delay]
+            if not old:
+                return
+            self._kept, load = self._kept[len(old) :], old[-1]
+        await super()._tick(load)
 
 
 class Gateway(Stack):
-    """A Stack whose Envoys balance by a mechanism."""
+    """A Stack whose Envoys balance in some way before a fleet; `members` are the nodes by name."""
 
-    def __init__(self, mechanism: Mechanism, *objects: dict[str, Any], envoys: int) -> None:
-        super().__init__(*objects, envoys=envoys)
-        self._mechanism = mechanism
+    def __init__(self, mechanism: Mechanism, fleet: Fleet, ports: Sequence[Mapping[str, Any]]) -> None:
+        self._way, self._fleet = WAYS[mechanism], fleet
+        self.members = describe(self._way, fleet, ports)
+        super().__init__(*self.list_objects(0.0), envoys=fleet.envoys)
         self.pushes = 0
+        self.turns = Turns()
+        self.told: float | None = None  # when a wrong capacity was first named, by the monotonic clock
+
+    def list_objects(self, at: float) -> list[dict[str, Any]]:
+        """The objects at a moment of the run."""
+        nodes = [self.members[one.name] for one in self._fleet.servers if one.joins <= at]
+        return [*nodes, policy("all", balance={"profile": self._way.profile})]
+
+    async def join(self, at: float) -> None:
+        """Writes the nodes that are there at this moment of the run."""
+        self.write(*self.list_objects(at))
 
     async def _start(self) -> None:
         self.write(*self._objects)
@@ -100,7 +142,9 @@ class Gateway(Stack):
         told: Latest[Snapshot] = Latest()
         self.server = AdsServer("weighbridge", told, warmth=ask_over(http))
         entrance = Entrance(port=self.port)
-        self.loop = Loop(loaded, self.server.states, decided, scope=Scope(), entrance=entrance)
+        self.loop = LateLoop(loaded, self.server.states, decided, scope=Scope(), entrance=entrance)
+        self.loop.delay = max(0.0, self._fleet.metrics.age - NATURAL_AGE)
+        self.loop.seen = self._fleet.metrics.envoys_seen
         self.reporter = Reporter(self.loop, self.url, time.monotonic)
         self.xds_port = await self.server.start("127.0.0.1:0")
         self._running.push_async_callback(self.server.stop, 0.1)
@@ -126,29 +170,33 @@ class Gateway(Stack):
             snapshot = decided.get()
             if snapshot is None:
                 continue
+            if self.told is None and any(fact.finding for fact in self._facts()):
+                self.told = time.monotonic()
             after = self._rewrite(snapshot)
             if before is None or after.versions != before.versions:
                 self.pushes += before is not None
                 before = after
+                self.turns.note(time.monotonic(), [self.weights().get(name, 0) for name in self.members])
                 told.set(after)
 
     def _rewrite(self, snapshot: Snapshot) -> Snapshot:
-        mechanism = self._mechanism
-        if mechanism.envoy is None:
+        way = self._way
+        if way.envoy is None:
             return snapshot
-        weights = mechanism.weigh(self.scores()) if mechanism.weigh else {}
+        weights = way.weigh(self.scores()) if way.weigh else {}
         return build(
-            clusters=[_with_policy(r, *mechanism.envoy) for r in snapshot.clusters.values()],
+            clusters=[_with_policy(r, *way.envoy) for r in snapshot.clusters.values()],
             endpoints=[_with_weights(r, weights) for r in snapshot.endpoints.values()],
             listeners=[_parse(Listener, r) for r in snapshot.of(LISTENER).values()],
             routes=[_parse(RouteConfiguration, r) for r in snapshot.of(ROUTE).values()],
         )
 
+    def _facts(self) -> list[NodeFacts]:
+        return [fact for verdict in self.loop.weighed.verdicts.values() for fact in verdict.facts.values()]
+
     def scores(self) -> dict[str, float]:
         """The newest scores by node; one that is unknown counts as 0, as most that use scores do."""
-        verdicts = self.loop.weighed.verdicts.values()
-        facts = [fact for verdict in verdicts for fact in verdict.facts.values()]
-        return {fact.node.partition("/")[2]: fact.score.value if fact.score else 0.0 for fact in facts}
+        return {fact.node.partition("/")[2]: fact.score.value if fact.score else 0.0 for fact in self._facts()}
 
     def weights(self) -> dict[str, int]:
         """What the product itself would tell now, by node."""

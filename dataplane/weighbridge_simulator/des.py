@@ -65,7 +65,6 @@ class _Run:
         self.dead: set[int] = set()
         self.live = self.members
         self.weights = (1,) * len(self.engines)
-        self.turned = [(0, -math.inf)] * len(self.engines)
         self.outcome = Outcome()
 
     def run(self, arrivals: Sequence[Arrival] | None) -> Outcome:
@@ -271,17 +270,11 @@ class _Run:
             self._push(tuple(weights), now)
 
     def _push(self, weights: tuple[int, ...], now: float) -> None:
-        for i, (new, old) in enumerate(zip(weights, self.weights, strict=True)):
-            direction = (new > old) - (new < old)
-            if direction and self.outcome.pushes:
-                last, since = self.turned[i]
-                self.outcome.changes += 1
-                self.outcome.taken_back += last == -direction and now - since < 60
-                self.turned[i] = (direction, now)
         equal = len(set(weights)) == 1 and len(set(self.weights)) == 1
         self.weights = weights
         if not equal:
             self.outcome.pushes.append((now, weights))
+            self.outcome.turns.note(now, weights)
         for gateway in self.gateways:
             gateway.push(weights)
 

@@ -104,6 +104,16 @@ KEYS: Mapping[str, Key] = {
     "tls_cert": Key(str, "PEM file; it then speaks TLS only"),
     "tls_key": Key(str, "PEM file"),
     "seed": Key(_whole, "of its randomness"),
+    "step": Key(_number, "seconds of an empty step of its engine"),
+    "per_sequence": Key(_number, "seconds that each sequence adds to a step"),
+    "prefill_rate": Key(_number, "prompt tokens it reads a second"),
+    "chunk": Key(_whole, "prompt tokens it reads in a step"),
+    "sequences": Key(_whole, "sequences at once, whatever its size"),
+    "kv_tokens": Key(_whole, "tokens of KV, whatever its size"),
+}
+#: Keys of the engine, as `EngineSpec` calls them.
+_COMPUTE = {"step": "a", "per_sequence": "b"} | {
+    name: name for name in ("prefill_rate", "chunk", "sequences", "kv_tokens")
 }
 
 
@@ -132,9 +142,12 @@ def build_spec(pairs: Iterable[tuple[str, object]]) -> NodeSpec:
     options: dict[str, Any] = {}
     patch: dict[str, object] = {}
     models: list[tuple[str, str]] = []
+    compute: dict[str, Any] = {}
     for name, value in pairs:
         if name == "model":
             models.append(value)  # type: ignore[arg-type]
+        elif name in _COMPUTE:
+            compute[_COMPUTE[name]] = value
         elif name in known:
             options[name] = value
         else:
@@ -142,6 +155,7 @@ def build_spec(pairs: Iterable[tuple[str, object]]) -> NodeSpec:
     if models:
         options["models"] = tuple(models)
     try:
+        options["compute"] = tuple(compute.items())
         options["control"] = patch_control(Control(), Control(), patch)
         return NodeSpec(**options)
     except ControlError as error:

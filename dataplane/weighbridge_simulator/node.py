@@ -8,7 +8,7 @@ in seconds.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
 
 from weighbridge_simulator.control import Control, describe_control, patch_control
@@ -45,8 +45,10 @@ class NodeSpec:
     tls_cert: str | None = None
     tls_key: str | None = None
     seed: int = 1
+    compute: tuple[tuple[str, float], ...] = ()  # fields of EngineSpec that do not follow the size
 
     def __post_init__(self) -> None:
+        self.shape(self.control.size)
         if not self.models:
             raise ValueError(f"node {self.name}: needs at least one model")
         if not self.base.startswith("/") or self.base != self.base.rstrip("/"):
@@ -56,6 +58,10 @@ class NodeSpec:
         if self.answer < 1 or self.longest < 1 or self.every < 0:
             raise ValueError(f"node {self.name}: answer and longest must be 1 or more, every 0 or more")
 
+    def shape(self, size: float) -> EngineSpec:
+        """What the engine can do at this size. ValueError names what is not above 0."""
+        return replace(EngineSpec.unit(size), **dict[str, Any](self.compute))
+
 
 class Node:
     """The state of a node. Every method takes the present moment, which never goes back."""
@@ -63,7 +69,7 @@ class Node:
     def __init__(self, spec: NodeSpec, now: float) -> None:
         self.spec = spec
         self.control = spec.control
-        self.engine = Engine(EngineSpec.unit(spec.control.size), now, spec.control.slow)
+        self.engine = Engine(spec.shape(spec.control.size), now, spec.control.slow)
         self.requests: Counter[str] = Counter()
         self._histogram = Histogram()
         self._settled = now
@@ -113,7 +119,7 @@ class Node:
         if after.slow != before.slow:
             self.engine.speed(after.slow, now)
         if after.size != before.size:
-            self.engine.resize(EngineSpec.unit(after.size), now)
+            self.engine.resize(self.spec.shape(after.size), now)
         if after.freeze != before.freeze:
             self.engine.freeze(after.freeze != "off", now)
         self.control = after

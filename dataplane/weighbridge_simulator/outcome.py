@@ -3,12 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from weighbridge_simulator.service import Job
 
 GONE = ("cancelled", "refused")
+
+
+class Turns:
+    """Counts changes of single weights, and those of them that take back one of the 60 s before."""
+
+    __slots__ = ("_last", "_weights", "changes", "taken_back")
+
+    def __init__(self) -> None:
+        self.changes = self.taken_back = 0
+        self._weights: Sequence[int] | None = None
+        self._last: dict[int, tuple[int, float]] = {}
+
+    def note(self, now: float, weights: Sequence[int]) -> None:
+        """These weights are told now; the first that are told change nothing."""
+        before, self._weights = self._weights, tuple(weights)
+        for i, (old, new) in enumerate(zip(before or (), weights, strict=False)):
+            direction = (new > old) - (new < old)
+            if direction:
+                last, since = self._last.get(i, (0, -math.inf))
+                self.changes += 1
+                self.taken_back += last == -direction and now - since < 60
+                self._last[i] = (direction, now)
+
+    @property
+    def share(self) -> float:
+        """Part of the changes that were taken back."""
+        return self.taken_back / max(1, self.changes)
 
 
 @dataclass(slots=True)
@@ -19,8 +46,7 @@ class Outcome:
     lost: int = 0
     shares: list[float] = field(default_factory=list)
     pushes: list[tuple[float, tuple[int, ...]]] = field(default_factory=list)
-    changes: int = 0
-    taken_back: int = 0  # changes that were reversed within 60 s
+    turns: Turns = field(default_factory=Turns)
     picks: list[tuple[float, int]] = field(default_factory=list)  # (arrival, node)
 
     def close(self, rows: Iterable[tuple[float, int | None, Job]], nodes: int, end: float, timeout: float) -> None:

@@ -1,7 +1,8 @@
-"""Which bounds of a fleet file hold, over the medians of its seeds.
+"""Which bounds of a fleet file hold, and the tolerance that keeps chance from failing it.
 
-The tolerance: a bound is missed where every one of at least three seeds misses it, or the median does by more than 5 %,
-from a load of 0.95 on by more than 10 %. Fewer seeds have their median alone.
+With three seeds or more a bound on a ratio is missed when every seed misses it, or when the median of the seeds' ratios
+does by more than 5 % (10 % from a load of 0.95 on). With fewer there is no such median: where ours and the other's are
+alike noise gets room, and so does `classic` among equal nodes, whose score strays for seconds.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from weighbridge_comparison.fleet import Bound
 from weighbridge_comparison.setting import Setting
 
 SEEDS = 3
+NOISE = 1.4  # two p99 of 1,700 requests each differ by this, by chance alone
+_STRAYING = {"classic": 4}  # changes
 Found = Mapping[str, Sequence[Cell]]  # the cells of one setting by mechanism
 
 
@@ -50,10 +53,10 @@ def _judge(setting: Setting, bound: Bound, found: Found) -> Iterator[Result]:
                     yield _compare(setting, bound, (profile, own), (other, found[other]))
         if bound.pushes is not None:
             most = bound.pushes * max(1.0, setting.fleet.duration / 400)
+            most += 0 if len(own) >= SEEDS else _STRAYING.get(profile, 0)
             pushes = median(cell.pushes for cell in own)
-            yield _say(
-                setting, bound, f"{profile} changes weights at most {most:g} times", f"{pushes:g}", pushes <= most
-            )
+            what = f"{profile} changes weights at most {most:g} times"
+            yield _say(setting, bound, what, f"{pushes:g}", pushes <= most)
         if bound.answered is not None:
             answered = min(cell.answered for cell in own)
             what = f"{profile} answers {'every request' if bound.answered == 1 else f'{bound.answered:.2%}'}"
@@ -71,12 +74,15 @@ def _compare(
     assert bound.at_most is not None
     (profile, own), (other, others) = ours, theirs
     by_seed = {cell.seed: cell.p99 for cell in others}
-    ratios = [cell.p99 / by_seed[cell.seed] for cell in own if cell.seed in by_seed]
+    ratios = sorted(cell.p99 / by_seed[cell.seed] for cell in own if cell.seed in by_seed)
     tolerance = 1.1 if (setting.load or 0.0) >= 0.95 else 1.05
-    missed = len(ratios) >= SEEDS and all(ratio > bound.at_most for ratio in ratios)
-    holds = p99(own) <= bound.at_most * tolerance * p99(others) and not missed
+    if len(ratios) < SEEDS:
+        holds = median(ratios) <= bound.at_most * (NOISE if bound.at_most > 1 else 1.0)
+    else:
+        holds = min(ratios) <= bound.at_most and median(ratios) <= bound.at_most * tolerance
     what = f"p99 of {profile} at most {bound.at_most:g} of {other}'s"
-    return _say(setting, bound, what, f"{p99(own):.2f} against {p99(others):.2f} s", holds)
+    found = f"{p99(own):.2f} against {p99(others):.2f} s; by seed {', '.join(f'{ratio:.2f}' for ratio in ratios)}"
+    return _say(setting, bound, what, found, holds)
 
 
 def _say(setting: Setting, bound: Bound, what: str, found: str, holds: bool) -> Result:

@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Say what a fleet would gain: the same requests through each way to spread them, in virtual time. "
         "What a fleet file holds is told in docs/balance.md.",
     )
-    parser.add_argument("-f", "--file", dest="paths", metavar="PATH", type=Path, action="append", required=True,
+    parser.add_argument("-f", "--fleet", dest="paths", metavar="PATH", type=Path, action="append", required=True,
                         help="fleet file or directory of them; may be given again")  # fmt: skip
     add_flags(parser)
     parser.add_argument(

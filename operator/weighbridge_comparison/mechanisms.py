@@ -50,7 +50,7 @@ def run_cell(setting: Setting, mechanism: Mechanism, seed: int) -> Cell:
         outcome.lost,
         # The first vector that is not equal is where a gateway starts from.
         pushes=len(outcome.pushes) if mechanism not in OURS else max(0, len(outcome.pushes) - _begins(outcome)),
-        taken_back=outcome.taken_back / outcome.changes if outcome.changes else 0.0,
+        taken_back=outcome.turns.share,
         told=_told(controller) if isinstance(controller, Law) else None,
     )
 

@@ -106,7 +106,7 @@ def test_others_load_on_one_node_is_given_way(run: Run, load: float) -> None:
         assert outcome.share(0, 160, 280) < 0.1
         assert outcome.share(0, 340) == pytest.approx(1 / 6, abs=0.03)
     runs = [run(what, "law", seed).outcome for seed in (1, 2, 3)]
-    assert sum(r.taken_back for r in runs) <= sum(r.changes for r in runs) / 3
+    assert sum(r.turns.taken_back for r in runs) <= sum(r.turns.changes for r in runs) / 3
 
 
 def test_few_requests_to_few_large_nodes(run: Run) -> None:
