@@ -54,6 +54,9 @@ bench-balance: $(DRAWING) ## is the balance better? every scenario, hours; piece
 bench-balance-short: $(READY) ## the same in under five minutes, as CI runs it
 	PYTHONPATH=tests $(BIN)/python bench/balance.py --short
 
+bench-peers: $(READY) ## other gateways beside ours: balance and overhead; the first run installs them, some 1.2 GB in a cache
+	PYTHONPATH=tests $(BIN)/python bench/peers.py $(ARGS)
+
 bench-apply: $(READY) ## from `kubectl apply` to the first request decided by it, beside 1,000 nodes; three minutes
 	PYTHONPATH=tests $(BIN)/python bench/apply_effect.py
 

@@ -31,6 +31,7 @@ from weighbridge_comparison.progress import Progress, spell_time
 from weighbridge_comparison.results import keep
 from weighbridge_comparison.setting import Setting
 from weighbridge_comparison.tables import make_console, show_cells, show_gain, show_results
+from weighbridge_simulator.traffic import Question
 
 FLEETS = Path(__file__).parent / "fleets"
 MOST = 500.0  # requests a second over all gateways at once, which two cores carry
@@ -62,14 +63,14 @@ def group(settings: Sequence[Setting], gateways: int) -> list[Group]:
     return groups
 
 
-async def run_group(them: Group, gateways: Mapping[str, Open], progress: Progress) -> list[Cell]:
+async def run_group(them: Group, gateways: Mapping[str, Open], progress: Progress, question: Question) -> list[Cell]:
     """Every gateway of these settings, side by side."""
     ready = asyncio.Barrier(len(them) * len(gateways) + 1)
     starting = asyncio.Semaphore(STARTING)
     what = " and ".join(f"{setting.title} (seed {seed})" for setting, seed in them)
     async with asyncio.TaskGroup() as tasks:
         cells = [
-            tasks.create_task(run_cell(setting, name, opens, seed, starting, ready))
+            tasks.create_task(run_cell(setting, name, opens, seed, starting, ready, question))
             for setting, seed in them
             for name, opens in gateways.items()
         ]
@@ -89,7 +90,11 @@ async def _tell(what: str, seconds: float, ready: asyncio.Barrier, progress: Pro
         await asyncio.sleep(min(step, seconds - gone))
 
 
-async def measure(settings: Sequence[Setting], gateways: Mapping[str, Open]) -> list[Cell]:
+async def measure(
+    settings: Sequence[Setting],
+    gateways: Mapping[str, Open],
+    question: Question = Question(),  # noqa: B008  a frozen value
+) -> list[Cell]:
     """Every setting with every seed through every gateway."""
     groups = group(settings, len(gateways))
     whole = sum(them[0][0].fleet.duration + TAIL + START for them in groups)
@@ -97,7 +102,7 @@ async def measure(settings: Sequence[Setting], gateways: Mapping[str, Open]) -> 
     progress.say(f"{len(groups)} runs of {len(gateways)} gateways, about {spell_time(whole)} in all")
     cells: list[Cell] = []
     for them in groups:
-        cells += await run_group(them, gateways, progress)
+        cells += await run_group(them, gateways, progress, question)
     return cells
 
 

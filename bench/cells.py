@@ -67,7 +67,13 @@ async def simulate(fleet: Fleet, hosts: Sequence[str] = ()) -> AsyncIterator[Por
 
 
 async def run_cell(
-    setting: Setting, name: str, open_gateway: Open, seed: int, starting: asyncio.Semaphore, ready: asyncio.Barrier
+    setting: Setting,
+    name: str,
+    open_gateway: Open,
+    seed: int,
+    starting: asyncio.Semaphore,
+    ready: asyncio.Barrier,
+    question: Question = Question(),  # noqa: B008  a frozen value
 ) -> Cell:
     """Measures one cell. Gateways start a few at a time (`starting`), traffic when all that share `ready` can."""
     fleet = setting.fleet
@@ -76,7 +82,7 @@ async def run_cell(
             ports = await running.enter_async_context(simulate(fleet))
             gateway = await running.enter_async_context(open_gateway(fleet, ports))
         arrivals = draw(setting, seed)
-        traffic = Traffic([gateway.url], Question(), time.monotonic, Random(seed), timeout=GIVEN_UP)
+        traffic = Traffic([gateway.url], question, time.monotonic, Random(seed), timeout=GIVEN_UP)
         await ready.wait()
         began = time.monotonic()
         tasks = [

@@ -106,7 +106,10 @@ def make_upstream(keeps: bool) -> dict[str, Any]:
     header = {"header": {"key": "content-type", "value": "application/json"}}
     respond = {"status": 200, "body": {"inline_string": answer()}}
     route = {"match": {"prefix": "/"}, "direct_response": respond, "response_headers_to_add": [header]}
-    return _static([route], [], *([{"name": "buffer", "typed_config": whole}] if keeps else []))
+    models = {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 1700000000, "owned_by": "bench"}]}
+    listing = {"status": 200, "body": {"inline_string": json.dumps(models)}}
+    asked = {"match": {"path": "/v1/models"}, "direct_response": listing, "response_headers_to_add": [header]}
+    return _static([asked, route], [], *([{"name": "buffer", "typed_config": whole}] if keeps else []))
 
 
 def make_bare(upstream: int) -> dict[str, Any]:
@@ -140,8 +143,14 @@ async def start(running: AsyncExitStack, others: int, keeps: bool) -> list[Varia
     with_key = write_script(folder / "keyed.lua", body(MODEL), f"sk-{CALLERS // 2:040}")
     renamed = write_script(folder / "renamed.lua", body(RENAMED))
     stream = write_script(folder / "stream.lua", body(MODEL, stream=True))
-    ids = [_pid(bare), _pid(small.envoys[0]), _pid(large.envoys[0]), _pid(keyed.envoys[0]), _pid(telling.envoys[0])]
-    _place(under_test=ids, beside=[_pid(upstream), os.getpid()])
+    ids = [
+        pid_of(bare),
+        pid_of(small.envoys[0]),
+        pid_of(large.envoys[0]),
+        pid_of(keyed.envoys[0]),
+        pid_of(telling.envoys[0]),
+    ]
+    place(under_test=ids, beside=[pid_of(upstream), os.getpid()])
     urls = [f"http://127.0.0.1:{await bare.listener_port()}", small.url, large.url, keyed.url, telling.url]
     urls = [f"{url}/v1/chat/completions" for url in urls]
     floors = (None, None, None) if keeps else (PLAIN_FLOOR, RENAMED_FLOOR, KEYED_FLOOR)
@@ -156,12 +165,14 @@ async def start(running: AsyncExitStack, others: int, keeps: bool) -> list[Varia
     ]
 
 
-def _pid(envoy: RealEnvoy) -> int:
+def pid_of(envoy: RealEnvoy) -> int:
+    """The process id of an Envoy that runs."""
     assert envoy.process is not None
     return envoy.process.pid
 
 
-def _place(under_test: list[int], beside: list[int]) -> None:
+def place(under_test: list[int], beside: list[int]) -> None:
+    """Gives what is measured a CPU of its own, where there are two."""
     cpus = sorted(os.sched_getaffinity(0))
     if len(cpus) > 1:
         for process in under_test:

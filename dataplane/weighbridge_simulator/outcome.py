@@ -11,15 +11,14 @@ from weighbridge_simulator.service import Job
 GONE = ("cancelled", "refused")
 
 
+@dataclass(slots=True)
 class Turns:
     """Counts changes of single weights, and those of them that take back one of the 60 s before."""
 
-    __slots__ = ("_last", "_weights", "changes", "taken_back")
-
-    def __init__(self) -> None:
-        self.changes = self.taken_back = 0
-        self._weights: Sequence[int] | None = None
-        self._last: dict[int, tuple[int, float]] = {}
+    changes: int = 0
+    taken_back: int = 0
+    _weights: tuple[int, ...] | None = None
+    _last: dict[int, tuple[int, float]] = field(default_factory=dict)
 
     def note(self, now: float, weights: Sequence[int]) -> None:
         """These weights are told now; the first that are told change nothing."""

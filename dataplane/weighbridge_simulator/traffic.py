@@ -23,19 +23,26 @@ _DONE = b"[DONE]"
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked each time. Sizes go into headers that simulated nodes obey; `headers` are sent besides."""
+    """What is asked each time; `headers` are sent besides.
+
+    Sizes go into headers that simulated nodes obey, or, `spelled`, into the body, for gateways that drop such headers.
+    """
 
     model: str | None = "sim"
     stream: bool = True
     path: str = "/v1/chat/completions"
     headers: tuple[tuple[str, str], ...] = ()
+    spelled: bool = False
 
     def write(self, arrival: Arrival, number: int, host: str) -> bytes:
         """A request, as bytes. No two numbers ask the same."""
-        ask: dict[str, object] = {
-            "messages": [{"role": "user", "content": f"question {number}"}],
-            "stream": self.stream,
-        }
+        text = f"question {number}"
+        if self.spelled:
+            # Four characters a token, and four tokens for the message; "user: " counts.
+            text = text.ljust(4 * (arrival.prompt - 4) - len("user: "), "?")
+        ask: dict[str, object] = {"messages": [{"role": "user", "content": text}], "stream": self.stream}
+        if self.spelled:
+            ask["max_tokens"] = arrival.answer
         if self.model is not None:
             ask["model"] = self.model
         if arrival.n > 1:
@@ -46,8 +53,7 @@ class Question:
             f"host: {host}",
             "content-type: application/json",
             f"content-length: {len(body)}",
-            f"x-sim-prompt: {arrival.prompt}",
-            f"x-sim-answer: {arrival.answer}",
+            *([] if self.spelled else [f"x-sim-prompt: {arrival.prompt}", f"x-sim-answer: {arrival.answer}"]),
             *(f"{name}: {value}" for name, value in self.headers),
         ]
         return "\r\n".join(lines).encode() + b"\r\n\r\n" + body

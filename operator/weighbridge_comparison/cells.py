@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from weighbridge_comparison.fleet import Fleet
+from weighbridge_comparison.fleet import MECHANISMS, Fleet
 from weighbridge_simulator.records import percentile
 
 Row = tuple[float, float, int]  # arrival, seconds to the first token, number of the node or -1
@@ -83,3 +83,9 @@ def p50(cells: Iterable[Cell]) -> float:
 
 def p99(cells: Iterable[Cell]) -> float:
     return median(cell.p99 for cell in cells)
+
+
+def list_mechanisms(cells: Iterable[Cell]) -> list[str]:
+    """Those of the cells in the order in which they are shown: what we know, then others as they come."""
+    found = dict.fromkeys(cell.mechanism for cell in cells)
+    return [name for name in MECHANISMS if name in found] + [name for name in found if name not in MECHANISMS]

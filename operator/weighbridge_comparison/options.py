@@ -14,8 +14,8 @@ from weighbridge_comparison.fleet import MECHANISMS, Fleet, Mechanism, Trace
 from weighbridge_comparison.setting import Setting, list_settings
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """What both commands take."""
+def add_flags(parser: argparse.ArgumentParser, *, mechanisms: bool = True) -> None:
+    """What all commands take that run fleets; `mechanisms`: they can be chosen."""
     parser.add_argument(
         "--trace", type=Path, metavar="FILE", help="replay this trace instead of the file's own traffic"
     )
@@ -25,8 +25,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--load", type=float, nargs="+", metavar="X", help="these loads instead of the file's")
     parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="instead of the file's")
     parser.add_argument("--seconds", type=float, metavar="S", help="of a run, instead of the file's duration")
-    parser.add_argument("--mechanism", nargs="+", choices=MECHANISMS, default=list(MECHANISMS), metavar="NAME",
-                        help=f"only these of {', '.join(MECHANISMS)}")  # fmt: skip
+    if mechanisms:
+        ways = f"only these of {', '.join(MECHANISMS)}"
+        parser.add_argument(
+            "--mechanism", nargs="+", choices=MECHANISMS, default=list(MECHANISMS), metavar="NAME", help=ways
+        )
     parser.add_argument("--json", type=Path, metavar="FILE", help="raw results, every request")
     parser.add_argument("--plot", action="store_true", help="draw in the terminal, too; needs weighbridge[bench]")
     parser.add_argument(

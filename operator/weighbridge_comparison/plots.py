@@ -9,12 +9,14 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from weighbridge_comparison.cells import Cell, middle
+from weighbridge_comparison.cells import Cell, list_mechanisms, middle
 from weighbridge_comparison.fleet import MECHANISMS, OURS
 from weighbridge_comparison.setting import Setting
 from weighbridge_comparison.slices import slice_waits
 
-_COLOURS = dict(zip(MECHANISMS, ("#1b7837", "#74c476", "#999999", "#3182bd", "#cb181d", "#fd8d3c"), strict=True))
+_COLOURS: dict[str, str] = dict(
+    zip(MECHANISMS, ("#1b7837", "#74c476", "#999999", "#3182bd", "#cb181d", "#fd8d3c"), strict=True)
+)
 
 
 def draw_plots(settings: Sequence[Setting], cells: Sequence[Cell], folder: Path) -> list[Path]:
@@ -24,7 +26,7 @@ def draw_plots(settings: Sequence[Setting], cells: Sequence[Cell], folder: Path)
     drawn = []
     for setting in settings:
         own = [cell for cell in cells if (cell.setting, cell.load) == (setting.name, setting.load)]
-        shown = {m: middle(mine) for m in MECHANISMS if (mine := [cell for cell in own if cell.mechanism == m])}
+        shown = {m: middle(cell for cell in own if cell.mechanism == m) for m in list_mechanisms(own)}
         load = "" if setting.load is None else f"-{setting.load:g}".replace(".", "")
         path = folder / f"{setting.name}{load}.png"
         _draw(setting, shown).savefig(path, dpi=110)
@@ -39,7 +41,7 @@ def _draw(setting: Setting, cells: dict[Any, Cell]) -> Figure:
     for mechanism, cell in cells.items():
         at, slow = slice_waits(cell, setting.fleet.duration)
         label = f"{mechanism}: {cell.p99:.3g} s"
-        waits.plot(at, slow, label=label, color=_COLOURS[mechanism], linewidth=2.2 if mechanism in OURS else 1.2)
+        waits.plot(at, slow, label=label, color=_COLOURS.get(mechanism), linewidth=2.2 if mechanism in OURS else 1.2)
     for event in setting.fleet.events:
         waits.axvspan(event.at, min(event.until or setting.fleet.duration, setting.fleet.duration), color="#00000010")
     waits.axvline(setting.fleet.count_from, color="#00000040", linewidth=0.8, linestyle=":")

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from weighbridge_comparison.bounds import Result
-from weighbridge_comparison.cells import Cell, middle, p50, p99
-from weighbridge_comparison.fleet import MECHANISMS, OURS
+from weighbridge_comparison.cells import Cell, list_mechanisms, middle, p50, p99
+from weighbridge_comparison.fleet import OURS
 from weighbridge_comparison.setting import Setting
 
 _LATE = 0.05  # seconds by which a load generator may be late before its figures are doubted
@@ -33,10 +33,8 @@ def show_cells(console: Console, setting: Setting, cells: Sequence[Cell]) -> Non
         table.add_column(heading, justify="right")
     table.add_column(f"share of each node, % ({sizes})", justify="right")
     best = min((p99([c for c in own if c.mechanism == m]) for m in {c.mechanism for c in own}), default=0.0)
-    for mechanism in MECHANISMS:
-        mine = [cell for cell in own if cell.mechanism == mechanism]
-        if mine:
-            _add(table, mechanism, mine, best)
+    for mechanism in list_mechanisms(own):
+        _add(table, mechanism, [cell for cell in own if cell.mechanism == mechanism], best)
     console.print(table)
     late = max((cell.late for cell in own), default=0.0)
     if late > _LATE:

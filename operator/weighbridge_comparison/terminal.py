@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import plotext
 
-from weighbridge_comparison.cells import Cell, middle
-from weighbridge_comparison.fleet import MECHANISMS
+from weighbridge_comparison.cells import Cell, list_mechanisms, middle
 from weighbridge_comparison.setting import Setting
 from weighbridge_comparison.slices import slice_waits
 
@@ -19,10 +18,8 @@ def draw_terminal(setting: Setting, cells: Sequence[Cell]) -> str:
     plotext.plot_size(110, 18)
     plotext.yscale("log")
     own = [cell for cell in cells if (cell.setting, cell.load) == (setting.name, setting.load)]
-    for mechanism in MECHANISMS:
-        mine = [cell for cell in own if cell.mechanism == mechanism]
-        if mine:
-            at, waits = slice_waits(middle(mine), setting.fleet.duration)
-            plotext.plot(at, waits, label=mechanism)
+    for mechanism in list_mechanisms(own):
+        shown = middle(cell for cell in own if cell.mechanism == mechanism)
+        plotext.plot(*slice_waits(shown, setting.fleet.duration), label=mechanism)
     plotext.title(f"{setting.title}: p99 time to first token, s, over time")
     return str(plotext.build())

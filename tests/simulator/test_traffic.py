@@ -90,6 +90,16 @@ async def test_failures_are_told_apart(fail: object, outcome: str, status: int) 
     assert set(records.status) == {status}
 
 
+@pytest.mark.parametrize("spelled", [False, True])
+async def test_sizes_reach_the_node_in_headers_or_spelled_in_the_body(spelled: bool) -> None:
+    async with Fleet([NodeSpec(every=0)]) as fleet:
+        (node,) = fleet.nodes.values()
+        arrivals = [Arrival(0.0, 300, 7), Arrival(0.0, 50, 5, n=3)]
+        await make(fleet, Question(spelled=spelled), timeout=20.0).run(arrivals)
+        state = node.node.state(time.monotonic())
+    assert (state["prompt_tokens"], state["generated_tokens"]) == (350, 7 + 3 * 5)
+
+
 async def test_nobody_listening_is_lost() -> None:
     async with Fleet([NodeSpec()]) as fleet:
         traffic = make(fleet)
