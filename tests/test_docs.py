@@ -132,7 +132,8 @@ def test_every_code_of_an_answer_is_told() -> None:
     told = set(re.findall(r"^\| [\dx, ]+ \| ((?:`\w+`(?:, )?)+) \|", page, re.MULTILINE))
     codes = {code for cell in told for code in re.findall(r"`(\w+)`", cell)}
     rooms = ROOT / "operator/weighbridge_operator/xds"
-    made = set(re.findall(r', "([a-z_]+)"(?=\)|, param=)', (rooms / "answers.py").read_text()))
+    words = (rooms / "answers.py").read_text() + (rooms / "replies.py").read_text()
+    made = set(re.findall(r', "([a-z_]+)"(?=\)|, param=|, \d|, api|, kind)', words))
     scripts = "".join(path.read_text() for path in sorted(rooms.glob("*.lua")))
     made |= set(re.findall(r'refuse\(handle, .*"(\w+)"\)', scripts))
     assert {"timeout", "invalid_api_key", "request_too_large", "duplicate_key", "model_not_found"} <= made

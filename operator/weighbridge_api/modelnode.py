@@ -24,10 +24,12 @@ from weighbridge_api.values import (
     Version,
     Within,
     cel,
+    cel_all,
 )
 
 Engine = Literal["vllm", "sglang", "tgi", "triton", "llamacpp", "openai", "custom"]
 Tier = Literal["high", "standard"]
+Format = Literal["openai", "anthropic", "gemini"]
 
 
 class Address(Shape):
@@ -37,8 +39,8 @@ class Address(Shape):
     """IP address or DNS name; a name is also sent as Host and SNI."""
     port: Port
     """TCP port."""
-    path: BasePath = "/v1"
-    """The node's base path: what callers ask for under /v1 is asked for under this."""
+    path: BasePath | None = None
+    """The node's base path: what callers ask for under /v1 is asked for under this; default: /v1, of gemini /v1beta."""
 
 
 class Service(Shape):
@@ -48,7 +50,7 @@ class Service(Shape):
     """Name of the Service."""
     port: ServicePort
     """Its port: the number or the name that the Service gives it."""
-    path: BasePath = "/v1"
+    path: BasePath | None = None
     """The base path of its endpoints, as in address."""
 
 
@@ -142,15 +144,11 @@ class ModelNodeSpec(Shape):
     """What the node is."""
 
     model_config = ConfigDict(
-        json_schema_extra={
-            "x-kubernetes-validations": [
-                {
-                    "rule": "has(self.address) != has(self.service)",
-                    "message": "give exactly one of address and service",
-                },
-                {"rule": _MAPPED, "message": "engine custom needs metrics.mapping, and no other engine takes it"},
-            ]
-        }
+        json_schema_extra=cel_all(
+            ("has(self.address) != has(self.service)", "give exactly one of address and service"),
+            ("self.format == 'openai' || self.models.all(m, m.types == ['text'])", "another format serves text alone"),
+            (_MAPPED, "engine custom needs metrics.mapping, and no other engine takes it"),
+        )
     )
 
     engine: Engine
@@ -163,6 +161,8 @@ class ModelNodeSpec(Shape):
     """TLS towards the node; default: none. Empty trusts the system's authorities."""
     credentials: Credentials | None = None
     """What the gateway sends to be let in; default: nothing."""
+    format: Format = "openai"
+    """The API that it speaks: it gets what callers ask in this one, and nothing else."""
     tier: Tier = "standard"
     """The spec of the machine."""
     models: Models
@@ -182,6 +182,8 @@ class ModelNodeSpec(Shape):
             raise fault("has neither address nor service", "give one of them")
         if self.address is not None and self.service is not None:
             raise fault("has both address and service", "remove one")
+        if self.format != "openai" and any(model.types != ("text",) for model in self.models):
+            raise fault(f"has format {self.format} and a model of another type than text", "let its types be [text]")
         return self
 
     @model_validator(mode="after")

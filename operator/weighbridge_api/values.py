@@ -30,6 +30,11 @@ def cel(rule: str, message: str) -> dict[str, Any]:
     return {"x-kubernetes-validations": [{"rule": rule, "message": message}]}
 
 
+def cel_all(*rules: tuple[str, str]) -> dict[str, Any]:
+    """The same of several rules, each with its message."""
+    return {"x-kubernetes-validations": [entry for rule in rules for entry in cel(*rule)["x-kubernetes-validations"]]}
+
+
 @dataclass(frozen=True, slots=True)
 class Matching:
     """A string that matches `pattern` as a whole (no anchors in it); says `message` and `remedy` where it does not."""

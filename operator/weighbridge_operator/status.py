@@ -159,7 +159,7 @@ def _names(places: Iterable[_Place]) -> set[str]:
     for _, part, endpoint in places:
         names.add(name_cluster(part.name))
         if part.credential is not None:
-            names.add(name_credential(part.credential))
+            names.add(name_credential(part.credential, part.format))
         if endpoint.tls is not None and endpoint.tls.ca is not None:
             names.add(name_authorities(endpoint.tls.ca))
     return names

@@ -70,7 +70,8 @@ def test_an_unknown_key_is_an_error_in_a_file_and_dropped_from_the_cluster(
 
 def test_the_defaults_are_those_of_the_design() -> None:
     node = ModelNode.from_file(build_node({"health": {}})).spec
-    assert (node.address and node.address.path, node.tier, node.models[0].types) == ("/v1", "standard", ("text",))
+    assert (node.address and node.address.path, node.tier, node.models[0].types) == (None, "standard", ("text",))
+    assert node.format == "openai"
     assert node.health is not None
     assert (node.health.interval, node.health.path) == (5.0, None)
     policy = RoutePolicy.from_file(build(RoutePolicy, {})).spec

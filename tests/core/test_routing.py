@@ -24,7 +24,7 @@ def settle(*objects: dict[str, Any], scope: Scope | None = None, **known: Any) -
 
 
 def rules(resolved: Resolved, key: str, kind: str = "text") -> tuple[ir.Rule, ...]:
-    return next(e.rules for e in resolved.gateway.entries if (e.type, e.key) == (kind, key))
+    return next(e.rules for e in resolved.gateway.entries if (e.kind, e.key) == (ir.Kind(kind), key))
 
 
 def serving(resolved: Resolved, destination: ir.Destination) -> list[str]:

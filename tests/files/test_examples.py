@@ -54,7 +54,8 @@ def test_chat_has_three_nodes_a_canary_and_a_fallback(tmp_path: Path) -> None:
 
 def test_hosted_says_how_to_keep_its_key_private(tmp_path: Path) -> None:
     desired = load_example("hosted.yaml", tmp_path).desired
-    (node,) = desired.nodes
-    assert node.spec.tls is not None
-    assert node.spec.credentials is not None
+    assert [node.spec.format for node in desired.nodes] == ["anthropic", "openai"]
+    for node in desired.nodes:
+        assert node.spec.tls is not None
+        assert node.spec.credentials is not None
     assert "chmod 600" in (EXAMPLES / "hosted.yaml").read_text()

@@ -16,6 +16,8 @@ from weighbridge_operator.core.places import NO_ENDPOINTS, Place, find_places, n
 from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.state import DesiredState
 
+_BASE_PATHS = {"gemini": "/v1beta"}
+
 
 @dataclass(frozen=True, slots=True)
 class Server:
@@ -104,12 +106,13 @@ def _endpoint(node: ModelNode, place: Place) -> ir.Endpoint:
         address=place.address,
         port=place.port,
         hostname=place.host or (spec.tls.server_name if spec.tls else None),
-        base_path=at.path,
+        base_path=at.path or _BASE_PATHS.get(spec.format, "/v1"),
         served=tuple(ir.Served(m.name, m.version, m.served_as or m.name) for m in spec.models),
         tls=tls,
         tier=spec.tier,
         capacity=spec.capacity,
         concurrency=spec.concurrency,
+        format=spec.format,
         publishes_room="roomTokens" in list_published(spec),
     )
 

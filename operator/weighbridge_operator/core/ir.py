@@ -12,6 +12,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 Profile = Literal["llm", "classic"]
+Format = Literal["openai", "anthropic", "gemini"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Kind:
+    """What a request is by its path: its type, and the API that it is written in."""
+
+    type: str
+    format: Format = "openai"
+
+    def __str__(self) -> str:
+        return self.type if self.format == "openai" else self.format.capitalize()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +58,7 @@ class Endpoint:
     capacity: float | None  # room as the user gave it, any unit that the pool shares
     concurrency: int | None  # requests that a plain server works on at once
     publishes_room: bool  # whether its engine says how many tokens of KV it holds
+    format: Format = "openai"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +73,11 @@ class Part:
     endpoints: tuple[Endpoint, ...]
     health: HealthCheck | None
     credential: tuple[str, str, str] | None  # (namespace, secret name, entry)
+
+    @property
+    def format(self) -> Format:
+        """The API that its nodes speak: all of a pool the same, because requests are passed on as they are."""
+        return self.endpoints[0].format if self.endpoints else "openai"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,23 +147,23 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What happens to requests of one type that ask for `key` ("": that name no model): the first rule that fits.
+    """What happens to requests of one kind that ask for `key` ("": that name no model): the first rule that fits.
 
     The last rule has no headers, unless some requests are to be refused as unknown.
     """
 
-    type: str
+    kind: Kind
     key: str
     rules: tuple[Rule, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """All that the entrance knows. Pools by name, entries by type and key; `types` are those that some node serves."""
+    """All that the entrance knows. Pools by name, entries by kind and key; `kinds` are those that some node serves."""
 
     pools: tuple[Pool, ...] = ()
     entries: tuple[Entry, ...] = ()
-    types: tuple[str, ...] = ()
+    kinds: tuple[Kind, ...] = ()
 
     def pool(self, name: str) -> Pool:
         return next(pool for pool in self.pools if pool.name == name)

@@ -21,17 +21,17 @@ from weighbridge_operator.core.score import PROFILES
 
 @dataclass(frozen=True, slots=True, order=True)
 class Demand:
-    """What asks for a pool: requests of a type for a model (perhaps one version), under a policy ("" for none)."""
+    """What asks for a pool: requests of a kind for a model (perhaps one version), under a policy ("" for none)."""
 
     policy: str
     model: str
     version: str
-    kind: str
+    kind: ir.Kind
 
     @property
     def title(self) -> str:
         version = f"@{self.version}" if self.version else ""
-        kind = "" if self.kind == "text" else f" ({self.kind})"
+        kind = "" if self.kind == ir.Kind("text") else f" ({self.kind})"
         return f"{self.policy or 'default'}: {self.model}{version}{kind}"
 
 
@@ -61,9 +61,9 @@ def is_named(node: ModelNode, policy: RoutePolicy | None) -> bool:
 
 
 def _serves(node: ModelNode, demand: Demand) -> bool:
-    return any(
-        m.name == demand.model and demand.kind in m.types and demand.version in ("", m.version)
-        for m in node.spec.models
+    kind = demand.kind
+    return node.spec.format == kind.format and any(
+        m.name == demand.model and kind.type in m.types and demand.version in ("", m.version) for m in node.spec.models
     )
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from weighbridge_api.routepolicy import RoutePolicy
+from weighbridge_operator.core.ir import Kind
 
 
-def rank_policies(policies: Iterable[RoutePolicy], model: str, kind: str) -> tuple[RoutePolicy, ...]:
-    """The policies that speak for requests of type `kind` for `model`, the most specific first."""
+def rank_policies(policies: Iterable[RoutePolicy], model: str, kind: Kind) -> tuple[RoutePolicy, ...]:
+    """The policies that speak for requests of `kind` for `model`, the most specific first."""
     fitting = [
         (specificity, policy)
         for policy in policies
@@ -20,14 +21,14 @@ def rank_policies(policies: Iterable[RoutePolicy], model: str, kind: str) -> tup
     return tuple(policy for _, policy in sorted(fitting, key=lambda pair: (_negated(pair[0]), _tiebreak(pair[1]))))
 
 
-def rank_defaults(policies: Iterable[RoutePolicy], kind: str) -> tuple[RoutePolicy, ...]:
-    """The policies that name a model for requests of type `kind` that name none, the most specific first."""
+def rank_defaults(policies: Iterable[RoutePolicy], kind: Kind) -> tuple[RoutePolicy, ...]:
+    """The policies that name a model for requests of `kind` that name none, the most specific first."""
     naming = (p for p in policies if p.spec.default_model is not None and _speaks_for_type(p, kind))
     return tuple(sorted(naming, key=lambda p: (-len(p.spec.match.headers), _tiebreak(p))))
 
 
-def _speaks_for_type(policy: RoutePolicy, kind: str) -> bool:
-    return not policy.spec.match.types or kind in policy.spec.match.types
+def _speaks_for_type(policy: RoutePolicy, kind: Kind) -> bool:
+    return not policy.spec.match.types or kind.type in policy.spec.match.types
 
 
 def _specificity(policy: RoutePolicy, model: str) -> tuple[int, int, int] | None:

@@ -1,4 +1,4 @@
-"""Which requests go where: an entry for each type and model, in it one rule for each policy that may speak for it.
+"""Which requests go where: an entry for each kind and model, in it one rule for each policy that may speak for it.
 
 Callers name a model, or one version of it as model@version. A request that names none takes the default of the most
 specific policy that has one, else the only model that serves its type, else it is refused.
@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from weighbridge_api.conditions import RESOLVED_REFS
-from weighbridge_api.modelnode import ModelNode
+from weighbridge_api.modelnode import Model, ModelNode
 from weighbridge_api.routepolicy import RoutePolicy, RoutePolicySpec
 from weighbridge_operator.core import ir
 from weighbridge_operator.core.endpoints import Server
@@ -43,20 +43,20 @@ class Router:
         self.findings: list[Finding] = []
         self.used: dict[str, str | None] = {}
         self._policies, self._pools, self._home = policies, Pools(), home
-        self._serving: dict[tuple[str, str], list[Server]] = defaultdict(list)  # by type and model
+        self._serving: dict[tuple[ir.Kind, str], list[Server]] = defaultdict(list)  # by kind and model
         for server in servers:
             for key in _list_keys(server.node):
                 self._serving[key].append(server)
-        self._offering: dict[tuple[str, str], list[ModelNode]] = defaultdict(list)
+        self._offering: dict[tuple[ir.Kind, str], list[ModelNode]] = defaultdict(list)
         for node in offering:
             for key in _list_keys(node):
                 self._offering[key].append(node)
         # What no server is ready for is still offered: "not now" (503) is another answer than "no such model" (404).
-        self._offers = _list_offers(offering)  # type -> model -> versions
+        self._offers = _list_offers(offering)  # kind -> model -> versions
         self._ready = _list_offers(server.node for server in servers)
 
     def route(self) -> ir.Gateway:
-        drafts: dict[tuple[str, str], _Draft] = {}
+        drafts: dict[tuple[ir.Kind, str], _Draft] = {}
         for kind, models in self._offers.items():
             for model, versions in models.items():
                 drafts[kind, model] = self._draft(kind, model, "")
@@ -68,9 +68,9 @@ class Router:
             for (kind, key), draft in drafts.items()
         ]
         entries += self._defaults(entries)
-        return ir.Gateway(pools, tuple(sorted(entries, key=lambda e: (e.type, e.key))), tuple(self._offers))
+        return ir.Gateway(pools, tuple(sorted(entries, key=lambda e: (e.kind, e.key))), tuple(self._offers))
 
-    def _draft(self, kind: str, model: str, version: str) -> _Draft:
+    def _draft(self, kind: ir.Kind, model: str, version: str) -> _Draft:
         draft: _Draft = []
         winner: str | None = None
         for policy in rank_policies(self._policies, model, kind):
@@ -88,7 +88,7 @@ class Router:
             draft.append((_rule(None), self._split(None, kind, model, version)))
         return draft
 
-    def _speaks_for(self, policy: RoutePolicy, kind: str, model: str, version: str) -> bool:
+    def _speaks_for(self, policy: RoutePolicy, kind: ir.Kind, model: str, version: str) -> bool:
         # A policy that names no models speaks for those that its nodes serve; one that names them means them, as far as
         # its namespace serves them: else it would take the requests for another namespace's.
         nodes = select_nodes(self._offering[kind, model], Demand("", model, version, kind), None)
@@ -100,7 +100,7 @@ class Router:
         """How pools name it: short where it is of the gateway's own namespace."""
         return policy.metadata.name if policy.metadata.namespace == self._home else policy_id(policy)
 
-    def _split(self, policy: RoutePolicy | None, kind: str, model: str, version: str) -> _Split:
+    def _split(self, policy: RoutePolicy | None, kind: ir.Kind, model: str, version: str) -> _Split:
         rest = tuple(
             self._demand(None if fallback == model else self._plain_policy(fallback, kind), kind, fallback, "")
             for fallback in self._fallbacks(policy, kind)
@@ -110,27 +110,27 @@ class Router:
             return ((100.0, (self._demand(policy, kind, model, version), *rest)),)
         return tuple((share, (self._demand(policy, kind, model, v), *rest)) for v, share in shares)
 
-    def _demand(self, policy: RoutePolicy | None, kind: str, model: str, version: str) -> Demand:
+    def _demand(self, policy: RoutePolicy | None, kind: ir.Kind, model: str, version: str) -> Demand:
         name = self._name(policy) if policy else ""
         demand = Demand(name, model, version, kind)
         self._pools.add(demand, select_servers(self._serving[kind, model], demand, policy), policy)
         return demand
 
-    def _plain_policy(self, model: str, kind: str) -> RoutePolicy | None:
+    def _plain_policy(self, model: str, kind: ir.Kind) -> RoutePolicy | None:
         ranked = rank_policies(self._policies, model, kind)
         return next((p for p in ranked if not p.spec.match.headers and self._speaks_for(p, kind, model, "")), None)
 
-    def _fallbacks(self, policy: RoutePolicy | None, kind: str) -> list[str]:
+    def _fallbacks(self, policy: RoutePolicy | None, kind: ir.Kind) -> list[str]:
         found = []
         for fallback in policy.spec.fallback if policy else ():
             if fallback.model in self._offers.get(kind, {}):
                 found.append(fallback.model)
-            elif policy is not None:
+            elif policy is not None and not self._offered_otherwise(fallback.model, kind):
                 message = f"spec.fallback: no node serves {fallback.model} for {kind} requests"
                 self._note(policy, "FallbackNotServed", message)
         return found
 
-    def _shares(self, policy: RoutePolicy, kind: str, model: str) -> tuple[tuple[str, float], ...]:
+    def _shares(self, policy: RoutePolicy, kind: ir.Kind, model: str) -> tuple[tuple[str, float], ...]:
         """Versions with their shares; what a version that nobody serves would get goes to the others in proportion."""
         offered = self._offers[kind][model]
         ready = self._ready.get(kind, {}).get(model) or offered
@@ -143,14 +143,15 @@ class Router:
         return tuple((version, 100.0 * share / total) for version, share in served)
 
     def _defaults(self, entries: list[ir.Entry]) -> Iterable[ir.Entry]:
-        by_key = {(entry.type, entry.key): entry for entry in entries}
+        by_key = {(entry.kind, entry.key): entry for entry in entries}
         for kind, models in self._offers.items():
             rules: list[ir.Rule] = []
             for policy in rank_defaults(self._policies, kind):
                 model = str(policy.spec.default_model)
                 if model not in models:
-                    message = f"spec.defaultModel: no node serves {model} for {kind} requests"
-                    self._note(policy, "DefaultNotServed", message)
+                    if not self._offered_otherwise(model, kind):
+                        message = f"spec.defaultModel: no node serves {model} for {kind} requests"
+                        self._note(policy, "DefaultNotServed", message)
                     continue
                 rules += [_with_default(r, model, policy) for r in by_key[kind, model].rules]
                 if not policy.spec.match.headers:
@@ -161,6 +162,10 @@ class Router:
                     rules += [_with_default(r, only, None) for r in by_key[kind, only].rules]
             yield ir.Entry(kind, "", tuple(rules))
 
+    def _offered_otherwise(self, model: str, kind: ir.Kind) -> bool:
+        """Whether requests of this type reach the model in another API: a policy can't tell the two apart."""
+        return any(model in models for other, models in self._offers.items() if other.type == kind.type)
+
     def _note(self, policy: RoutePolicy, reason: str, message: str) -> None:
         ref = Ref("RoutePolicy", policy.metadata.namespace, policy.metadata.name)
         finding = Finding(ref, RESOLVED_REFS, reason, message)
@@ -168,16 +173,20 @@ class Router:
             self.findings.append(finding)
 
 
-def _list_keys(node: ModelNode) -> Iterable[tuple[str, str]]:
-    """Each type and model that the node serves, once."""
-    return dict.fromkeys((kind, model.name) for model in node.spec.models for kind in model.types)
+def _list_keys(node: ModelNode) -> Iterable[tuple[ir.Kind, str]]:
+    """Each kind and model that the node serves, once."""
+    return dict.fromkeys((kind, model.name) for model in node.spec.models for kind in _list_kinds(node, model))
 
 
-def _list_offers(nodes: Iterable[ModelNode]) -> dict[str, dict[str, tuple[str, ...]]]:
-    found: dict[str, dict[str, set[str]]] = {}
+def _list_kinds(node: ModelNode, model: Model) -> Iterable[ir.Kind]:
+    return (ir.Kind(type_, node.spec.format) for type_ in model.types)
+
+
+def _list_offers(nodes: Iterable[ModelNode]) -> dict[ir.Kind, dict[str, tuple[str, ...]]]:
+    found: dict[ir.Kind, dict[str, set[str]]] = {}
     for node in nodes:
         for model in node.spec.models:
-            for kind in model.types:
+            for kind in _list_kinds(node, model):
                 versions = found.setdefault(kind, {}).setdefault(model.name, set())
                 if model.version is not None:
                     versions.add(model.version)

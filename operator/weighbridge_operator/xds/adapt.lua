@@ -19,15 +19,19 @@ local function name_on_node(served, wanted)
   end
 end
 
--- The path ends with the suffix whatever stood before it, the caller's /v1 or the base of the node tried before.
-local function path_on_node(path, base)
+-- The path ends with the suffix whatever stood before it, the caller's /v1 or the base of the node tried before. Where
+-- the path names the model, it is Gemini's: ".../models/NAME:method".
+local function path_on_node(path, base, name)
   local last = (find(path, "?", 1, true) or #path + 1) - 1
   for number = 1, #SUFFIXES do
     local suffix = SUFFIXES[number]
     local first = last - #suffix + 1
     if sub(path, first, last) == suffix then return base .. sub(path, first) end
   end
-  return path
+  local method = match(sub(path, 1, last), ":%a+$")
+  if not method or not name then return path end
+  name = string.gsub(name, "[^%w._:/@+~-]", function(c) return string.format("%%%02X", string.byte(c)) end)
+  return base .. "/models/" .. name .. method .. sub(path, last + 1)
 end
 
 function envoy_on_request(handle)
@@ -35,10 +39,11 @@ function envoy_on_request(handle)
   local served, route = headers:get("x-weighbridge-served") or ";", headers:get("x-weighbridge-route")
   headers:remove("x-weighbridge-served")
   headers:remove("x-envoy-original-host")
-  headers:replace(":path", path_on_node(headers:get(":path"), sub(served, 1, find(served, ";", 1, true) - 1)))
+  local name = wanted and name_on_node(served, wanted)
+  headers:replace(":path", path_on_node(headers:get(":path"), sub(served, 1, find(served, ";", 1, true) - 1), name))
   local body = handle:body()
   if not body then return end
-  local size, name = body:length(), wanted and name_on_node(served, wanted)
+  local size = body:length()
   -- The route header ends with where the name stands in the body: "... 926 947".
   local first, last = match(route or "", " (%d+) (%d+)$")
   if name and tonumber(first or 0) > 0 then

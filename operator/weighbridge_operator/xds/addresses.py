@@ -17,7 +17,7 @@ def list_paths(gateway: ir.Gateway) -> dict[str, Json]:
     cards = answers.model_cards(gateway)
     listing = answers.direct(200, {"object": "list", "data": list(cards.values())})
     exact: dict[str, Json] = {"/v1/models": on(_get(listing), answers.wrong_method("GET"))}
-    exact |= {path.path: on(*_meanwhile(path), answers.wrong_method("POST")) for path in PATHS}
+    exact |= {path.path: on(*_meanwhile(path), answers.wrong_method("POST", path.format)) for path in PATHS}
     for name, card in cards.items():
         found = on(_get(answers.direct(200, card)), answers.wrong_method("GET"))
         exact[f"/v1/models/{name}"] = found
@@ -29,10 +29,11 @@ def find_path(gateway: ir.Gateway) -> Json:
     """Everything that is no request for a model. The paths themselves are filled in later."""
     cards = answers.model_cards(gateway)
     names = answers.list_names(name for name in cards if "@" not in name)
-    no_model = answers.direct(404, answers.error(f"There is no such model. There are: {names}.", "model_not_found"))
+    no_model = answers.refuse(404, f"There is no such model. There are: {names}.", "model_not_found")
     rest = {"/v1/models/": on(no_model)} | {
-        f"{path.path}?": on(*_meanwhile(path), answers.wrong_method("POST")) for path in PATHS
+        f"{path.path}?": on(*_meanwhile(path), answers.wrong_method("POST", path.format)) for path in PATHS
     }
+    rest["/v1beta/"] = on(answers.unknown_path(gateway, "gemini"))
     unknown = on(answers.unknown_path(gateway))
     return nested({**by_path({}), "on_no_match": nested({**by_prefix(":path", rest), "on_no_match": unknown})})
 
@@ -50,7 +51,7 @@ def _meanwhile(path: Path) -> list[Json]:
         {
             "match": {"prefix": "/", "headers": [post]},
             "route": nowhere,
-            "request_body_buffer_limit": limit_of(path.type),
+            "request_body_buffer_limit": limit_of(path.kind),
         }
     ]
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from weighbridge_operator.core import ir
 from weighbridge_operator.xds.endpoint import base_of, names_of
 from weighbridge_operator.xds.names import name_chain, name_cluster
+from weighbridge_operator.xds.paths import BASES
 
-PLAIN_BASE = "/v1"
 #: On a chain's preferred cluster, before one goes to the next: a request that failed on two nodes is not kept waiting.
 TRIES = 2
 
@@ -53,6 +53,10 @@ class Plan:
         """What the nodes of these clusters are sent to let requests in, sorted."""
         found = {self.parts[member].credential for member in members}
         return tuple(sorted(credential for credential in found if credential is not None))
+
+    def format(self, members: Iterable[str]) -> ir.Format:
+        """The API that the nodes of these clusters speak."""
+        return next((self.parts[m].format for m in members if self.parts[m].endpoints), "openai")
 
 
 def plan_clusters(gateway: ir.Gateway) -> Plan:
@@ -107,7 +111,7 @@ def _room(part: ir.Part) -> int:
 
 def _needs_adapting(pools: Mapping[str, ir.Pool], destinations: tuple[ir.Destination, ...], asked: str) -> bool:
     return any(
-        base_of(endpoint) != PLAIN_BASE or names_of(endpoint).get(destination.key, asked) != asked
+        base_of(endpoint) != BASES[endpoint.format] or names_of(endpoint).get(destination.key, asked) != asked
         for destination in destinations
         for endpoint in pools[destination.pool].endpoints
     )

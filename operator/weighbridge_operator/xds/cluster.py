@@ -32,6 +32,11 @@ HEALTH_TIMEOUT = 3.0
 EJECTED_AFTER = 3  # failures in a row
 ERRORS_IN_A_ROW = 20  # of any status from 500
 ADS = {"ads": {}, "resource_api_version": "V3"}
+_KEY_HEADERS: dict[ir.Format, str] = {
+    "openai": "authorization",
+    "anthropic": "x-api-key",
+    "gemini": "x-goog-api-key",
+}
 _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
@@ -48,7 +53,7 @@ def translate_part(part: ir.Part, adapts: bool, budget: float) -> Message:
         "circuit_breakers": _breakers(budget),
         "track_cluster_stats": {"per_endpoint_stats": True},
         "ignore_health_on_host_removal": True,
-        "typed_extension_protocol_options": {_OPTIONS: _http(_filters(adapts, part.credential))},
+        "typed_extension_protocol_options": {_OPTIONS: _http(_filters(adapts, part.credential, part.format))},
     }
     if part.health is not None:
         fields["health_checks"] = [_check(part.health)]
@@ -59,7 +64,12 @@ def translate_part(part: ir.Part, adapts: bool, budget: float) -> Message:
 
 
 def translate_chain(
-    name: str, clusters: tuple[str, ...], adapts: bool, budget: float, credentials: tuple[Credential, ...]
+    name: str,
+    clusters: tuple[str, ...],
+    adapts: bool,
+    budget: float,
+    credentials: tuple[Credential, ...],
+    api: ir.Format = "openai",
 ) -> Message:
     """A cluster that takes the first of `clusters` with a healthy node. Counts and ejection stay with the members.
 
@@ -74,7 +84,7 @@ def translate_chain(
             "lb_policy": "CLUSTER_PROVIDED",
             "cluster_type": {"name": "envoy.clusters.aggregate", "typed_config": members},
             "circuit_breakers": _breakers(budget),
-            "typed_extension_protocol_options": {_OPTIONS: _http(_chain_filters(adapts, credentials))},
+            "typed_extension_protocol_options": {_OPTIONS: _http(_chain_filters(adapts, credentials, api))},
         },
     )
 
@@ -142,24 +152,24 @@ def _http(filters: list[Json]) -> Json:
     return packed(_OPTIONS, options)
 
 
-def _filters(adapts: bool, credential: Credential | None) -> list[Json]:
+def _filters(adapts: bool, credential: Credential | None, api: ir.Format) -> list[Json]:
     filters = [_mutate(_TELL_NODE), _adapt()] if adapts else []
-    return filters if credential is None else [*filters, _inject(credential)]
+    return filters if credential is None else [*filters, _inject(credential, api)]
 
 
-def _chain_filters(adapts: bool, credentials: tuple[Credential, ...]) -> list[Json]:
+def _chain_filters(adapts: bool, credentials: tuple[Credential, ...], api: ir.Format) -> list[Json]:
     if not credentials:
-        return _filters(adapts, None)
+        return _filters(adapts, None, api)
     # All tries share one set of headers: the key that one node was sent must not stay for the next.
-    filters = [_mutate({"remove": "authorization"}, _tell(CREDENTIAL_HEADER, "credential"))]
-    filters += _filters(adapts, None)
-    filters += [_only_for(credential, _inject(credential)) for credential in credentials]
+    filters = [_mutate({"remove": _KEY_HEADERS[api]}, _tell(CREDENTIAL_HEADER, "credential"))]
+    filters += _filters(adapts, None, api)
+    filters += [_only_for(name_credential(found, api), _inject(found, api)) for found in credentials]
     return [*filters, _mutate({"remove": CREDENTIAL_HEADER})]
 
 
-def _only_for(credential: Credential, inject: Json) -> Json:
+def _only_for(credential: str, inject: Json) -> Json:
     read = packed("envoy.type.matcher.v3.HttpRequestHeaderMatchInput", {"header_name": CREDENTIAL_HEADER})
-    named = {"input": {"name": "header", "typed_config": read}, "value_match": {"exact": name_credential(credential)}}
+    named = {"input": {"name": "header", "typed_config": read}, "value_match": {"exact": credential}}
     skip = extension("skip", "envoy.extensions.filters.common.matcher.action.v3.SkipFilter")
     others = {"predicate": {"not_matcher": {"single_predicate": named}}, "on_match": {"action": skip}}
     kind = "envoy.extensions.common.matching.v3.ExtensionWithMatcher"
@@ -185,10 +195,10 @@ def _adapt() -> Json:
     return extension("envoy.filters.http.lua", kind, {"default_source_code": {"inline_string": write_adapting()}})
 
 
-def _inject(credential: Credential) -> Json:
+def _inject(credential: Credential, api: ir.Format) -> Json:
     generic = packed(
         "envoy.extensions.http.injected_credentials.generic.v3.Generic",
-        {"credential": {"name": name_credential(credential), "sds_config": ADS}, "header": "Authorization"},
+        {"credential": {"name": name_credential(credential, api), "sds_config": ADS}, "header": _KEY_HEADERS[api]},
     )
     kind = "envoy.extensions.filters.http.credential_injector.v3.CredentialInjector"
     fields = {

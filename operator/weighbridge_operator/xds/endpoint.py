@@ -35,7 +35,7 @@ def assign(part: ir.Part, weights: Mapping[str, int]) -> Message:
         told["node"].string_value = endpoint.node.partition("/")[2]
         told["served"].string_value = list_served(endpoint)
         if part.credential is not None:
-            told["credential"].string_value = name_credential(part.credential)
+            told["credential"].string_value = name_credential(part.credential, part.format)
         if endpoint.tls is not None:
             matched = added.metadata.filter_metadata["envoy.transport_socket_match"].fields
             matched["tls"].string_value = name_tls(endpoint.tls)

@@ -55,31 +55,61 @@ local function insert_into_form(handle, boundary, route)
   collectgarbage()
 end
 
-local function is_encoded(handle, headers)
+local function is_encoded(handle, headers, kind)
   if (headers:get("content-encoding") or "identity") == "identity" then return false end
-  refuse(handle, "415", "Send the body without content-encoding.", nil, "unsupported_content_encoding")
+  refuse(handle, kind, "415", "Send the body without content-encoding.", nil, "unsupported_content_encoding")
   return true
 end
 
--- A request whose body is JSON, as its content-type must say.
-local function ask_json(handle, headers, kind, content_type)
+-- What a body of JSON asks for, and its text. Nothing, where the request was refused.
+local function read_json(handle, headers, kind, content_type)
   if content_type ~= "application/json" and not find(lower(content_type) .. ";", "^application/json%s*;") then
-    return refuse(handle, "415", "Send the request with content-type application/json.", nil, "unsupported_content_type")
+    local message = "Send the request with content-type application/json."
+    return refuse(handle, kind, "415", message, nil, "unsupported_content_type")
   end
-  if is_encoded(handle, headers) then return end
+  if is_encoded(handle, headers, kind) then return end
   local body = handle:body()
   local text = body and body:getBytes(0, body:length()) or ""
   local asked, wrong, key = read_request(text)
-  if not asked then return refuse_json(handle, wrong, key) end
-  if asked.odd_stream then return refuse(handle, "400", "stream must be true or false.", "stream", "invalid_type") end
-  local model = ""
-  if asked.first then
-    model = model_name(text, asked.first + 1, asked.last - 1)
-  elseif asked.names_model then
-    return refuse(handle, "400", "model must be a string.", "model", "invalid_type")
+  if not asked then return refuse_json(handle, kind, wrong, key) end
+  if asked.names_model and not asked.first then
+    return refuse(handle, kind, "400", "model must be a string.", "model", "invalid_type")
   end
+  return asked, text
+end
+
+-- A request whose body is JSON and names the model.
+local function ask_json(handle, headers, kind, content_type)
+  local asked, text = read_json(handle, headers, kind, content_type)
+  if not asked then return end
+  if asked.odd_stream then
+    return refuse(handle, kind, "400", "stream must be true or false.", "stream", "invalid_type")
+  end
+  local model = asked.first and model_name(text, asked.first + 1, asked.last - 1) or ""
   local route = name_route(handle, kind, asked, model)
   if model == "" then insert_into_json(handle, text, route) end
+end
+
+local function unescaped(text)
+  return (gsub(text, "%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
+end
+
+-- A request of Gemini's: the path names the model and says whether it is a stream. Where the body names it as well, it
+-- must be the same, or a node that looks there would serve another one.
+local function ask_by_path(handle, headers, kind, content_type, name, method)
+  local asked, text = read_json(handle, headers, kind, content_type)
+  if not asked then return end
+  name = unescaped(name)
+  local model = model_name(name, 1, #name)
+  if asked.first then
+    local _, prefix = find(text, "^models/", asked.first + 1)
+    asked.first = prefix or asked.first
+    if model_name(text, asked.first + 1, asked.last - 1) ~= model then
+      return refuse(handle, kind, "400", "The body names another model than the path.", "model", "invalid_type")
+    end
+  end
+  asked.stream = method == "streamGenerateContent"
+  name_route(handle, kind, asked, model)
 end
 
 -- A request whose body is a form. It is read in pieces where it lies: a file of megabytes never becomes a Lua string.
@@ -87,23 +117,49 @@ local function ask_form(handle, headers, kind, content_type)
   local boundary = boundary_of(content_type)
   if not boundary then
     local message = "Name one boundary of plain characters in content-type, and no charset but utf-8."
-    return refuse(handle, "400", message, nil, "invalid_form")
+    return refuse(handle, kind, "400", message, nil, "invalid_form")
   end
-  if is_encoded(handle, headers) then return end
+  if is_encoded(handle, headers, kind) then return end
   local body = handle:body()
   local function get(first, last)
     return last < first and "" or body:getBytes(first - 1, last - first + 1)
   end
   local asked, wrong, name = read_form(get, body and body:length() or 0, boundary)
-  if not asked then return refuse_form(handle, wrong, name) end
-  if asked.odd_stream then return refuse(handle, "400", "stream must be true or false.", "stream", "invalid_type") end
+  if not asked then return refuse_form(handle, kind, wrong, name) end
+  if asked.odd_stream then return refuse(handle, kind, "400", "stream must be true or false.", "stream", "invalid_type") end
   local value = asked.value or ""
   local model = value == "" and "" or model_name(value, 1, #value)
   if model == "" and asked.first then
-    return refuse(handle, "400", "model must not be empty; leave the field out for the default.", "model", "invalid_type")
+    return refuse(handle, kind, "400", "model must not be empty; leave the field out for the default.", "model", "invalid_type")
   end
   local route = name_route(handle, kind, asked, model)
   if model == "" then insert_into_form(handle, boundary, route) end
+end
+
+-- The query without `key`, in which Gemini's clients may send the caller's key: that is no node's business.
+local function without_key(query)
+  local kept, found = {}, false
+  for pair in string.gmatch(query, "[^&;]+") do
+    if lower(unescaped(match(pair, "^[^=]*"))) == "key" then found = true else kept[#kept + 1] = pair end
+  end
+  if not found then return query end
+  return (#kept > 0 and "?" or "") .. table.concat(kept, "&")
+end
+
+-- A request whose path has a query, takes forms, or names the model.
+local function ask_otherwise(handle, headers, path, content_type)
+  local bare, query = match(path, "^([^?]*)%??(.*)$")
+  if query ~= "" then
+    local kept = without_key(query)
+    if kept ~= query then headers:replace(":path", bare .. kept) end
+  end
+  local kind = FORMS[bare]
+  if kind and find(lower(content_type), "^multipart/") then return ask_form(handle, headers, kind, content_type) end
+  kind = kind or PLAIN[bare]
+  if kind then return ask_json(handle, headers, kind, content_type) end
+  local model, method = match(bare, "^/v1%l*/models/(.+):(%a+)$")
+  kind = METHODS[method]
+  if kind then return ask_by_path(handle, headers, kind, content_type, model, method) end
 end
 
 function envoy_on_request(handle)
@@ -112,9 +168,5 @@ function envoy_on_request(handle)
   local path, content_type = headers:get(":path"), headers:get("content-type") or ""
   local kind = PLAIN[path]
   if kind then return ask_json(handle, headers, kind, content_type) end
-  path = match(path, "^[^?]*")
-  kind = FORMS[path]
-  if kind and find(lower(content_type), "^multipart/") then return ask_form(handle, headers, kind, content_type) end
-  kind = kind or PLAIN[path]
-  if kind then return ask_json(handle, headers, kind, content_type) end
+  return ask_otherwise(handle, headers, path, content_type)
 end

@@ -24,12 +24,15 @@ from weighbridge_operator.xds.names import CLIENT_HEADER
 
 Callers = Sequence[tuple[str, str]]  # client, key
 FILTER = "envoy.filters.http.api_key_auth"
-_SOURCES = [{"header": "Authorization"}]
+_SOURCES = [{"header": "Authorization"}, {"header": "x-api-key"}, {"header": "x-goog-api-key"}, {"query": "key"}]
 _KIND = "envoy.extensions.filters.http.api_key_auth.v3"
 
 
 def ask_for_keys() -> Json:
-    """The filter, which by itself knows no key and lets nobody in. `Bearer` before the key is understood."""
+    """The filter, which by itself knows no key and lets nobody in. `Bearer` before the key is understood.
+
+    The key may come as OpenAI's, Anthropic's and Gemini's clients send it, on any path; the first that is there counts.
+    """
     return extension(FILTER, f"{_KIND}.ApiKeyAuth", {"key_sources": _SOURCES})
 
 
@@ -41,7 +44,7 @@ def let_in(callers: Callers) -> Message:
     # Nothing but what stands here counts where there is anything: the filter's own forwarding would be forgotten.
     settings = ApiKeyAuthPerRoute(
         credentials=[Credential(key=key, client=client) for client, key in callers],
-        key_sources=[KeySource(header=source["header"]) for source in _SOURCES],
+        key_sources=[KeySource(**source) for source in _SOURCES],
         forwarding=Forwarding(header=CLIENT_HEADER, hide_credentials=True),
     )
     made = Any_()

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from envoy.config.listener.v3.listener_pb2 import Listener
 from google.protobuf.message import Message
 
-from weighbridge_operator.xds.answers import local_replies
 from weighbridge_operator.xds.build import Json, extension, message
 from weighbridge_operator.xds.cluster import ADS
 from weighbridge_operator.xds.keys import ask_for_keys
 from weighbridge_operator.xds.names import CERTIFICATE, LISTENER, ROUTES
 from weighbridge_operator.xds.paths import BODY_LIMIT
+from weighbridge_operator.xds.replies import local_replies
 from weighbridge_operator.xds.scripts import write_entrance
 
 

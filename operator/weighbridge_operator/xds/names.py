@@ -58,9 +58,9 @@ def name_authorities(ca: tuple[str, str]) -> str:
     return f"ca/{ca[0]}/{ca[1]}"
 
 
-def name_credential(credential: tuple[str, str, str]) -> str:
-    """The SDS secret with the entry of Secret (namespace, name, entry)."""
-    return "credential/" + "/".join(credential)
+def name_credential(credential: tuple[str, str, str], api: ir.Format) -> str:
+    """The SDS secret with the entry of Secret (namespace, name, entry), as the API wants to be sent it."""
+    return ("credential/" if api == "openai" else "key/") + "/".join(credential)
 
 
 def name_tls(tls: ir.Tls) -> str:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from weighbridge_operator.core.ir import Format, Kind
+
 #: Bytes of a request's body; one more is 413. Clients of coding agents send megabytes.
 BODY_LIMIT = 16 * 2**20
 #: The same where the body may be a form: OpenAI's 25 MiB for a file, and room for the other fields.
@@ -20,16 +22,17 @@ class Path:
     path: str
     type: str
     form: bool = False
+    format: Format = "openai"
+
+    @property
+    def kind(self) -> Kind:
+        """What its requests are."""
+        return Kind(self.type, self.format)
 
     @property
     def suffix(self) -> str:
         """What a node finds behind its base path."""
         return self.path.removeprefix("/v1")
-
-    @property
-    def word(self) -> str:
-        """What the route header starts with."""
-        return self.type
 
 
 #: The most frequent first: the adapting script looks at them in this order.
@@ -44,20 +47,34 @@ PATHS: tuple[Path, ...] = (
     Path("/v1/audio/speech", "audio"),
     Path("/v1/audio/transcriptions", "audio", form=True),
     Path("/v1/audio/translations", "audio", form=True),
+    Path("/v1/messages", "text", format="anthropic"),
+    Path("/v1/messages/count_tokens", "text", format="anthropic"),
 )
-TYPES = tuple(dict.fromkeys(path.type for path in PATHS))
+#: Gemini names the model in the path: MODEL:method behind this, or behind /v1 or /v1alpha.
+GEMINI = "/v1beta/models/"
+GEMINI_KIND = Kind("text", "gemini")
+GEMINI_METHODS = ("generateContent", "streamGenerateContent", "countTokens")
+KINDS = (*dict.fromkeys(path.kind for path in PATHS), GEMINI_KIND)
+#: What callers' paths begin with, by API: a node with this base path needs no other. Gemini's begin in several ways.
+BASES: dict[Format, str | None] = {"openai": "/v1", "anthropic": "/v1", "gemini": None}
 
 
-def limit_of(kind: str) -> int:
-    """Bytes of the largest body among the type's requests."""
-    return FORM_LIMIT if any(path.form for path in PATHS if path.type == kind) else BODY_LIMIT
+def word_of(kind: Kind) -> str:
+    """What the route header starts with."""
+    return kind.type if kind.format == "openai" else f"{kind.format}.{kind.type}"
+
+
+def limit_of(kind: Kind) -> int:
+    """Bytes of the largest body among the kind's requests."""
+    return FORM_LIMIT if any(path.form for path in PATHS if path.kind == kind) else BODY_LIMIT
 
 
 def write_tables() -> str:
     """What the entrance's script knows of paths, as Lua."""
-    plain = _table({path.path: path.word for path in PATHS if not path.form})
-    forms = _table({path.path: path.word for path in PATHS if path.form})
-    return f"local PLAIN = {plain}\nlocal FORMS = {forms}\n"
+    plain = _table({path.path: word_of(path.kind) for path in PATHS if not path.form})
+    forms = _table({path.path: word_of(path.kind) for path in PATHS if path.form})
+    methods = _table(dict.fromkeys(GEMINI_METHODS, word_of(GEMINI_KIND)))
+    return f"local PLAIN = {plain}\nlocal FORMS = {forms}\nlocal METHODS = {methods}\n"
 
 
 def write_suffixes() -> str:

@@ -1,36 +1,44 @@
 
--- Refusals, in OpenAI's error shape.
+-- Refusals, in the error shape of the API that the request was made with.
 
 local function quoted(text)
   return '"' .. gsub(text, '[%c"\\\127-\255]', function(c) return string.format("\\u%04x", byte(c)) end) .. '"'
 end
 
-local function refuse(handle, status, message, param, code)
-  local body = '{"error":{"message":' .. quoted(message) .. ',"type":"invalid_request_error","param":'
-    .. (param and quoted(param) or "null") .. ',"code":' .. quoted(code) .. "}}"
+-- `kind` is what the route header starts with; before its dot stands the API, if it is not OpenAI's.
+local function refuse(handle, kind, status, message, param, code)
+  local api, body = match(kind, "^(%a+)%."), nil
+  if api == "anthropic" then
+    body = '{"type":"error","error":{"type":"invalid_request_error","message":' .. quoted(message) .. "}}"
+  elseif api == "gemini" then
+    body = '{"error":{"code":' .. status .. ',"message":' .. quoted(message) .. ',"status":"INVALID_ARGUMENT"}}'
+  else
+    body = '{"error":{"message":' .. quoted(message) .. ',"type":"invalid_request_error","param":'
+      .. (param and quoted(param) or "null") .. ',"code":' .. quoted(code) .. "}}"
+  end
   handle:respond({ [":status"] = status, ["content-type"] = "application/json" }, body)
 end
 
-local function refuse_json(handle, wrong, key)
+local function refuse_json(handle, kind, wrong, key)
   key = key and sub(key, 1, 64)
   if wrong == "twice" then
-    refuse(handle, "400", "The key " .. key .. " stands twice in the body; send it once.", key, "duplicate_key")
+    refuse(handle, kind, "400", "The key " .. key .. " stands twice in the body; send it once.", key, "duplicate_key")
   elseif wrong == "escaped" then
-    refuse(handle, "400", "Write the names of the outermost keys without escapes.", nil, "escaped_key")
+    refuse(handle, kind, "400", "Write the names of the outermost keys without escapes.", nil, "escaped_key")
   elseif wrong == "deep" then
-    refuse(handle, "400", "The body is nested more than " .. DEPTH .. " deep.", nil, "invalid_json")
+    refuse(handle, kind, "400", "The body is nested more than " .. DEPTH .. " deep.", nil, "invalid_json")
   else
-    refuse(handle, "400", "The body must be one JSON object in UTF-8.", nil, "invalid_json")
+    refuse(handle, kind, "400", "The body must be one JSON object in UTF-8.", nil, "invalid_json")
   end
 end
 
-local function refuse_form(handle, wrong, name)
+local function refuse_form(handle, kind, wrong, name)
   if wrong == "twice" then
-    refuse(handle, "400", "The field " .. name .. " stands twice in the form; send it once.", name, "duplicate_key")
+    refuse(handle, kind, "400", "The field " .. name .. " stands twice in the form; send it once.", name, "duplicate_key")
   elseif wrong == "field" then
-    refuse(handle, "400", "Send the fields model and stream as plain text, by these names.", name, "invalid_form")
+    refuse(handle, kind, "400", "Send the fields model and stream as plain text, by these names.", name, "invalid_form")
   else
     local message = "The form must be plain multipart/form-data: lines end with CRLF, nothing stands outside of its parts."
-    refuse(handle, "400", message, nil, "invalid_form")
+    refuse(handle, kind, "400", message, nil, "invalid_form")
   end
 end

@@ -3,6 +3,7 @@
     "text whole qwen2.5-7b "  ->  the rules of that entry, each with its headers and shares
     "text whole  "            ->  the default's rules, or 400
     "text "                   ->  404, naming what there is
+    "anthropic.text ..."      ->  the same of another API than OpenAI's
     no such header            ->  /v1/models, or 404
 
 Shares are cumulative fractions of one random number that Envoy draws per request, so that all tries of a request stay
@@ -37,7 +38,7 @@ from weighbridge_operator.xds.names import (
     ROUTE_HEADER,
     ROUTES,
 )
-from weighbridge_operator.xds.paths import BODY_LIMIT, TYPES, limit_of
+from weighbridge_operator.xds.paths import BODY_LIMIT, KINDS, limit_of, word_of
 from weighbridge_operator.xds.references import Reference, find_references
 
 MODES = ("whole", "stream")
@@ -49,6 +50,7 @@ _KEPT_FROM_NODES = (
     "authorization",
     "proxy-authorization",
     "x-api-key",
+    "x-goog-api-key",
     "api-key",
     "cookie",
     "openai-organization",
@@ -99,13 +101,14 @@ def translate_routes(
 def _models(gateway: ir.Gateway, plan: Plan, debug_headers: bool) -> dict[str, Json]:
     """What is found by the header that the entrance wrote."""
     table: dict[str, Json] = {}
-    for kind in sorted(TYPES):
-        served = kind in gateway.types
-        table[f"{kind} "] = on(answers.unknown_model(gateway, kind) if served else answers.unserved_type(gateway, kind))
+    for kind in sorted(KINDS):
+        served = kind in gateway.kinds
+        refusal = answers.unknown_model(gateway, kind) if served else answers.unserved_kind(gateway, kind)
+        table[f"{word_of(kind)} "] = on(refusal)
     for entry in gateway.entries:
-        if entry.type in TYPES:
-            for mode in MODES:
-                table[f"{entry.type} {mode} {entry.key} "] = on(*_routes(entry, mode, gateway, plan, debug_headers))
+        for mode in MODES:
+            key = f"{word_of(entry.kind)} {mode} {entry.key} "
+            table[key] = on(*_routes(entry, mode, gateway, plan, debug_headers))
     return table
 
 
@@ -135,12 +138,12 @@ def _routes(entry: ir.Entry, mode: str, gateway: ir.Gateway, plan: Plan, debug_h
             asked = entry.key or rule.default or ""
             target = plan.target(branch.destinations, asked)
             routes.append(_route(rule, branch, target, share, mode, debug_headers))
-            if target.adapts or rule.default is not None or limit_of(entry.type) != BODY_LIMIT:
-                routes[-1]["request_body_buffer_limit"] = limit_of(entry.type) + LONGER
+            if target.adapts or rule.default is not None or limit_of(entry.kind) != BODY_LIMIT:
+                routes[-1]["request_body_buffer_limit"] = limit_of(entry.kind) + LONGER
     if not entry.rules and not entry.key:
-        return [answers.missing_model(gateway, entry.type)]
+        return [answers.missing_model(gateway, entry.kind)]
     if not entry.rules or entry.rules[-1].headers:
-        routes.append(answers.unknown_model(gateway, entry.type))
+        routes.append(answers.unknown_model(gateway, entry.kind))
     return routes
 
 

@@ -46,7 +46,9 @@ def translate(
         _pack_part(part, name in plan.adapting, plan.budgets.get(name, 0.0), memo) for name, part in plan.parts.items()
     ]
     clusters += [
-        translate_chain(name, members, name in plan.adapting, plan.budgets[name], plan.credentials(members))
+        translate_chain(
+            name, members, name in plan.adapting, plan.budgets[name], plan.credentials(members), plan.format(members)
+        )
         for name, members in plan.chains.items()
     ]
     routes, needs = translate_routes(gateway, plan, entrance.debug_headers, _callers(entrance, doors), memo)
@@ -87,9 +89,9 @@ def _secrets(gateway: ir.Gateway, secrets: Secrets) -> list[Message]:
     found: dict[str, Message] = {}
     for part in (part for pool in gateway.pools for part in pool.parts):
         if part.credential is not None:
-            name = name_credential(part.credential)
-            key = secrets[part.credential[:2]][part.credential[2]]
-            found[name] = _credential(name, key)
+            name = name_credential(part.credential, part.format)
+            key = secrets[part.credential[:2]][part.credential[2]].strip()
+            found[name] = _credential(name, b"Bearer " + key if part.format == "openai" else key)
         for endpoint in part.endpoints:
             if endpoint.tls is not None and endpoint.tls.ca is not None:
                 name = name_authorities(endpoint.tls.ca)
@@ -109,9 +111,9 @@ def _certificate(doors: Doors) -> Iterator[Message]:
         yield secret
 
 
-def _credential(name: str, key: bytes) -> Message:
+def _credential(name: str, told: bytes) -> Message:
     secret = Secret(name=name)
-    secret.generic_secret.secret.inline_bytes = b"Bearer " + key.strip()
+    secret.generic_secret.secret.inline_bytes = told
     return secret  # type: ignore[no-any-return]
 
 

@@ -1,0 +1,99 @@
+"""How Envoy's own failures are worded, in the shape of the API that the request was made with."""
+
+from __future__ import annotations
+
+from weighbridge_operator.core.ir import Format
+from weighbridge_operator.xds.build import Json, extension
+from weighbridge_operator.xds.errors import error
+from weighbridge_operator.xds.paths import BODY_LIMIT, FORM_LIMIT, GEMINI_METHODS, PATHS
+
+#: Response flags and what they mean for a caller: status (None keeps Envoy's), message, code.
+_FLAGS: tuple[tuple[tuple[str, ...], int | None, str, str], ...] = (
+    (("UH", "NC"), 503, "No node that can serve this request is available. Try again soon.", "no_node_available"),
+    (("UO",), 503, "The nodes for this request have all they can take. Try again soon.", "overloaded"),
+    (("UT", "SI", "UMSDR", "DT"), 504, "The node did not answer in time.", "timeout"),
+    (("UF", "UC", "UR", "LR", "URX", "UPE"), 503, "The node failed before it answered.", "node_failed"),
+    (("DPE", "IH"), None, "The gateway does not accept this HTTP request.", "invalid_http"),
+    (("NR",), 404, "There is nothing at this address.", "not_found"),
+)
+#: Envoy's refusals without a flag, by status; None is any other.
+_REFUSALS: tuple[tuple[int | None, str, str], ...] = (
+    (408, "The request took too long to arrive.", "request_timeout"),
+    (426, "Use HTTP/1.1 or HTTP/2.", "invalid_http"),
+    (431, "The headers are too large or too many.", "headers_too_large"),
+    (None, "The gateway does not accept this HTTP request.", "invalid_http"),
+)
+#: The entrance's own answers, which have their body already, are local replies too.
+_NOT_WORDED = 'response.code_details != "lua_response" && response.code_details != "direct_response"'
+#: Paths of an API, as callers ask for them and as nodes with another base path are asked.
+_PATHS: dict[Format, str] = {
+    "anthropic": ".*/messages(/count_tokens)?",
+    "gemini": f".*:({'|'.join(GEMINI_METHODS)})|/v1beta/.*",
+    "openai": "",
+}
+_WHERE_KEYS_GO: dict[Format, str] = {
+    "anthropic": "x-api-key: KEY",
+    "gemini": "x-goog-api-key: KEY",
+    "openai": "Authorization: Bearer KEY",
+}
+
+
+def local_replies(keys: bool) -> Json:
+    """A LocalReplyConfig. `keys`: callers are asked for one."""
+    return {"mappers": [mapper for api in _PATHS for mapper in _list_mappers(api, keys)]}
+
+
+def _list_mappers(api: Format, keys: bool) -> list[Json]:
+    """The first that fits is taken."""
+    mappers = []
+    if keys:
+        missing = f"Send your API key: {_WHERE_KEYS_GO[api]}."
+        mappers.append(_refuse_key(api, "missing_api_key", error(missing, "missing_api_key", 401, api)))
+        unknown = error("This API key is not known here.", "invalid_api_key", 401, api)
+        mappers.append(_refuse_key(api, "unknown_api_key", unknown))
+    if api == "openai":
+        mappers.append(_refuse_size(api, FORM_LIMIT, "|".join(path.path for path in PATHS if path.form)))
+    mappers.append(_refuse_size(api, BODY_LIMIT))
+    for flags, status, message, code in _FLAGS:
+        found = {"response_flag_filter": {"flags": list(flags)}}
+        mappers.append(_word(api, error(message, code, status or 400, api), found, status=status))
+    for status, message, code in _REFUSALS:
+        filters = [_status(status)] if status else []
+        mappers.append(_word(api, error(message, code, status or 400, api), *filters, _cel(_NOT_WORDED)))
+    return mappers
+
+
+def _word(api: Format, body: Json, *filters: Json, status: int | None = None) -> Json:
+    """A mapper for requests of this API to which all filters apply."""
+    if api == "gemini":
+        body["error"]["code"] = "%RESPONSE_CODE%"  # a number: what stands alone keeps its type
+    wanted = [*filters, _path(_PATHS[api])] if _PATHS[api] else list(filters)
+    found: Json = {"filter": wanted[0] if len(wanted) == 1 else {"and_filter": {"filters": wanted}}}
+    return found | ({"status_code": status} if status else {}) | {"body_format_override": {"json_format": body}}
+
+
+def _refuse_size(api: Format, limit: int, pattern: str = "") -> Json:
+    told = error(f"The body is larger than {limit >> 20} MiB.", "request_too_large", 413, api)
+    return _word(api, told, _status(413), *([_path(pattern)] if pattern else []))
+
+
+def _refuse_key(api: Format, details: str, body: Json) -> Json:
+    # RFC 9110: a 401 says how to authenticate.
+    challenge = {"header": {"key": "www-authenticate", "value": "Bearer"}}
+    reason = _cel(f'response.code_details == "{details}"')
+    return _word(api, body, _status(401), reason) | {"headers_to_add": [challenge]}
+
+
+def _path(pattern: str) -> Json:
+    matched = {"safe_regex": {"regex": f"({pattern})([?].*)?"}}
+    return {"header_filter": {"header": {"name": ":path", "string_match": matched}}}
+
+
+def _cel(expression: str) -> Json:
+    kind = "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
+    return {"extension_filter": extension("cel", kind, {"expression": expression})}
+
+
+def _status(code: int) -> Json:
+    value = {"default_value": code, "runtime_key": "weighbridge.unset"}
+    return {"status_code_filter": {"comparison": {"op": "EQ", "value": value}}}
