@@ -5,6 +5,7 @@ Answers are made once for each report, however many ask. Loopback is for the cal
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
@@ -29,10 +30,13 @@ class AddressUnavailableError(OSError):
 
 
 class Admin:
-    """Serves /status, /explain, /metrics, /healthz and /readyz from the newest report."""
+    """Serves /status, /explain, /metrics, /healthz and /readyz from the newest report.
 
-    def __init__(self, reports: Latest[Report]) -> None:
-        self._reports = reports
+    `traffic` is what the Envoys count, for /metrics, asked when somebody wants it.
+    """
+
+    def __init__(self, reports: Latest[Report], traffic: Callable[[], Awaitable[str]] | None = None) -> None:
+        self._reports, self._traffic = reports, traffic
         self._codec: TypeAdapter[Report] = TypeAdapter(Report)
         self._made: dict[str, tuple[int, bytes]] = {}  # page -> the report's version, body
         self._runner: web.AppRunner | None = None
@@ -95,6 +99,8 @@ class Admin:
 
     async def _metrics(self, _: web.Request) -> web.Response:
         body = self._make("metrics", lambda: metrics.expose(self._reports.get(), program_version()).encode())
+        if self._traffic is not None:
+            body += (await self._traffic()).encode()
         return web.Response(body=body, headers={"Content-Type": EXPOSITION, **dict(SECURITY)})
 
     async def _alive(self, _: web.Request) -> web.Response:

@@ -25,6 +25,7 @@ from weighbridge_operator.demo import run_demo
 from weighbridge_operator.envoy_process import EnvoyNotFoundError
 from weighbridge_operator.keeping import collect_seldom
 from weighbridge_operator.prometheus_flags import add_prometheus, read_prometheus
+from weighbridge_operator.request_log_flags import add_request_log, read_request_log
 from weighbridge_operator.security_flags import add_doors, add_xds, read_security
 from weighbridge_operator.settings import Output, Settings
 from weighbridge_operator.sources.addresses import look_up_now
@@ -111,6 +112,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     if command != "demo":
         add_doors(parser)
         add_prometheus(parser)
+        add_request_log(parser)
         add("--state", type=Path, help="file that remembers the weights over a restart (default: by the paths)")
         add("--no-debug-headers", action="store_true", help="answers do not tell which node and policy served them")
     add("--host", default="127.0.0.1", help="address of the entrance (default: 127.0.0.1)")
@@ -160,6 +162,7 @@ def _read_settings(command: str, options: argparse.Namespace) -> Settings:
         kubernetes=cluster,
         security=read_security(options),
         prometheus=read_prometheus(options),
+        requests=read_request_log(options),
     )
 
 

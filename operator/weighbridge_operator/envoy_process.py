@@ -38,7 +38,8 @@ END_LIMIT = 3.0  # seconds from SIGTERM to SIGKILL
 LOOK, LOOK_LIMIT = 0.02, 1.0  # seconds between two looks whether it is ready, and for one
 #: Seconds for which a replaced listener lets its streams go on: above the longest time-out that a policy may set.
 DRAIN = 90_000
-PIPE = 2**20  # bytes of log that wait for us while we are frozen
+FLUSH = 1000  # milliseconds that lines of the request log may wait in Envoy
+PIPE = 2**20  # bytes that wait for us while we are frozen
 
 
 class EnvoyNotFoundError(FileNotFoundError):
@@ -58,15 +59,16 @@ class EnvoySettings:
 
 
 class EnvoyProcess:
-    """`run` keeps one Envoy alive until it is cancelled."""
+    """`run` keeps one Envoy alive until it is cancelled. `stdout`: the descriptor for its request log."""
 
     def __init__(
         self,
         settings: EnvoySettings,
         log: logging.Logger | None = None,
+        stdout: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._settings, self._clock = settings, clock
+        self._settings, self._stdout, self._clock = settings, stdout, clock
         self._log = log or logging.getLogger("envoy")
         self.ready: Latest[bool] = Latest()
         self.pid: int | None = None
@@ -93,11 +95,17 @@ class EnvoyProcess:
         while not ready:
             ready, version = await self.ready.wait_newer(version)
 
+    def reopen_files(self) -> None:
+        """Lets Envoy open the files that it writes to anew, after somebody moved them away."""
+        if self.pid is not None and self.ready.get():
+            os.kill(self.pid, signal.SIGUSR1)
+
     async def _live(self, binary: str) -> str:
         """One life, from start to end; answers why it ended."""
         self.admin_port = take_free_port(LOOPBACK)
         lines = EnvoyLog(self._log)
-        reading, writing = open_log_pipe()
+        reading, writing = open_pipe()
+        os.set_blocking(writing, False)  # it never waits for us
         ended = asyncio.Event()
         try:
             transport, _ = await asyncio.get_running_loop().connect_read_pipe(
@@ -135,8 +143,9 @@ class EnvoyProcess:
             # Gradual draining would leave callers that keep a connection on the old listener for as long.
             *("--drain-time-s", str(DRAIN), "--drain-strategy", "immediate"),
             *("--log-level", choose_level(self._log), "--log-format", LOG_FORMAT),
+            *("--file-flush-interval-msec", str(FLUSH)),
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=log,
+            stdout=log if self._stdout is None else self._stdout,
             stderr=log,
             # Ctrl-C in a terminal reaches the whole group; the end of Envoy is ours to order.
             start_new_session=True,
@@ -168,10 +177,9 @@ class _Reader(asyncio.Protocol):
         self._ended.set()
 
 
-def open_log_pipe() -> tuple[int, int]:
-    """The ends to read and to write of a pipe whose writer never waits."""
+def open_pipe() -> tuple[int, int]:
+    """The ends to read and to write of a pipe that holds much."""
     reading, writing = os.pipe()
-    os.set_blocking(writing, False)
     if sys.platform == "linux":
         with suppress(OSError):
             fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE)

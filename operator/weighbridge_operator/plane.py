@@ -24,6 +24,7 @@ from weighbridge_operator.settings import GATEWAY, Settings
 from weighbridge_operator.sources.files import watch
 from weighbridge_operator.state import Objects, Ref
 from weighbridge_operator.status import Reporter
+from weighbridge_operator.traffic import Traffic
 from weighbridge_operator.xds.recall import recall_over
 from weighbridge_operator.xds.server import AdsServer
 from weighbridge_operator.xds.snapshot import Snapshot
@@ -87,11 +88,17 @@ class ControlPlane:
             prometheus=settings.prometheus,
         )
         self.reporter = Reporter(self.loop, print_url(settings), time.monotonic, self._remark)
-        self.admin = Admin(self.reports)
+        # In a cluster every Envoy is scraped itself; the same numbers twice would be counted twice.
+        traffic = Traffic(http, self._find_statistics).read if settings.kubernetes is None else None
+        self.admin = Admin(self.reports, traffic)
         self._open.push_async_callback(self.admin.stop)
         if self._protection.ready:
             await self._open_xds()
         self.admin_port = await self.admin.start(*settings.admin)
+
+    def _find_statistics(self) -> dict[str, str]:
+        states = self.server.states.get()
+        return {envoy.id: envoy.stats for envoy in states.envoys if envoy.stats} if states else {}
 
     def _remark(self, doors: Doors) -> Remarks:
         return remark(self._settings, self._protection.material.get(), doors, time.time())

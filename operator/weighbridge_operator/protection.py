@@ -19,6 +19,7 @@ from weighbridge_operator.trust.rotation import envoy_identity, server_names
 from weighbridge_operator.xds.credentials import make_credentials
 from weighbridge_operator.xds.listener import Entrance
 from weighbridge_operator.xds.names import is_literal, print_address
+from weighbridge_operator.xds.request_log import RequestLog
 
 SOON = 7 * 86400.0  # seconds before a certificate expires that it is told
 
@@ -81,7 +82,9 @@ def describe_entrance(settings: Settings) -> Entrance:
     """How callers come in."""
     host, port = settings.entrance
     tls, keys = settings.security.entrance is not None, settings.security.keys is not None
-    return Entrance(host, port, settings.debug_headers, tls=tls, keys=keys)
+    wanted = settings.requests
+    requests = RequestLog(wanted.place, wanted.tokens) if wanted else None
+    return Entrance(host, port, settings.debug_headers, tls=tls, keys=keys, requests=requests)
 
 
 def print_url(settings: Settings) -> str:

@@ -40,6 +40,14 @@ class SecuritySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestLogSettings:
+    """Where Envoy writes a line for each request: a path on its machine, or "-", its standard output."""
+
+    place: str
+    tokens: bool = False  # with the tokens that answers tell
+
+
+@dataclass(frozen=True, slots=True)
 class PrometheusSettings:
     """Where Prometheus is asked for load: the replicas in the order of preference, and what they want to be shown."""
 
@@ -71,3 +79,4 @@ class Settings:
     prometheus: PrometheusSettings | None = None
     kubernetes: KubernetesSettings | None = None  # then `paths` is empty
     security: SecuritySettings = SecuritySettings()
+    requests: RequestLogSettings | None = None  # None: no request log

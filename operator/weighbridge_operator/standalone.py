@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from weighbridge_operator.ending import Ending
@@ -14,9 +16,11 @@ from weighbridge_operator.envoy_process import EnvoyProcess, EnvoySettings, chec
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.plane import ControlPlane
 from weighbridge_operator.report import Report
+from weighbridge_operator.request_lines import PassedLines, require_file
 from weighbridge_operator.settings import GATEWAY, Settings
 from weighbridge_operator.views.plain import PlainView
 from weighbridge_operator.views.screen import LineHandler
+from weighbridge_operator.xds.request_log import STDOUT
 
 if TYPE_CHECKING:
     from weighbridge_operator.views.live import LiveView
@@ -27,18 +31,28 @@ Work = Callable[[ControlPlane], Awaitable[None]]
 async def run_up(settings: Settings, *beside: Work) -> int:
     """Runs the gateway until a signal comes. `beside` runs with it. Raises OSError where a port is taken."""
     check_port_free(*settings.entrance)
-    async with ControlPlane(settings) as plane:
-        envoy = EnvoyProcess(
-            EnvoySettings(
-                operator=f"{settings.xds[0]}:{plane.xds_port}",
-                gateway=GATEWAY,
-                binary=settings.envoy,
-                concurrency=settings.concurrency,
-            )
-        )
-        view = _make_view(settings, plane.reports)
+    stdout: int | None = None
+    async with AsyncExitStack() as running:
+        if settings.requests is not None and settings.requests.place == STDOUT:
+            stdout = (await running.enter_async_context(PassedLines(sys.stdout.fileno()))).writing
+        elif settings.requests is not None:
+            requests = replace(settings.requests, place=require_file(settings.requests.place))
+            settings = replace(settings, requests=requests)
+        plane = await running.enter_async_context(ControlPlane(settings))
+        envoy = EnvoyProcess(_describe_envoy(settings, plane), stdout=stdout)
+        view = _make_view(settings, plane.reports, passes=True)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, envoy.reopen_files)
         await run_until_signal(plane.run(), envoy.run(), view.run(), *(work(plane) for work in beside))
     return 0
+
+
+def _describe_envoy(settings: Settings, plane: ControlPlane) -> EnvoySettings:
+    return EnvoySettings(
+        operator=f"{settings.xds[0]}:{plane.xds_port}",
+        gateway=GATEWAY,
+        binary=settings.envoy,
+        concurrency=settings.concurrency,
+    )
 
 
 async def run_operator(settings: Settings) -> int:
@@ -49,17 +63,20 @@ async def run_operator(settings: Settings) -> int:
     return 0
 
 
-def _make_view(settings: Settings, reports: Latest[Report]) -> LiveView | PlainView:
-    """A live table on a terminal, else lines; what is logged goes through it, so that nothing tears the table."""
+def _make_view(settings: Settings, reports: Latest[Report], passes: bool = False) -> LiveView | PlainView:
+    """A live table on a terminal, else lines; what is logged goes through it, so that nothing tears the table.
+
+    Where standard output has the requests, and of `up` nothing else, the lines go to standard error.
+    """
     view: LiveView | PlainView
-    if settings.output == "auto" and settings.live:
+    requests = passes and settings.requests is not None and settings.requests.place == STDOUT
+    if settings.output == "auto" and settings.live and not requests:
         from weighbridge_operator.views.live import LiveView  # noqa: PLC0415  its package is for terminals alone
 
         view = LiveView(reports, settings.hints, colour=settings.colour)
     else:
-        view = PlainView(
-            reports, settings.hints, stream=sys.stdout, output="json" if settings.output == "json" else "text"
-        )
+        stream = sys.stderr if requests else sys.stdout
+        view = PlainView(reports, settings.hints, stream=stream, output="json" if settings.output == "json" else "text")
     logging.getLogger().addHandler(LineHandler(view.log))
     return view
 

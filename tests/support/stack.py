@@ -25,6 +25,7 @@ from weighbridge_operator.xds.bootstrap import BootstrapSettings, bootstrap
 from weighbridge_operator.xds.kinds import LABELS
 from weighbridge_operator.xds.listener import Entrance
 from weighbridge_operator.xds.recall import recall_over
+from weighbridge_operator.xds.request_log import RequestLog
 from weighbridge_operator.xds.server import AdsServer
 from weighbridge_operator.xds.snapshot import Snapshot
 from weighbridge_operator.xds.warmth import ask_over
@@ -70,8 +71,9 @@ class Stack:
         keys: str | None = None,
         prometheus: PrometheusSettings | None = None,
         debug_headers: bool = True,
+        requests: RequestLog | None = None,
     ) -> None:
-        self._debug_headers = debug_headers
+        self._debug_headers, self._requests = debug_headers, requests
         self._prometheus = prometheus
         self._names = DoorNames("default", tls, keys)
         self._folder = tempfile.TemporaryDirectory(prefix="weighbridge-")
@@ -110,6 +112,7 @@ class Stack:
             debug_headers=self._debug_headers,
             tls=self._names.tls is not None,
             keys=self._names.keys is not None,
+            requests=self._requests,
         )
         self.loop = Loop(
             loaded,

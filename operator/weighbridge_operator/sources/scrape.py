@@ -73,8 +73,9 @@ async def fetch(
     timeout: float = TIMEOUT,  # noqa: ASYNC109  # aiohttp's own bound, which closes the connection properly
     host: str | None = None,
     tls: ssl.SSLContext | None = None,
+    size: int = SIZE_MAXIMUM,
 ) -> Page:
-    """Gets one page; raises FetchError and nothing else."""
+    """Gets one page of at most `size` bytes, unpacked; raises FetchError and nothing else."""
     try:
         place = URL(url)
     except ValueError:
@@ -91,7 +92,7 @@ async def fetch(
         ) as answer:
             at = clock()
             _check(answer, where)
-            return Page(await _read(answer, where), at)
+            return Page(await _read(answer, where, size), at)
     except TimeoutError:
         raise FetchError(f"{where} did not answer within {timeout:g} s") from None
     except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError, ssl.SSLError):
@@ -112,8 +113,8 @@ def _check(answer: aiohttp.ClientResponse, where: str) -> None:
         raise FetchError(f"{where} answered {kind.partition(';')[0][:40]}, which is no exposition text")
 
 
-async def _read(answer: aiohttp.ClientResponse, where: str) -> bytes:
-    """The body, unpacked, cut off at SIZE_MAXIMUM."""
+async def _read(answer: aiohttp.ClientResponse, where: str, size: int) -> bytes:
+    """The body, unpacked."""
     coding = answer.headers.get("Content-Encoding", "identity").lower()
     if coding not in {"identity", "gzip"}:
         raise FetchError(f"{where} packed its answer as {coding[:20]}, which was not asked for")
@@ -121,11 +122,11 @@ async def _read(answer: aiohttp.ClientResponse, where: str) -> bytes:
     body = bytearray()
     async for chunk in answer.content.iter_any():
         try:
-            body += unpacker.decompress(chunk, SIZE_MAXIMUM + 1 - len(body)) if unpacker else chunk
+            body += unpacker.decompress(chunk, size + 1 - len(body)) if unpacker else chunk
         except zlib.error:
             raise FetchError(f"{where} sent broken gzip") from None
-        if len(body) > SIZE_MAXIMUM:
-            raise FetchError(f"{where} is larger than {SIZE_MAXIMUM // 1024 // 1024} MiB")
+        if len(body) > size:
+            raise FetchError(f"{where} is larger than {size // 1024 // 1024} MiB")
     if unpacker and not unpacker.eof:
         raise FetchError(f"{where} sent broken gzip")
     return bytes(body)

@@ -11,13 +11,15 @@ from ipaddress import ip_address
 from typing import Any
 
 from weighbridge_operator.xds.bootstrap_tls import TlsFiles, operator_tls
-from weighbridge_operator.xds.names import is_literal, print_address
+from weighbridge_operator.xds.names import STATISTICS, is_literal, print_address
 
 Json = dict[str, Any]
 
 LOOPBACK = "127.0.0.1"
 CONNECTIONS = 50_000  # of callers at once; one more is refused
 KEEPALIVE = ("2s", "1s")  # between pings, and for the answer to one: a frozen operator is noticed in 3 s
+BUCKETS = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000)  # milliseconds
+EVICTION = "86400s"  # what was not counted between two of these is forgotten: nodes and models come and go
 RECONNECT = ("0.2s", "1s")  # first and longest pause
 #: All of the admin interface that others may see: it can also end the process.
 SHOWN = ("/stats", "/stats/prometheus", "/ready")
@@ -60,6 +62,10 @@ def bootstrap(settings: BootstrapSettings) -> Json:
         "admin": {"address": _socket(LOOPBACK, settings.admin_port), "ignore_global_conn_limit": True},
         "dynamic_resources": _ask_operator(),
         "static_resources": {"clusters": [_operator(*read_address(settings.operator), settings.tls)]},
+        "stats_config": {
+            "histogram_bucket_settings": [{"match": {"prefix": f"{STATISTICS}."}, "buckets": list(BUCKETS)}]
+        },
+        "stats_eviction_interval": EVICTION,
         "overload_manager": {"resource_monitors": [_limit(settings.connections)]},
     }
     if stats is not None:

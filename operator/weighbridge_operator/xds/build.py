@@ -6,18 +6,22 @@ is `packed("envoy....Type", {...})`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, cast
 
 # Registers every type that is only ever packed into an `Any`.
 from envoy.config.route.v3 import route_components_pb2 as _route  # noqa: F401
+from envoy.extensions.access_loggers.file.v3 import file_pb2 as _file  # noqa: F401
 from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2 as _cel  # noqa: F401
+from envoy.extensions.access_loggers.stream.v3 import stream_pb2 as _stream  # noqa: F401
 from envoy.extensions.clusters.aggregate.v3 import cluster_pb2 as _aggregate  # noqa: F401
 from envoy.extensions.common.matching.v3 import extension_matcher_pb2 as _matching  # noqa: F401
 from envoy.extensions.filters.common.matcher.action.v3 import skip_action_pb2 as _skip  # noqa: F401
 from envoy.extensions.filters.http.api_key_auth.v3 import api_key_auth_pb2 as _keys  # noqa: F401
 from envoy.extensions.filters.http.credential_injector.v3 import credential_injector_pb2 as _credential  # noqa: F401
 from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2 as _mutation  # noqa: F401
+from envoy.extensions.filters.http.json_to_metadata.v3 import json_to_metadata_pb2 as _metadata  # noqa: F401
 from envoy.extensions.filters.http.lua.v3 import lua_pb2 as _lua  # noqa: F401
 from envoy.extensions.filters.http.router.v3 import router_pb2 as _router  # noqa: F401
 from envoy.extensions.filters.http.upstream_codec.v3 import upstream_codec_pb2 as _codec  # noqa: F401
@@ -36,6 +40,7 @@ from envoy.type.matcher.v3 import http_inputs_pb2 as _inputs  # noqa: F401
 from google.protobuf import json_format, symbol_database
 from google.protobuf.any_pb2 import Any as Any_
 from google.protobuf.message import Message
+from xds.type.v3 import typed_struct_pb2 as _struct  # noqa: F401
 
 Json = dict[str, Any]
 
@@ -74,6 +79,19 @@ def packed(name: str, fields: Mapping[str, Any] | None = None) -> Json:
 def extension(name: str, kind: str, fields: Mapping[str, Any] | None = None) -> Json:
     """A TypedExtensionConfig, or a filter: its name and its packed configuration."""
     return {"name": name, "typed_config": packed(kind, fields)}
+
+
+def untyped(name: str, kind: str, fields: Mapping[str, Any]) -> Json:
+    """An extension whose type these descriptors do not know: Envoy reads the fields, and refuses what it can't read."""
+    return extension(
+        name, "xds.type.v3.TypedStruct", {"type_url": f"type.googleapis.com/{kind}", "value": dict(fields)}
+    )
+
+
+def first_known(*operators: tuple[str, str]) -> str:
+    """The command operator that says the first of these, each with its parameter, that is known."""
+    listed = [{"command": command, **({"param": param} if param else {})} for command, param in operators]
+    return f"%COALESCE({json.dumps({'operators': listed}, separators=(',', ':'))})%"
 
 
 def seconds(value: float) -> str:

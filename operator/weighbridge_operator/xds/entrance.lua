@@ -20,10 +20,18 @@ local function model_name(text, first, last)
   return sub(text, first, last)
 end
 
+-- What the request log says of a request and no route knows: the model as it was asked for, and whose key came with it,
+-- which is off the request before the log is written. Only where there is a log: it costs 4 us.
+local function tell_log(handle, model)
+  local asked = { caller = handle:headers():get("x-weighbridge-client"), model = model ~= "" and model or nil }
+  handle:streamInfo():dynamicMetadata():set("weighbridge.asked", "request", asked)
+end
+
 -- One header for what the route table looks at (type, stream, model) and for where the name stands: each change of a
 -- header costs. A client's own was stripped before (internal_only_headers), so that adding does, which is cheaper than
 -- replacing. Headers fetched before the body came are void, hence the new ones.
 local function name_route(handle, kind, asked, model)
+  if LOGGED then tell_log(handle, model) end
   local route = kind .. (asked.stream and " stream " or " whole ") .. model .. " "
   handle:headers():add("x-weighbridge-route", route .. (asked.first or 0) .. " " .. (asked.last or 0))
   return route

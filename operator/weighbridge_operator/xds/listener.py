@@ -13,14 +13,17 @@ from weighbridge_operator.xds.keys import ask_for_keys
 from weighbridge_operator.xds.names import CERTIFICATE, LISTENER, ROUTES
 from weighbridge_operator.xds.paths import BODY_LIMIT
 from weighbridge_operator.xds.replies import local_replies
+from weighbridge_operator.xds.request_log import RequestLog, write_requests
 from weighbridge_operator.xds.scripts import write_entrance
+from weighbridge_operator.xds.statistics import count_requests
+from weighbridge_operator.xds.tokens import read_tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Entrance:
     """Where callers come in. `host` is an IP literal; `tls`: over HTTPS alone; `keys`: with a key alone.
 
-    `debug_headers`: answers tell which node and policy served them.
+    `debug_headers`: answers tell which node and policy served them. `requests`: where each is written down.
     """
 
     host: str = "127.0.0.1"
@@ -28,6 +31,7 @@ class Entrance:
     debug_headers: bool = True
     tls: bool = False
     keys: bool = False
+    requests: RequestLog | None = None
 
 
 _MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
@@ -38,7 +42,7 @@ _ROUTER = "envoy.extensions.filters.http.router.v3.Router"
 
 def translate_listener(entrance: Entrance) -> Message:
     """The listener. Certificates and keys stand elsewhere, so that a change of them replaces no listener."""
-    manager = extension("envoy.filters.network.http_connection_manager", _MANAGER, _http(entrance.keys))
+    manager = extension("envoy.filters.network.http_connection_manager", _MANAGER, _http(entrance))
     chain: Json = {"filters": [manager]}
     if entrance.tls:
         chain["transport_socket"] = extension("envoy.transport_sockets.tls", _TLS, _tls())
@@ -66,7 +70,8 @@ def _tls() -> Json:
     }
 
 
-def _http(keys: bool) -> Json:
+def _http(entrance: Entrance) -> Json:
+    keys, requests = entrance.keys, entrance.requests
     return {
         "stat_prefix": "entrance",
         "rds": {"route_config_name": ROUTES, "config_source": ADS},
@@ -89,9 +94,15 @@ def _http(keys: bool) -> Json:
         },
         "http2_protocol_options": {"max_concurrent_streams": 1000},
         "local_reply_config": local_replies(keys),
+        "access_log": [count_requests(), *([write_requests(requests, keys)] if requests else [])],
         "http_filters": [
             *([ask_for_keys()] if keys else []),
-            extension("envoy.filters.http.lua", _LUA, {"default_source_code": {"inline_string": write_entrance()}}),
+            extension(
+                "envoy.filters.http.lua",
+                _LUA,
+                {"default_source_code": {"inline_string": write_entrance(logged=requests is not None)}},
+            ),
+            *(read_tokens() if requests and requests.tokens else []),
             extension("envoy.filters.http.router", _ROUTER, {"suppress_envoy_headers": True}),
         ],
     }

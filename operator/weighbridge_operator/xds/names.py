@@ -17,6 +17,8 @@ ROUTES = "entrance"
 CERTIFICATE = "entrance"  # the SDS secret that the entrance opens with
 #: Namespace of endpoint metadata, and the keys in it.
 METADATA = "weighbridge"
+STATISTICS = "weighbridge"  # first part of the names of what Envoy counts for us
+ASKED = "weighbridge.asked"  # namespace of dynamic metadata: what the entrance read of a request, for the request log
 
 ROUTE_HEADER = "x-weighbridge-route"  # "type mode model first last", written by the entrance
 SERVED_HEADER = "x-weighbridge-served"  # the chosen node's base path, and how it names its models

@@ -40,6 +40,7 @@ from weighbridge_operator.xds.names import (
 )
 from weighbridge_operator.xds.paths import BODY_LIMIT, KINDS, limit_of, word_of
 from weighbridge_operator.xds.references import Reference, find_references
+from weighbridge_operator.xds.statistics import name_refusal, name_route
 
 MODES = ("whole", "stream")
 _MILLION = 1_000_000
@@ -104,7 +105,7 @@ def _models(gateway: ir.Gateway, plan: Plan, debug_headers: bool) -> dict[str, J
     for kind in sorted(KINDS):
         served = kind in gateway.kinds
         refusal = answers.unknown_model(gateway, kind) if served else answers.unserved_kind(gateway, kind)
-        table[f"{word_of(kind)} "] = on(refusal)
+        table[f"{word_of(kind)} "] = on(name_refusal(refusal, kind))
     for entry in gateway.entries:
         for mode in MODES:
             key = f"{word_of(entry.kind)} {mode} {entry.key} "
@@ -137,13 +138,14 @@ def _routes(entry: ir.Entry, mode: str, gateway: ir.Gateway, plan: Plan, debug_h
             share = None if number == len(rule.branches) else drawn
             asked = entry.key or rule.default or ""
             target = plan.target(branch.destinations, asked)
-            routes.append(_route(rule, branch, target, share, mode, debug_headers))
+            route = _route(rule, branch, target, share, mode, debug_headers)
+            routes.append(name_route(route, entry, rule, mode))
             if target.adapts or rule.default is not None or limit_of(entry.kind) != BODY_LIMIT:
                 routes[-1]["request_body_buffer_limit"] = limit_of(entry.kind) + LONGER
     if not entry.rules and not entry.key:
-        return [answers.missing_model(gateway, entry.kind)]
+        return [name_refusal(answers.missing_model(gateway, entry.kind), entry.kind)]
     if not entry.rules or entry.rules[-1].headers:
-        routes.append(answers.unknown_model(gateway, entry.kind))
+        routes.append(name_refusal(answers.unknown_model(gateway, entry.kind), entry.kind))
     return routes
 
 

@@ -7,9 +7,12 @@ from importlib import resources
 from weighbridge_operator.xds.paths import write_suffixes, write_tables
 
 
-def write_entrance() -> str:
-    """What every request passes before its route is known."""
-    return write_tables() + "".join(_read(name) for name in ("json.lua", "form.lua", "refusal.lua", "entrance.lua"))
+def write_entrance(logged: bool = False) -> str:
+    """What every request passes before its route is known. `logged`: it tells the request log what was asked for."""
+    told = "LOGGED = true\n" if logged else ""
+    return (
+        told + write_tables() + "".join(_read(name) for name in ("json.lua", "form.lua", "refusal.lua", "entrance.lua"))
+    )
 
 
 def write_adapting() -> str:

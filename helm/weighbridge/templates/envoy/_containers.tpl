@@ -39,6 +39,8 @@
   - --drain-strategy
   - immediate
   - --disable-hot-restart
+  - --file-flush-interval-msec
+  - "1000"
   ports:
   - {name: entrance, containerPort: 8080}
   - {name: stats, containerPort: 9902}

@@ -21,6 +21,12 @@
 {{- with .Values.entrance.keysSecret }}
 - --keys-secret={{ . }}
 {{- end }}
+{{- if .Values.requestLog.enabled }}
+- --request-log=-
+{{- if .Values.requestLog.tokens }}
+- --request-log-tokens
+{{- end }}
+{{- end }}
 {{- with .Values.prometheus }}
 {{- if and .tokenSecret (or .user .passwordSecret) }}{{ fail "prometheus.tokenSecret and prometheus.user are two ways to be let in: give one" }}{{ end }}
 {{- if ne (empty .user) (empty .passwordSecret) }}{{ fail "prometheus.user and prometheus.passwordSecret belong together: give both or none" }}{{ end }}
