@@ -234,7 +234,7 @@ class ClusterScene:
 
     async def answers(self, model: str = MODEL) -> bool:
         """Whether a request for the model is answered now."""
-        body = {"model": model, "messages": [{"role": "user", "content": "hi"}]}
+        body = {"model": model, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
         with suppress(aiohttp.ClientError):
             async with self.http.post(f"{self.url}/v1/chat/completions", json=body) as answer:
                 return answer.status == 200

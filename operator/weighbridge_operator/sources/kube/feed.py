@@ -15,7 +15,7 @@ from weighbridge_operator.sources.kube.access import Api, ApiError
 from weighbridge_operator.sources.kube.ledger import read_version
 
 T = TypeVar("T")
-PAUSE_LEAST, PAUSE_MOST = 0.5, 2.0  # seconds after a failure
+PAUSE_LEAST, PAUSE_MOST = 0.25, 1.0  # seconds after a failure
 REFUSALS = 5  # in a row, after which a right is taken to be lacking: an API server that starts refuses all at first
 DOUBT = 1.0  # seconds until an absence is looked at again
 log = logging.getLogger("weighbridge.kubernetes")

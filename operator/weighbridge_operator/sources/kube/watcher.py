@@ -21,7 +21,8 @@ import kopf
 from weighbridge_api.base import GROUP, VERSION
 from weighbridge_operator.sources.kube.access import PAGE, Raw
 
-PAUSE_LEAST, PAUSE_MOST = 0.2, 2.0  # seconds before kopf is started anew
+PAUSE, PAUSE_MOST = 0.25, 2.0  # seconds before kopf is started anew: the first times, and later
+SOON = 20  # times: an API server that is starting refuses for some seconds
 LASTING = 10.0  # seconds after which a watch counts as one that worked
 BACKOFFS = (0.5,)  # seconds between tries of one call: its default grows to 21, and a change would wait for it
 SPARING = 60.0  # seconds between two lines of what kopf says
@@ -54,7 +55,8 @@ class Watcher:
             self._stop()
 
     def _run(self) -> None:
-        pause = PAUSE_LEAST
+        failed = 0
+        said = _Sparing()
         while not self._ended.is_set():
             began = time.monotonic()
             try:
@@ -62,10 +64,9 @@ class Watcher:
             except asyncio.CancelledError:
                 pass
             except Exception as error:  # kopf ends for many a reason, one is the 404 of an API server that is starting
-                pause = PAUSE_LEAST if time.monotonic() - began > LASTING else pause
-                log.warning("the watch broke off (%s) and begins anew in %g s", error or type(error).__name__, pause)
-            self._ended.wait(pause)
-            pause = min(PAUSE_MOST, 2 * pause)
+                failed = 1 if time.monotonic() - began > LASTING else failed + 1
+                said.say(f"it broke off ({str(error) or type(error).__name__}) and begins anew")
+            self._ended.wait(PAUSE if failed < SOON else PAUSE_MOST)
 
     async def _watch(self) -> None:
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
@@ -109,10 +110,14 @@ class _Sparing(logging.Handler):
         self._said = -SPARING
 
     def emit(self, record: logging.LogRecord) -> None:
+        self.say(record.getMessage().partition(" -> ")[0])
+
+    def say(self, text: str) -> None:
+        """Logs it, unless something was logged within a minute."""
         now = time.monotonic()
         if now - self._said >= SPARING:
             self._said = now
-            log.warning("the watch: %s; what is known stays", record.getMessage().partition(" -> ")[0][:300])
+            log.warning("the watch: %s; what is known stays", text[:300])
 
 
 class _Nothing(kopf.DiffBaseStorage):
