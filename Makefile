@@ -20,7 +20,7 @@ READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml 2>/dev/null 
 # We start processes while gRPC's threads run; its fork handlers can crash such a child before it becomes another program.
 export GRPC_ENABLE_FORK_SUPPORT := 0
 
-.PHONY: setup demo test assets lint bench bench-balance bench-balance-short bench-peers bench-faults bench-cluster-faults bench-apply bench-scale images kind kind-down e2e lock clean
+.PHONY: setup demo test assets lint bench bench-balance bench-balance-short bench-peers bench-faults bench-cluster-faults chaos bench-apply bench-scale images kind kind-down e2e lock clean
 
 demo: $(READY) ## a gateway before three simulated nodes, with traffic; Ctrl-C ends it
 	@exec $(BIN)/weighbridge demo --port $(PORT) --admin $(ADMIN)
@@ -67,6 +67,9 @@ bench-scale: $(READY) ## what 1,000 and 10,000 ModelNodes on a real API server c
 
 bench-faults: $(READY) ## what is lost when something dies; two minutes
 	PYTHONPATH=tests $(BIN)/python bench/faults.py
+
+chaos: $(READY) ## every fault under constant load, and whether what is promised of it holds; ten minutes
+	PYTHONPATH=tests $(BIN)/python bench/chaos.py
 
 bench-cluster-faults: $(READY) ## what is lost when parts of a cluster die, for a minute each; fifteen minutes
 	PYTHONPATH=tests $(BIN)/python bench/cluster_faults.py

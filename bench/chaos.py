@@ -102,7 +102,7 @@ async def _try(trial: Trial, server: ApiServer | None, seconds: float) -> Figure
     if trial.alone is not None:
         return await trial.alone()
     assert trial.cluster is not None
-    if server is None or trial.cluster is cluster_faults.killed_prometheus and BINARY is None:
+    if server is None or (BINARY is None and trial.cluster is cluster_faults.killed_prometheus):
         return None
     return await trial.cluster(server, seconds)
 
