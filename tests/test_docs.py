@@ -91,7 +91,7 @@ def test_every_dependency_has_its_reason() -> None:
 
 
 def test_every_direct_dependency_is_locked() -> None:
-    locks = "".join((ROOT / place / "requirements.lock").read_text() for place in (".", "bench"))
+    locks = "".join((ROOT / place / "requirements.lock").read_text() for place in (".", "bench", "tests/clients"))
     locked = {normal(name) for name in re.findall(r"^([\w.-]+)==", locks, re.M)}
     extras = PROJECT["optional-dependencies"]
     every = [*PROJECT["dependencies"], *(one for extra in extras.values() for one in extra)]

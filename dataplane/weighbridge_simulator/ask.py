@@ -194,7 +194,7 @@ def read_switch(ask: Mapping[str, Any], name: str) -> bool:
 
 
 def _read_base64(ask: Mapping[str, Any]) -> bool:
-    given = ask.get("encoding_format", "float")
-    if given not in ("float", "base64"):
+    given = ask.get("encoding_format")
+    if given not in (None, "float", "base64"):
         raise RefusalError(400, "encoding_format must be float or base64.", "encoding_format")
     return bool(given == "base64")

@@ -116,6 +116,8 @@ async def test_completions_embeddings_and_models(node: NodeServer, client: Conne
     assert sum(x * x for x in first) == pytest.approx(1.0, abs=1e-5)
     plain = await api.embeddings.create(model="e", input="one", dimensions=8, encoding_format="float")
     assert plain.data[0].embedding == pytest.approx(first, abs=1e-6)
+    null = await api.embeddings.create(model="e", input="one", dimensions=8, extra_body={"encoding_format": None})
+    assert null.data[0].embedding == plain.data[0].embedding
     models = await api.models.list()
     assert [model.id for model in models.data] == ["m", "e"]
 
