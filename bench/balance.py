@@ -141,7 +141,7 @@ def read(options: argparse.Namespace) -> list[Setting]:
         options.seeds = options.seeds or [1]
     if options.scenario:
         known = [file.stem for file in files]
-        files = [file for file in files if any(text in file.stem for text in options.scenario)]
+        files = [file for file in files if any(_means(text, file.stem, known) for text in options.scenario)]
         if not files:
             raise FleetError(f"there is no such scenario; there are {', '.join(known)}")
     settings = []
@@ -150,6 +150,11 @@ def read(options: argparse.Namespace) -> list[Setting]:
             options.load = [SHORT[file.stem]]
         settings += read_settings([file], options)
     return [_shorten(setting) for setting in settings] if options.short else settings
+
+
+def _means(text: str, name: str, known: Sequence[str]) -> bool:
+    """Whether the text names this file: as a whole, or, if it is no file's name, as a part."""
+    return text == name if text in known else text in name
 
 
 def _shorten(setting: Setting) -> Setting:
@@ -162,7 +167,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("-f", "--fleet", dest="paths", type=Path, action="append", metavar="FILE",
                         help="fleet file or directory, instead of bench/fleets; may be given again")  # fmt: skip
-    parser.add_argument("--scenario", action="append", metavar="TEXT", help="only the files whose name contains it")
+    parser.add_argument(
+        "--scenario", action="append", metavar="TEXT", help="only this file, or those whose name contains it"
+    )
     parser.add_argument("--short", action="store_true", help="four files, a minute each")
     add_flags(parser)
     options = parser.parse_args()

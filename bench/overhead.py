@@ -41,13 +41,18 @@ _TYPES = "type.googleapis.com/envoy.extensions.filters"
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One thing to measure. `floor` is the promised part of bare throughput, None where nothing is promised."""
+    """One thing to measure. `floor` is the promised part of bare throughput, None where nothing is promised.
+
+    `rest` are seconds in which it may work off what load has left, `alone` those of the run with one request at a time.
+    """
 
     name: str
     url: str
     script: Path
     server: int
     floor: float | None = None
+    rest: float = 0.0
+    alone: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +205,8 @@ async def measure(variants: list[Variant], rounds: int, seconds: float) -> dict[
 async def measure_round(variant: Variant, seconds: float) -> Round:
     """One variant, under load and alone."""
     busy = await run_wrk(variant.url, variant.script, BUSY, seconds, variant.server)
-    return Round(busy, await run_wrk(variant.url, variant.script, 1, 1.0, variant.server))
+    await asyncio.sleep(variant.rest)
+    return Round(busy, await run_wrk(variant.url, variant.script, 1, variant.alone, variant.server))
 
 
 def show(variants: list[Variant], seen: dict[str, list[Pair]]) -> bool:

@@ -44,6 +44,7 @@ from wrk import require_wrk, write_script
 #: Fleets and loads, where none are named.
 SETTINGS = {"uneven": 0.8, "others": 0.85, "one-slow": 0.85, "uniform": 0.85}
 SECONDS = 100.0
+RESTS = {"LiteLLM": 2.0}  # seconds that it takes to work off what 32 connections left behind
 S4_RATE, S4_ADDED = 50.0, 1 / 20  # of LiteLLM's throughput, of its added latency
 
 
@@ -116,7 +117,7 @@ async def compare_overhead(peers: Sequence[Peer], rounds: int, seconds: float) -
         for peer in peers:
             try:
                 served[peer.name] = await running.enter_async_context(
-                    start(peer, [f"http://127.0.0.1:{port}"], overhead.MODEL)
+                    start(peer, [f"http://{host}:{port}" for host in ("127.0.0.1", "localhost")], overhead.MODEL)
                 )
             except RuntimeError as error:
                 print(f"{peer.name} {peer.version} is left out of the overhead: {error}", file=sys.stderr)
@@ -124,7 +125,10 @@ async def compare_overhead(peers: Sequence[Peer], rounds: int, seconds: float) -
             under_test=[process for _, process in served.values()], beside=[overhead.pid_of(upstream), os.getpid()]
         )
         path = "/v1/chat/completions"
-        variants = [overhead.Variant(name, url + path, script, process) for name, (url, process) in served.items()]
+        variants = [
+            overhead.Variant(name, url + path, script, process, rest=RESTS.get(name, 0.0), alone=2.0)
+            for name, (url, process) in served.items()
+        ]
         seen = await overhead.measure(variants, rounds, seconds)
     show_overhead(seen, rounds, seconds)
 

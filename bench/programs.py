@@ -137,4 +137,5 @@ async def _wait(url: str, model: str, process: asyncio.subprocess.Process, log: 
                 pass
             await asyncio.sleep(0.3)
     said = await asyncio.to_thread(log.read_text, errors="replace")
-    raise RuntimeError(f"it did not answer within {READY:.0f} s; its log ends: {said[-600:]}")
+    what = f"did not answer within {READY:.0f} s" if process.returncode is None else f"ended with {process.returncode}"
+    raise RuntimeError(f"it {what}; its log ends: {said[-600:]}")

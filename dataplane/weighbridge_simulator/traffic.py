@@ -214,7 +214,7 @@ class _Client(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         match name.lower():
-            case b"x-sim-node":
+            case b"x-sim-node" | b"llm_provider-x-sim-node":  # as LiteLLM hands headers on
                 self._node = value.decode("latin-1")
             case b"content-type":
                 self._events = value.startswith(b"text/event-stream")
