@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 import aiohttp
 
+from support.envoy import free_port
 from weighbridge_comparison.cells import Cell, Row, make_cell
 from weighbridge_comparison.fleet import Event, Fleet
 from weighbridge_comparison.setting import Setting, draw
@@ -48,13 +49,13 @@ Open = Callable[[Fleet, Ports], AbstractAsyncContextManager[Running]]
 
 
 @asynccontextmanager
-async def simulate(fleet: Fleet, hosts: Sequence[str] = ()) -> AsyncIterator[Ports]:
-    """A fleet in a process of its own, as it announces itself; on these addresses, or all on 127.0.0.1."""
+async def simulate(fleet: Fleet) -> AsyncIterator[Ports]:
+    """A fleet in a process of its own, as it announces itself: one port, and an address of loopback for each node."""
     command = [sys.executable, "-m", "weighbridge_simulator.cli", "--print-json", "--parent-pid", str(os.getpid())]
-    command += ["--every", "0", "--machine-port", "0"]
+    command += ["--every", "0", "--machine-port", "0", "--port", str(free_port())]
     for number, node in enumerate(fleet.servers):
         keys = {"name": node.name, "size": node.size, "slow": node.slow, "model": "sim", "engine": node.engine}
-        keys |= {"host": hosts[number]} if hosts else {}
+        keys["host"] = f"127.0.0.{number + 2}"
         keys |= node.compute.model_dump(exclude_none=True, by_alias=False)
         command += ["--node", ",".join(f"{name}={value}" for name, value in keys.items())]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
@@ -117,18 +118,27 @@ async def _join(gateway: Running, at: float) -> None:
 
 
 async def _happen(fleet: Fleet, ports: Ports, event: Event, http: aiohttp.ClientSession) -> None:
-    # A node that is down is reached through another; the first that the event leaves alone, or itself.
     places = {node.name: place for node, place in zip(fleet.servers, ports, strict=True)}
-    by = next((place for name, place in places.items() if name not in event.nodes), ports[0])
-    url = f"http://{by['host']}:{by['port']}/sim/control"
     spans = [(event.at, dict(event.does))]
     if event.until is not None:
         spans.append((event.until - event.at, dict.fromkeys(event.does)))
     for wait, patch in spans:
         await asyncio.sleep(wait)
         for name in event.nodes:
-            async with http.post(url, json={"node": name, **patch}) as answer:
+            others = [place for other, place in places.items() if other != name]
+            await _control([places[name], *others], {"node": name, **patch}, http)
+
+
+async def _control(places: Ports, patch: dict[str, Any], http: aiohttp.ClientSession) -> None:
+    """Sends a patch to the first of these nodes that listens; any can change any other."""
+    for number, place in enumerate(places, start=1):
+        try:
+            async with http.post(f"http://{place['host']}:{place['port']}/sim/control", json=patch) as answer:
                 answer.raise_for_status()
+                return
+        except aiohttp.ClientConnectorError:
+            if number == len(places):
+                raise
 
 
 def _summarise(

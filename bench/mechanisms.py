@@ -85,6 +85,7 @@ def describe(way: Way, fleet: Fleet, ports: Sequence[Mapping[str, Any]]) -> dict
     objects = {}
     for one, at in zip(fleet.servers, ports, strict=True):
         spec: dict[str, Any] = {} if one.capacity is None else {"capacity": one.capacity}
+        spec["address"] = {"host": at["host"], "port": at["port"]}
         spec["engine"] = "openai" if one.engine == "plain" else one.engine
         if way.profile == "classic":
             own = [] if one.engine == "plain" else [{"port": at["port"]}]

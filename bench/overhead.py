@@ -87,7 +87,9 @@ def body(model: str, stream: bool = False) -> bytes:
     return json.dumps({"messages": messages, "model": model, "max_tokens": 128, "stream": stream}).encode()
 
 
-def _static(routes: list[dict[str, Any]], clusters: list[dict[str, Any]], *filters: dict[str, Any]) -> dict[str, Any]:
+def make_bootstrap(
+    routes: list[dict[str, Any]], clusters: list[dict[str, Any]], *filters: dict[str, Any]
+) -> dict[str, Any]:
     """A bootstrap of one listener with these routes, and nothing else."""
     router = {"name": "router", "typed_config": {"@type": f"{_TYPES}.http.router.v3.Router"}}
     manager = {
@@ -114,14 +116,14 @@ def make_upstream(keeps: bool) -> dict[str, Any]:
     models = {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 1700000000, "owned_by": "bench"}]}
     listing = {"status": 200, "body": {"inline_string": json.dumps(models)}}
     asked = {"match": {"path": "/v1/models"}, "direct_response": listing, "response_headers_to_add": [header]}
-    return _static([asked, route], [], *([{"name": "buffer", "typed_config": whole}] if keeps else []))
+    return make_bootstrap([asked, route], [], *([{"name": "buffer", "typed_config": whole}] if keeps else []))
 
 
 def make_bare(upstream: int) -> dict[str, Any]:
     """One route to the upstream."""
     endpoints = [{"lb_endpoints": [{"endpoint": {"address": _socket(upstream)}}]}]
     cluster = {"name": "up", "type": "STATIC", "load_assignment": {"cluster_name": "up", "endpoints": endpoints}}
-    return _static([{"match": {"prefix": "/"}, "route": {"cluster": "up"}}], [cluster])
+    return make_bootstrap([{"match": {"prefix": "/"}, "route": {"cluster": "up"}}], [cluster])
 
 
 def make_nodes(upstream: int, others: int) -> Iterator[dict[str, Any]]:

@@ -3,7 +3,8 @@
 `make bench-peers` runs it. Every gateway has one process and the policy of its own that follows load. Balance: requests
 spell their sizes in the body, since some gateways drop unknown headers. Overhead: one CPU for the gateway under test,
 an Envoy as upstream that answers at once, each variant right beside the bare Envoy, round by round. A peer that cannot
-be had or does not start is named and left out.
+be had or does not start is named and left out. llm-d's endpoint picker, whose work is in two processes, is measured for
+balance alone.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from rich.table import Table
 
 import balance
 import overhead
+import picker
 from cells import Open, Ports
 from mechanisms import Gateway
 from programs import PEERS, Peer, install, start
@@ -62,9 +64,19 @@ class Beside:
 @asynccontextmanager
 async def open_peer(peer: Peer, _: Fleet, ports: Ports) -> AsyncIterator[Beside]:
     """Runs a peer before this fleet."""
-    nodes = [f"http://127.0.0.1:{port['port']}" for port in ports]
-    async with start(peer, nodes, "sim") as (url, _process):
+    async with start(peer, _list_nodes(ports), "sim") as (url, _process):
         yield Beside(url)
+
+
+@asynccontextmanager
+async def open_picker(_: Fleet, ports: Ports) -> AsyncIterator[Beside]:
+    """Runs llm-d's endpoint picker and its Envoy before this fleet."""
+    async with picker.start(_list_nodes(ports), "sim") as (url, _process):
+        yield Beside(url)
+
+
+def _list_nodes(ports: Ports) -> list[str]:
+    return [f"http://{port['host']}:{port['port']}" for port in ports]
 
 
 async def find_peers(names: Sequence[str] | None) -> list[Peer]:
@@ -82,10 +94,24 @@ async def find_peers(names: Sequence[str] | None) -> list[Peer]:
     return found
 
 
+async def has_picker(names: Sequence[str] | None) -> bool:
+    """Whether llm-d's endpoint picker is wanted and can be built; if not, it is said why."""
+    if names and not any(name.lower() in picker.NAME for name in names):
+        return False
+    try:
+        await picker.build()
+    except (RuntimeError, OSError, TimeoutError) as error:
+        print(f"{picker.NAME} {picker.VERSION} is left out: {error}", file=sys.stderr)
+        return False
+    return True
+
+
 async def compare_balance(settings: Sequence[Setting], peers: Sequence[Peer], options: argparse.Namespace) -> int:
     """The same fleets through ours, Envoy alone and the peers; tables, and the ratios."""
     gateways: dict[str, Open] = {name: partial(Gateway, name) for name in ("llm", "LEAST_REQUEST")}
     gateways |= {f"{peer.name} {peer.policy}": partial(open_peer, peer) for peer in peers}
+    if await has_picker(options.peer):
+        gateways[f"{picker.NAME} queue, kv"] = open_picker
     cells = await balance.measure(settings, gateways, Question(spelled=True))
     console = make_console()
     table = Table(title="p99 time to the first token, times ours (llm)", title_justify="left")

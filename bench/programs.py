@@ -73,29 +73,35 @@ PEERS = (
 )  # fmt: skip
 
 
+def find_cache() -> Path:
+    """Where they all lie."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "weighbridge" / "peers"
+
+
 async def install(peer: Peer) -> Path:
     """The directory of its programs, installed where it is not yet. RuntimeError says what pip said."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "weighbridge" / "peers"
-    place = cache / f"{peer.package}-{peer.version}"
+    place = find_cache() / f"{peer.package}-{peer.version}"
     if (place / "installed").exists():
         return place / "bin"
     print(f"installing {peer.name} {peer.version} into {place} (once)", file=sys.stderr, flush=True)
     shutil.rmtree(place, ignore_errors=True)
-    await _call(sys.executable, "-m", "venv", str(place))
+    await run_program(sys.executable, "-m", "venv", str(place))
     wanted = f"{peer.package}{peer.extra}=={peer.version}"
-    await _call(str(place / "bin" / "pip"), "install", "-q", "--disable-pip-version-check", wanted)
+    await run_program(str(place / "bin" / "pip"), "install", "-q", "--disable-pip-version-check", wanted)
     (place / "installed").touch()
     return place / "bin"
 
 
-async def _call(*command: str) -> None:
+async def run_program(*command: str, cwd: Path | None = None, limit: float = INSTALL) -> str:
+    """What a program says, to its end. RuntimeError where it fails, with the last of it."""
     process = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=cwd
     )
-    async with asyncio.timeout(INSTALL):
+    async with asyncio.timeout(limit):
         said, _ = await process.communicate()
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {said.decode()[-600:]}")
+    return said.decode()
 
 
 @asynccontextmanager
@@ -116,7 +122,7 @@ async def start(peer: Peer, nodes: Sequence[str], model: str) -> AsyncIterator[t
             )
         try:
             url = f"http://127.0.0.1:{port}"
-            await _wait(url, model, process, log)
+            await wait_answer(url, model, process, log)
             yield url, process.pid
         finally:
             if process.returncode is None:
@@ -124,7 +130,8 @@ async def start(peer: Peer, nodes: Sequence[str], model: str) -> AsyncIterator[t
             await process.wait()
 
 
-async def _wait(url: str, model: str, process: asyncio.subprocess.Process, log: Path) -> None:
+async def wait_answer(url: str, model: str, process: asyncio.subprocess.Process, log: Path) -> None:
+    """Until a chat is answered there. RuntimeError where the process ends or the time is over, with its log's end."""
     ask = {"model": model, "max_tokens": 1, "messages": [{"role": "user", "content": "hello"}]}
     end = time.monotonic() + READY
     async with aiohttp.ClientSession() as http:

@@ -57,3 +57,10 @@ def test_a_trace_that_is_none_names_its_line(tmp_path: Path) -> None:
         read_arrivals(path)
     with pytest.raises(FleetError, match="no such file"):
         read_arrivals(tmp_path / "none.csv")
+
+
+def test_the_fleet_of_the_documentation_is_valid(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "balance.md").read_text()
+    text = page.partition("```yaml\n# mine.yaml\n")[2].partition("```")[0]
+    (tmp_path / "mine.yaml").write_text(text)
+    assert len(read_fleet(tmp_path / "mine.yaml").servers) == 6
