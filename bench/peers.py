@@ -181,7 +181,7 @@ def show_overhead(seen: Mapping[str, Sequence[overhead.Pair]], rounds: int, seco
             f"{mine / rate[name]:.2f}",
             f"{cpu[name]:.0f}",
             f"{added[name]:.0f}",
-            f"{extra / max(added[name], 1.0):.3f}",
+            f"{extra / added[name]:.3f}" if added[name] > 0 else "adds nothing",
         )
     console = make_console()
     console.print(table)

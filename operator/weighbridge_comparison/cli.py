@@ -9,9 +9,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+
+from rich.console import Console
 
 from weighbridge_comparison.bounds import Result, judge
 from weighbridge_comparison.cells import Cell
@@ -33,9 +36,14 @@ def main(argv: list[str]) -> int:
     except FleetError as error:
         print(error, file=sys.stderr)
         return 2
-    cells = run(settings, pick_mechanisms(options), options.jobs)
-    results = [result for setting in settings for result in judge(setting, cells)]
-    _show(settings, cells, results)
+    console = make_console()
+    cells: list[Cell] = []
+    results: list[Result] = []
+    for setting, found in run(settings, pick_mechanisms(options), options.jobs):
+        cells += found
+        results += judge(setting, found)
+        _show(console, setting, found)
+    show_results(console, results)
     return keep(settings, cells, options) or int(not all(result.holds for result in results))
 
 
@@ -54,24 +62,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def run(settings: Sequence[Setting], mechanisms: Sequence[Mechanism], jobs: int) -> list[Cell]:
-    """Every cell, several at a time, in the order of settings, seeds and mechanisms."""
+def run(
+    settings: Sequence[Setting], mechanisms: Sequence[Mechanism], jobs: int
+) -> Iterator[tuple[Setting, list[Cell]]]:
+    """The cells of each setting, in order, as soon as they are there; several run at a time."""
     wanted = [(s, m, seed) for s in settings for seed in s.fleet.seeds for m in mechanisms]
     progress = Progress(len(wanted))
-    done: dict[int, Cell] = {}
     with ProcessPoolExecutor(max(1, min(jobs, len(wanted)))) as pool:
-        running = {pool.submit(run_cell, *one): number for number, one in enumerate(wanted)}
-        for future in as_completed(running):
-            cell = done[running[future]] = future.result()
-            progress.advance(f"{cell.title}, {cell.mechanism}")
-    return [done[number] for number in range(len(wanted))]
+        running = deque(pool.submit(run_cell, *one) for one in wanted)
+        for setting in settings:
+            cells = []
+            for _ in range(len(setting.fleet.seeds) * len(mechanisms)):
+                cells.append(running.popleft().result())
+                progress.advance(f"{cells[-1].title}, {cells[-1].mechanism}")
+            yield setting, cells
 
 
-def _show(settings: Sequence[Setting], cells: Sequence[Cell], results: Sequence[Result]) -> None:
-    console = make_console()
-    for setting in settings:
-        show_cells(console, setting, cells)
-        show_gain(console, setting, cells)
-        for omission in list_omissions(setting.fleet):
-            console.print(f"  virtual time leaves out {omission}; make bench-balance does not")
-    show_results(console, results)
+def _show(console: Console, setting: Setting, cells: Sequence[Cell]) -> None:
+    show_cells(console, setting, cells)
+    show_gain(console, setting, cells)
+    for omission in list_omissions(setting.fleet):
+        console.print(f"  virtual time leaves out {omission}; make bench-balance does not")

@@ -176,6 +176,12 @@ def served(fleet: Fleet, trace: Sequence[Arrival] = ()) -> float:
     return max(least, 0.01)
 
 
+def strengths(fleet: Fleet) -> tuple[float, ...]:
+    """What each node serves of chats, in unit nodes."""
+    unit = saturate(EngineSpec.unit(), *_CHAT, ())
+    return tuple(saturate(shape(node), *_CHAT, ()) / node.slow / unit for node in fleet.servers)
+
+
 def _serves(fleet: Fleet, node: Node, at: float, trace: Sequence[Arrival]) -> float:
     does: dict[str, object] = {}
     for event in fleet.events:

@@ -10,8 +10,9 @@ from rich.table import Table
 from weighbridge_comparison.bounds import Result
 from weighbridge_comparison.cells import Cell, list_mechanisms, middle, p50, p99
 from weighbridge_comparison.fleet import OURS
-from weighbridge_comparison.setting import Setting
+from weighbridge_comparison.setting import Setting, strengths
 
+_MOST = 60  # lines
 _LATE = 0.05  # seconds by which a load generator may be late before its figures are doubted
 
 
@@ -28,7 +29,7 @@ def show_cells(console: Console, setting: Setting, cells: Sequence[Cell]) -> Non
     title = f"{setting.title}: {setting.rate:.1f} requests a second, {'median of ' if seeds > 1 else ''}{seeds} seed"
     table = Table(title=title + "s" * (seeds > 1), title_justify="left")
     table.add_column("")
-    sizes = ":".join(f"{node.size / node.slow:.3g}" for node in setting.fleet.servers)
+    sizes = ":".join(f"{strength:.2g}" for strength in strengths(setting.fleet))
     for heading in ("requests", "p50 s", "p99 s", "answered", "changes"):
         table.add_column(heading, justify="right")
     table.add_column(f"share of each node, % ({sizes})", justify="right")
@@ -57,8 +58,11 @@ def _add(table: Table, mechanism: str, cells: Sequence[Cell], best: float) -> No
 
 
 def show_results(console: Console, results: Sequence[Result]) -> None:
-    """Prints what was promised and what came out."""
-    for result in results:
+    """Prints what was promised and what came out; where that is long, what is missed and how much holds."""
+    missed = [result for result in results if not result.holds]
+    if len(results) > _MOST:
+        console.print(f"{len(results) - len(missed)} of {len(results)} bounds hold")
+    for result in missed if len(results) > _MOST else results:
         word = "[green]holds [/]" if result.holds else "[red]MISSED[/]"
         console.print(f"{word}  {result.setting}: {result.promise}: {result.what} ({result.found})")
 
