@@ -1,7 +1,8 @@
 """What is told of each Envoy; of those that are connected to another replica by what their own statistics say.
 
 Versions of clusters, listener and routes say it by themselves. Assignments differ between replicas by weights, which
-each works out for itself, so of these the endpoints count. Secrets leave no version in Envoy's statistics.
+each works out for itself, so of these the endpoints count. Secrets are left out: several come in one response, whose
+version says nothing of one of them.
 """
 
 from __future__ import annotations
