@@ -13,6 +13,7 @@ def list_values() -> list[str]:
     """Flags of helm: the images, a reachable entrance, and requests that fit a small machine."""
     flags = [
         "--set=demo.enabled=true",
+        "--set=operator.debugHeaders=true",
         "--set=service.type=NodePort",
         "--set=operator.resources.requests.cpu=50m",
         "--set=envoy.resources.requests.cpu=50m",
