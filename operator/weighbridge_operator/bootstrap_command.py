@@ -13,8 +13,9 @@ from typing import NoReturn
 import yaml
 
 from weighbridge_operator.settings import GATEWAY
-from weighbridge_operator.xds.bootstrap import CONNECTIONS, BootstrapSettings, Json, bootstrap
+from weighbridge_operator.xds.bootstrap import CONNECTIONS, MEMORY, BootstrapSettings, Json, bootstrap
 from weighbridge_operator.xds.bootstrap_tls import TlsFiles, print_sources
+from weighbridge_operator.xds.overload import read_size
 
 
 class _Parser(argparse.ArgumentParser):
@@ -28,6 +29,10 @@ def main(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     if options.tls_directory is not None and options.write is None:
         parser.error("--tls-directory needs --write: beside that file lie two more, which Envoy reads")
+    try:
+        memory = read_size(options.memory)
+    except ValueError as error:
+        parser.error(f"--memory: {error}")
     settings = BootstrapSettings(
         operator=options.operator,
         gateway=options.gateway,
@@ -35,6 +40,7 @@ def main(argv: Sequence[str]) -> int:
         admin_port=options.admin_port,
         stats=options.stats,
         connections=options.connections,
+        memory=memory,
         tls=_tls(options),
     )
     try:
@@ -91,6 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--connections", type=int, default=CONNECTIONS, metavar="N", help="callers at once, at most (%(default)s)"
+    )
+    parser.add_argument(
+        "--memory", default=MEMORY, metavar="SIZE", help="what it may take; before it does, it refuses (%(default)s)"
     )
     parser.add_argument(
         "--tls-directory",

@@ -31,7 +31,8 @@ from weighbridge_operator.settings import Output, Settings
 from weighbridge_operator.sources.addresses import look_up_now
 from weighbridge_operator.standalone import run_operator, run_up
 from weighbridge_operator.state import DesiredState, Ref
-from weighbridge_operator.xds.bootstrap import read_address
+from weighbridge_operator.xds.bootstrap import MEMORY, read_address
+from weighbridge_operator.xds.overload import LEAST, read_size
 
 URL = "http://127.0.0.1:8081"
 
@@ -127,6 +128,8 @@ def _parser(command: str) -> argparse.ArgumentParser:
         add("--xds", default="127.0.0.1:18000", metavar="HOST:PORT", help="where Envoys ask (default: %(default)s)")
     else:
         add("--concurrency", type=int, default=min(2, os.cpu_count() or 1), help="Envoy's worker threads")
+        told = "what Envoy may take; before it does, it refuses requests (default: %(default)s)"
+        add("--envoy-memory", default=MEMORY, metavar="SIZE", help=told)
     add("--output", choices=get_args(Output), default="auto", help="a live table on a terminal, else lines of change")
     add("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     return parser
@@ -156,6 +159,7 @@ def _read_settings(command: str, options: argparse.Namespace) -> Settings:
         debug_headers=not getattr(options, "no_debug_headers", False),
         concurrency=getattr(options, "concurrency", 1),
         envoy=os.environ.get("WEIGHBRIDGE_ENVOY"),
+        envoy_memory=_read_memory(options.envoy_memory) if command != "operator" else None,
         output=options.output,
         live=sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb"),
         colour="NO_COLOR" not in os.environ,
@@ -164,6 +168,13 @@ def _read_settings(command: str, options: argparse.Namespace) -> Settings:
         prometheus=read_prometheus(options),
         requests=read_request_log(options),
     )
+
+
+def _read_memory(text: str) -> int:
+    size = read_size(text)
+    if size < LEAST:
+        raise ValueError(f"--envoy-memory: must be at least {LEAST >> 20}Mi")
+    return size
 
 
 def _state_file(paths: Sequence[Path]) -> Path:

@@ -56,6 +56,7 @@ class EnvoySettings:
     binary: str | None = None
     concurrency: int = 2
     connections: int = CONNECTIONS
+    memory: int | None = None  # bytes that it may take
 
 
 class EnvoyProcess:
@@ -133,7 +134,12 @@ class EnvoyProcess:
         settings = self._settings
         config = bootstrap(
             BootstrapSettings(
-                settings.operator, settings.gateway, settings.id, self.admin_port, connections=settings.connections
+                settings.operator,
+                settings.gateway,
+                settings.id,
+                self.admin_port,
+                connections=settings.connections,
+                memory=settings.memory,
             )
         )
         workers = max(1, min(settings.concurrency, os.cpu_count() or 1))

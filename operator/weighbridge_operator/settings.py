@@ -72,6 +72,7 @@ class Settings:
     debug_headers: bool = True
     concurrency: int = 2
     envoy: str | None = None  # path of the binary; None looks for it
+    envoy_memory: int | None = None  # bytes that it may take; None: what there is
     output: Output = "auto"
     live: bool = False  # standard output is a terminal that can be drawn on
     colour: bool = True

@@ -52,6 +52,7 @@ def _describe_envoy(settings: Settings, plane: ControlPlane) -> EnvoySettings:
         gateway=GATEWAY,
         binary=settings.envoy,
         concurrency=settings.concurrency,
+        memory=settings.envoy_memory,
     )
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 
 import aiohttp
 import pytest
@@ -19,8 +20,9 @@ from support.envoy import RealEnvoy, find_envoy, free_port
 from support.gateway import make_assignment, make_cluster, make_listener, make_routes
 from weighbridge_operator.bootstrap_command import main
 from weighbridge_operator.latest import Latest
-from weighbridge_operator.xds.bootstrap import BootstrapSettings, bootstrap, read_address
+from weighbridge_operator.xds.bootstrap import MEMORY, BootstrapSettings, bootstrap, read_address
 from weighbridge_operator.xds.names import print_address
+from weighbridge_operator.xds.overload import read_size
 from weighbridge_operator.xds.server import AdsServer
 from weighbridge_operator.xds.session import read_node
 from weighbridge_operator.xds.snapshot import build
@@ -47,8 +49,14 @@ async def wait_listening(port: int) -> None:
 @pytest.mark.envoy
 @pytest.mark.parametrize(
     "settings",
-    [make(), make("operator.weighbridge.svc:18000"), make("[::1]:18000"), make(stats="10.0.0.7:9902")],
-    ids=["ipv4", "name", "ipv6", "stats"],
+    [
+        make(),
+        replace(make(), memory=2**31),
+        make("operator.weighbridge.svc:18000"),
+        make("[::1]:18000"),
+        make(stats="10.0.0.7:9902"),
+    ],
+    ids=["ipv4", "memory", "name", "ipv6", "stats"],
 )
 def test_envoy_accepts_it_without_a_warning(settings: BootstrapSettings) -> None:
     command = [find_envoy(), "--mode", "validate", "--disable-hot-restart", "--log-level", "warning"]
@@ -185,7 +193,15 @@ def test_the_command_prints_json_and_yaml_of_the_same(capsys: pytest.CaptureFixt
     text = capsys.readouterr().out
     assert yaml.safe_load(text) == printed
     assert "&id" not in text
-    assert printed == bootstrap(BootstrapSettings("op:18000", "weighbridge", "edge", 9901, "10.0.0.7:9902"))
+    settings = BootstrapSettings("op:18000", "weighbridge", "edge", 9901, "10.0.0.7:9902", memory=read_size(MEMORY))
+    assert printed == bootstrap(settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("1Gi", 2**30), ("1.5Gi", 3 * 2**29), ("512M", 512 * 10**6), ("1000000000", 10**9), ("4k", 4000)]
+)
+def test_a_size_is_read_as_kubernetes_reads_it(text: str, size: int) -> None:
+    assert read_size(text) == size
 
 
 @pytest.mark.parametrize(
@@ -198,6 +214,8 @@ def test_the_command_prints_json_and_yaml_of_the_same(capsys: pytest.CaptureFixt
         (["--operator", "op:1", "--stats", "0.0.0.0:1"], "reaches this Envoy"),
         (["--operator", "op:1", "--stats", "name:1"], "IP address"),
         (["--operator", "op:1", "--connections", "0"], "connections"),
+        (["--operator", "op:1", "--memory", "511Mi"], "the memory must be at least 512Mi"),
+        (["--operator", "op:1", "--memory", "much"], "'much' is not a size"),
         (["--operator", "op:1", "--output", "xml"], "--output"),
         (["--operator", "op:1", "--tls-directory", "/tls"], "--write"),
     ],

@@ -72,8 +72,9 @@ class Stack:
         prometheus: PrometheusSettings | None = None,
         debug_headers: bool = True,
         requests: RequestLog | None = None,
+        memory: int | None = None,
     ) -> None:
-        self._debug_headers, self._requests = debug_headers, requests
+        self._debug_headers, self._requests, self._memory = debug_headers, requests, memory
         self._prometheus = prometheus
         self._names = DoorNames("default", tls, keys)
         self._folder = tempfile.TemporaryDirectory(prefix="weighbridge-")
@@ -146,7 +147,11 @@ class Stack:
     def _make_envoy(self, number: int) -> RealEnvoy:
         admin = free_port()
         settings = BootstrapSettings(
-            operator=f"127.0.0.1:{self.xds_port}", gateway="weighbridge", id=f"envoy-{number}", admin_port=admin
+            operator=f"127.0.0.1:{self.xds_port}",
+            gateway="weighbridge",
+            id=f"envoy-{number}",
+            admin_port=admin,
+            memory=self._memory,
         )
         return RealEnvoy(bootstrap(settings), *self._arguments, admin_port=admin, concurrency=self._concurrency)
 

@@ -12,10 +12,12 @@ from typing import Any
 
 from weighbridge_operator.xds.bootstrap_tls import TlsFiles, operator_tls
 from weighbridge_operator.xds.names import STATISTICS, is_literal, print_address
+from weighbridge_operator.xds.overload import manage_overload
 
 Json = dict[str, Any]
 
 LOOPBACK = "127.0.0.1"
+MEMORY = "2Gi"
 CONNECTIONS = 50_000  # of callers at once; one more is refused
 KEEPALIVE = ("2s", "1s")  # between pings, and for the answer to one: a frozen operator is noticed in 3 s
 BUCKETS = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000)  # milliseconds
@@ -29,7 +31,6 @@ DUMPED = ("dynamic_active_clusters", "dynamic_route_configs")
 _HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _ROUTER = "envoy.extensions.filters.http.router.v3.Router"
-_CONNECTIONS = "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class BootstrapSettings:
     admin_port: int
     stats: str | None = None
     connections: int = CONNECTIONS
+    memory: int | None = None  # bytes that it may take; None: what there is
     tls: TlsFiles | None = None
 
 
@@ -49,8 +51,6 @@ def bootstrap(settings: BootstrapSettings) -> Json:
     """Envoy's configuration. Raises ValueError where an address or the port won't do."""
     if not 0 < settings.admin_port < 65536:
         raise ValueError("the admin port must be from 1 to 65535: Envoy tells the operator where it is")
-    if not 0 < settings.connections < 2**63:
-        raise ValueError("the number of connections must be above 0")
     stats = _read_stats(settings.stats) if settings.stats is not None else None
     told = stats or (LOOPBACK, settings.admin_port)
     config: Json = {
@@ -66,7 +66,7 @@ def bootstrap(settings: BootstrapSettings) -> Json:
             "histogram_bucket_settings": [{"match": {"prefix": f"{STATISTICS}."}, "buckets": list(BUCKETS)}]
         },
         "stats_eviction_interval": EVICTION,
-        "overload_manager": {"resource_monitors": [_limit(settings.connections)]},
+        **manage_overload(settings.connections, settings.memory),
     }
     if stats is not None:
         config["static_resources"]["clusters"].append(_admin(settings.admin_port))
@@ -164,16 +164,6 @@ def _shown() -> list[Json]:
         for match in matches
     ]
     return [*routes, {"match": {"prefix": "/"}, "direct_response": {"status": 404}}]
-
-
-def _limit(connections: int) -> Json:
-    return {
-        "name": "envoy.resource_monitors.global_downstream_max_connections",
-        "typed_config": {
-            "@type": f"type.googleapis.com/{_CONNECTIONS}",
-            "max_active_downstream_connections": connections,
-        },
-    }
 
 
 def _socket(host: str, port: int) -> Json:

@@ -7,6 +7,7 @@ from weighbridge_operator.xds.build import Json, extension
 from weighbridge_operator.xds.errors import error
 from weighbridge_operator.xds.paths import BODY_LIMIT, FORM_LIMIT, GEMINI_METHODS, PATHS
 
+_LATER: Json = {"headers_to_add": [{"header": {"key": "retry-after", "value": "2"}}]}  # seconds
 #: Response flags and what they mean for a caller: status (None keeps Envoy's), message, code.
 _FLAGS: tuple[tuple[tuple[str, ...], int | None, str, str], ...] = (
     (("UH", "NC"), 503, "No node that can serve this request is available. Try again soon.", "no_node_available"),
@@ -45,7 +46,8 @@ def local_replies(keys: bool) -> Json:
 
 def _list_mappers(api: Format, keys: bool) -> list[Json]:
     """The first that fits is taken."""
-    mappers = []
+    short = error("The gateway is short of memory. Try again soon.", "gateway_overloaded", 503, api)
+    mappers = [_word(api, short, _cel('response.code_details == "overload"'), status=503) | _LATER]
     if keys:
         missing = f"Send your API key: {_WHERE_KEYS_GO[api]}."
         mappers.append(_refuse_key(api, "missing_api_key", error(missing, "missing_api_key", 401, api)))

@@ -14,6 +14,9 @@
   - --id=$(POD_NAME)
   - --stats=$(POD_IP):9902
   - --connections={{ int .Values.envoy.connections }}
+  {{- with dig "limits" "memory" "" (.Values.envoy.resources | default dict) }}
+  - --memory={{ . }}
+  {{- end }}
   - --tls-directory=/tls
   - --write=/etc/envoy/envoy.json
   env:
