@@ -20,7 +20,7 @@ READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml 2>/dev/null 
 # We start processes while gRPC's threads run; its fork handlers can crash such a child before it becomes another program.
 export GRPC_ENABLE_FORK_SUPPORT := 0
 
-.PHONY: setup demo test test-clients assets lint bench bench-balance bench-balance-short bench-peers bench-faults bench-cluster-faults chaos bench-apply bench-scale images kind kind-down e2e lock clean
+.PHONY: setup demo test test-clients assets lint bench bench-balance bench-balance-short bench-peers bench-faults bench-cluster-faults chaos bench-apply bench-scale images kind kind-down real e2e lock clean
 
 demo: $(READY) ## a gateway before three simulated nodes, with traffic; Ctrl-C ends it
 	@exec $(BIN)/weighbridge demo --port $(PORT) --admin $(ADMIN)
@@ -106,6 +106,10 @@ kind: images ## the whole gateway in kind, with simulated nodes and a small Prom
 
 kind-down: ## removes it
 	kind delete cluster --name weighbridge
+
+real: $(READY) ## tests on llama.cpp's own server with a tiny model; builds it first, 10 minutes of CPU, once; JOBS=1: gently
+	@PYTHONPATH=tests $(BIN)/python -m support.llamaserver
+	$(BIN)/python -m pytest -m real tests/real
 
 e2e: $(READY) ## end-to-end tests on the cluster that KUBECONFIG names; tests/e2e/conftest.py says what it takes
 	$(BIN)/python -m pytest -m e2e tests/e2e

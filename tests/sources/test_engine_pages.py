@@ -64,6 +64,11 @@ def sample(engine: str, text: str) -> LoadSample:
             "llamacpp-2024",
             {"running": 3, "waiting": 2, "kv": 0.28125, "generated_tokens": 3469, "prompt_tokens": 6886},
         ),
+        (
+            "llamacpp",
+            "llamacpp-2026",
+            {"running": 4, "waiting": 3, "generated_tokens": 40, "prompt_tokens": 89, "steps": 412},
+        ),
     ],
 )
 def test_one_reading_of_every_page(engine: str, name: str, expected: dict[str, float]) -> None:

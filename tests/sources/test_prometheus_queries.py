@@ -47,6 +47,7 @@ PRINTED = (
     ("triton", "triton-trtllm-2026"),
     ("triton", "trtllm-serve-2026"),
     ("llamacpp", "llamacpp-2024"),
+    ("llamacpp", "llamacpp-2026"),
     ("openai", "dcgm-exporter-4.5"),
     ("openai", "node_exporter-1.12"),
 )
