@@ -74,3 +74,14 @@ def test_every_engine_has_its_defaults_and_a_table_if_it_publishes_anything() ->
 def test_a_policy_may_still_ask_for_the_other_profile() -> None:
     asked = RoutePolicy.from_file(policy("p", balance={"profile": "classic"}))
     assert settle(running("llamacpp"), policies=(asked,))[0].balance.profile == "classic"
+
+
+def test_a_node_with_credentials_is_asked_for_load_with_them_at_its_own_port() -> None:
+    spec = {
+        "credentials": {"secretRef": {"name": "s", "key": "k"}},
+        "metrics": {"scrape": [{"port": 8000}, {"port": 9100}]},
+    }
+    desired = DesiredState((running("llamacpp", **spec),), (), secrets={("default", "s"): {"k": b"sk-1\n"}})
+    (target,) = list_targets(resolve(desired, Scope()), desired)
+    assert target.key == "sk-1"
+    assert target.guarded == {"http://127.0.0.1:8000/metrics"}

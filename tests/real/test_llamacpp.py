@@ -13,7 +13,7 @@ import pytest
 from openai import APIError, AsyncOpenAI
 
 from support.llamanode import SLOTS, LlamaNode
-from support.stack import Stack, node
+from support.stack import Stack, node, secret
 from weighbridge_operator.report import EndpointReport, Report
 
 pytestmark = [pytest.mark.real, pytest.mark.envoy]
@@ -214,14 +214,25 @@ async def test_a_stream_that_a_kill_cuts_raises_and_never_ends_as_if_it_were_who
     assert ends.total() == 6
 
 
-async def test_embeddings_carry_the_name_that_the_node_knows(llama_server: Path, model: Path) -> None:
-    async with LlamaNode(llama_server, model, "tiny-embed", "--embeddings", "--pooling", "mean") as llama:
+async def test_embeddings_carry_the_name_that_the_node_knows_and_its_key_opens_its_metrics(
+    llama_server: Path, model: Path
+) -> None:
+    flags = ("--embeddings", "--pooling", "mean", "--api-key", "sk-node")
+    async with LlamaNode(llama_server, model, "tiny-embed", *flags) as llama:
         models = [{"name": "embed", "servedAs": "tiny-embed", "types": ["embedding"]}]
+        credentials = {"secretRef": {"name": "llama", "key": "key"}}
+        described = node("e", llama.port, engine="llamacpp", models=models, credentials=credentials)
         async with (
-            Stack(node("e", llama.port, engine="llamacpp", models=models)) as stack,
+            Stack(described, secret("llama", key="sk-node")) as stack,
             AsyncOpenAI(base_url=f"{stack.url}/v1", api_key="none", max_retries=2) as ai,
         ):
             answer = await ai.embeddings.create(model="embed", input=["one", "two"], encoding_format="float")
+            version = 0
+            async with asyncio.timeout(20):
+                while True:
+                    report, version = await stack.reporter.reports.wait_newer(version)
+                    if list_endpoints(report)["e"].running == 0:
+                        break
     assert answer.model == "tiny-embed"  # llama-server repeats the name that it was asked for
     assert [len(each.embedding) for each in answer.data] == [64, 64]
     assert answer.data[0].embedding != answer.data[1].embedding

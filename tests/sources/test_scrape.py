@@ -228,3 +228,19 @@ async def test_a_node_with_tls_is_verified_against_its_own_authority() -> None:
         assert await ask("qwen.internal", trusting) == (12.0, None)
         assert await ask("other.internal", trusting) == (None, f"{place}/metrics failed the TLS handshake")
         assert await ask("qwen.internal", None) == (None, f"{place}/metrics failed the TLS handshake")
+
+
+async def test_the_node_s_credential_goes_to_its_own_port_alone() -> None:
+    asked: dict[str, str | None] = {}
+
+    async def tell(request: web.Request) -> web.StreamResponse:
+        asked[request.path] = request.headers.get("Authorization")
+        return web.Response(body=VLLM if request.path == "/metrics" else NODE, content_type="text/plain")
+
+    async with serving(tell) as place, open_session() as session:
+        own, beside = f"http://{place}/metrics", f"http://{place}/exporter"
+        target = ScrapeTarget("lab/a", "vllm", (own, beside), key="sk-1", guarded=frozenset({own}))
+        sample, _ = await scrape(session, target, {}, time.monotonic)
+    assert asked == {"/metrics": "Bearer sk-1", "/exporter": None}
+    assert sample.error is None
+    assert "sk-1" not in repr(target)

@@ -12,7 +12,7 @@ import asyncio
 import ssl
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import aiohttp
 from yarl import URL
@@ -52,6 +52,9 @@ class ScrapeTarget:
     host: str | None = None  # Host header and TLS name; None takes the URL's
     tls: ssl.SSLContext | None = None  # for https; None trusts the system's authorities
     mapped: Table | None = None  # how to read an engine whose user names its metrics
+    #: The node's own credential, and the URLs that are the node's own and get it; exporters beside it never do.
+    key: str | None = field(default=None, repr=False)
+    guarded: frozenset[str] = frozenset()
 
 
 def open_session() -> aiohttp.ClientSession:
@@ -74,6 +77,7 @@ async def fetch(
     host: str | None = None,
     tls: ssl.SSLContext | None = None,
     size: int = SIZE_MAXIMUM,
+    key: str | None = None,
 ) -> Page:
     """Gets one page of at most `size` bytes, unpacked; raises FetchError and nothing else."""
     try:
@@ -81,12 +85,13 @@ async def fetch(
     except ValueError:
         raise FetchError("the URL of an endpoint is malformed") from None
     where = f"{place.host_subcomponent}:{place.port}{place.path}"
+    named = {"Host": host if place.is_default_port() else f"{host}:{place.port}"} if host else {}
     try:
         async with session.get(
             place,
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=timeout),
-            headers={"Host": host if place.is_default_port() else f"{host}:{place.port}"} if host else None,
+            headers=named | ({"Authorization": f"Bearer {key}"} if key else {}),
             server_hostname=host if place.scheme == "https" else None,
             ssl=tls or True,
         ) as answer:
@@ -156,6 +161,7 @@ async def _try_fetch(
     session: aiohttp.ClientSession, url: str, target: ScrapeTarget, clock: Callable[[], float]
 ) -> Page | str:
     try:
-        return await fetch(session, url, clock, host=target.host, tls=target.tls)
+        key = target.key if url in target.guarded else None
+        return await fetch(session, url, clock, host=target.host, tls=target.tls, key=key)
     except FetchError as error:
         return str(error)

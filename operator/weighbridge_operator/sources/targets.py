@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from dataclasses import replace
 
 from weighbridge_api.metrics import Prometheus
 from weighbridge_api.modelnode import ModelNode
@@ -30,7 +31,8 @@ def list_targets(resolved: Resolved, desired: DesiredState) -> tuple[ScrapeTarge
             trusts[endpoint.tls] = _context(endpoint.tls, desired)
         if pages:
             trust = trusts.get(endpoint.tls) if endpoint.tls else None
-            targets.append(_target(endpoint, pages, trust, nodes[endpoint.model_node]))
+            target = _target(endpoint, pages, trust, nodes[endpoint.model_node])
+            targets.append(replace(target, key=_key(nodes[endpoint.model_node], desired)))
     return tuple(targets)
 
 
@@ -86,14 +88,26 @@ def _target(
     endpoint: ir.Endpoint, pages: tuple[tuple[int, str], ...], trust: ssl.SSLContext | None, node: ModelNode
 ) -> ScrapeTarget:
     # Exporters beside the engine listen on ports of their own and speak plain HTTP.
-    urls = []
+    urls, own = [], set()
     for port, path in pages:
         scheme = "https" if endpoint.tls and port == endpoint.port else "http"
         urls.append(f"{scheme}://{print_address(endpoint.address, port)}{path}")
+        if port == endpoint.port:
+            own.add(urls[-1])
     name = endpoint.tls.server_name if endpoint.tls else endpoint.hostname
     mapping = node.spec.metrics.mapping if node.spec.metrics else None
     mapped = build_table(mapping) if mapping else None
-    return ScrapeTarget(endpoint.node, endpoint.engine, tuple(urls), host=name, tls=trust, mapped=mapped)
+    return ScrapeTarget(
+        endpoint.node, endpoint.engine, tuple(urls), host=name, tls=trust, mapped=mapped, guarded=frozenset(own)
+    )
+
+
+def _key(node: ModelNode, desired: DesiredState) -> str | None:
+    """What lets the gateway in at the node's own port: a server may show its metrics to nobody else."""
+    if node.spec.credentials is None:
+        return None
+    entry = node.spec.credentials.secret_ref
+    return desired.secrets[node.metadata.namespace, entry.name][entry.key].strip().decode("ascii")
 
 
 def _context(tls: ir.Tls, desired: DesiredState) -> ssl.SSLContext | None:
