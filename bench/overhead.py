@@ -29,6 +29,7 @@ from typing import Any
 
 from support.envoy import RealEnvoy
 from support.stack import Stack, node, secret
+from weighbridge_operator.xds.request_log import RequestLog
 from wrk import Run, pin, require_wrk, run_wrk, write_script
 
 MODEL, RENAMED = "qwen2.5-7b-instruct", "llama3.1-8b"
@@ -144,6 +145,8 @@ async def start(running: AsyncExitStack, others: int, keeps: bool) -> list[Varia
     small = await running.enter_async_context(Stack(*make_nodes(port, 0), debug_headers=False))
     large = await running.enter_async_context(Stack(*make_nodes(port, others), debug_headers=False))
     telling = await running.enter_async_context(Stack(*make_nodes(port, 0)))
+    log = RequestLog(str(folder / "requests"))
+    logging = await running.enter_async_context(Stack(*make_nodes(port, 0), debug_headers=False, requests=log))
     callers = secret("callers", **{f"client-{number}": f"sk-{number:040}" for number in range(CALLERS)})
     keyed = await running.enter_async_context(Stack(*make_nodes(port, 0), callers, keys="callers", debug_headers=False))
     plain = write_script(folder / "plain.lua", body(MODEL))
@@ -156,9 +159,10 @@ async def start(running: AsyncExitStack, others: int, keeps: bool) -> list[Varia
         pid_of(large.envoys[0]),
         pid_of(keyed.envoys[0]),
         pid_of(telling.envoys[0]),
+        pid_of(logging.envoys[0]),
     ]
     place(under_test=ids, beside=[pid_of(upstream), os.getpid()])
-    urls = [f"http://127.0.0.1:{await bare.listener_port()}", small.url, large.url, keyed.url, telling.url]
+    urls = [f"http://127.0.0.1:{await bare.listener_port()}", small.url, large.url, keyed.url, telling.url, logging.url]
     urls = [f"{url}/v1/chat/completions" for url in urls]
     floors = (None, None, None) if keeps else (PLAIN_FLOOR, RENAMED_FLOOR, KEYED_FLOOR)
     return [
@@ -169,6 +173,7 @@ async def start(running: AsyncExitStack, others: int, keeps: bool) -> list[Varia
         Variant("model renamed for the node", urls[1], renamed, ids[1], floors[1]),
         Variant(f"plain, {others:,} other models", urls[2], plain, ids[2], floors[0]),
         Variant("plain, with debug headers", urls[4], plain, ids[4]),
+        Variant("plain, with a request log", urls[5], plain, ids[5]),
     ]
 
 

@@ -32,8 +32,11 @@ class AddressUnavailableError(OSError):
 class Admin:
     """Serves /status, /explain, /metrics, /healthz and /readyz from the newest report.
 
-    `traffic` is what the Envoys count, for /metrics, asked when somebody wants it.
+    `traffic` is what the Envoys count, for /metrics, asked when somebody wants it. `envoy`: where there is
+    one of its own, whether that serves; without it the gateway is not ready.
     """
+
+    envoy: Latest[bool] | None = None
 
     def __init__(self, reports: Latest[Report], traffic: Callable[[], Awaitable[str]] | None = None) -> None:
         self._reports, self._traffic = reports, traffic
@@ -112,6 +115,8 @@ class Admin:
             return web.Response(status=503, text="not ready: no report yet\n")
         if report.version is None:
             return web.Response(status=503, text="not ready: no configuration yet: objects or load are not read\n")
+        if self.envoy is not None and not self.envoy.get():
+            return web.Response(status=503, text="not ready: Envoy does not serve yet, or was ended and starts again\n")
         return web.Response(text="ok\n")
 
     def _make(self, page: str, build: Any) -> bytes:

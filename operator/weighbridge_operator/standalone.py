@@ -40,6 +40,7 @@ async def run_up(settings: Settings, *beside: Work) -> int:
             settings = replace(settings, requests=requests)
         plane = await running.enter_async_context(ControlPlane(settings))
         envoy = EnvoyProcess(_describe_envoy(settings, plane), stdout=stdout)
+        plane.admin.envoy = envoy.ready
         view = _make_view(settings, plane.reports, passes=True)
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, envoy.reopen_files)
         await run_until_signal(plane.run(), envoy.run(), view.run(), *(work(plane) for work in beside))

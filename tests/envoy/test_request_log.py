@@ -187,6 +187,19 @@ async def test_tokens_are_told_where_they_are_asked_for_and_known(fleet: Fleet, 
     assert embedding["tokens_in"] > 0
 
 
+class Hasty(Stack):
+    """Says soon that Envoy does not take what it was offered."""
+
+    async def settle(self, limit: float = 2.0) -> None:
+        await super().settle(limit)
+
+
+async def test_a_file_that_envoy_cannot_open_is_a_refusal_that_names_it(fleet: Fleet) -> None:
+    with pytest.raises(AssertionError, match="unable to open file '/nowhere/requests'"):
+        async with Hasty(*serve(fleet), requests=RequestLog("/nowhere/requests")):
+            pass
+
+
 async def test_a_full_disk_costs_lines_and_no_request(fleet: Fleet) -> None:
     async with Stack(*serve(fleet), requests=RequestLog("/dev/full"), arguments=QUICK) as stack:
         for _ in range(3):

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from weighbridge_operator.admin import Admin
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.traffic import Traffic
 from weighbridge_operator.views.traffic import PATH, relay
+from weighbridge_operator.xds.request_log import RequestLog
 from weighbridge_simulator.fleet import Fleet
 from weighbridge_simulator.node import NodeSpec
 
@@ -127,6 +129,18 @@ async def test_names_that_callers_invent_make_no_series(fleet: Fleet) -> None:
         assert set(series) == before
         assert series["weighbridge_requests_total", frozenset({"type": "text", "code": "404"}.items())] == INVENTED + 1
         assert "invented" not in await stack.envoys[0].admin("/stats/prometheus")
+
+
+async def test_a_listener_that_replaces_another_counts_on(fleet: Fleet, tmp_path: Path) -> None:
+    async with Stack(*serve(fleet)) as stack:
+        await ask(stack, 2, model="m")
+        stack.loop._entrance = replace(stack.loop._entrance, requests=RequestLog(str(tmp_path / "log")))
+        await stack.apply(*serve(fleet), node("another", free_port(), "x"))
+        await ask(stack, 3, model="m")
+        series = read(await read_page(stack))
+        assert await stack.envoys[0].stat("listener_manager.listener_modified") == 1
+    assert only(series, "weighbridge_requests_total", model="m") == 5
+    assert only(series, "weighbridge_request_time_count", model="m") == 5
 
 
 async def test_tries_and_ejections_are_told(fleet: Fleet) -> None:

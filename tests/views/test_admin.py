@@ -58,6 +58,16 @@ async def test_it_is_alive_before_it_is_ready_and_says_why(running: Running) -> 
     assert (await running.get("/readyz"))[0] == 200
 
 
+async def test_with_an_envoy_of_its_own_it_is_ready_when_that_is(running: Running) -> None:
+    running.cell.set(reports.healthy())
+    running.admin.envoy = Latest()
+    for serves, code in ((None, 503), (True, 200), (False, 503)):
+        if serves is not None:
+            running.admin.envoy.set(serves)
+        assert (await running.get("/readyz"))[0] == code
+    assert (await running.get("/healthz"))[0] == 200
+
+
 async def test_status_is_the_newest_report_as_json(running: Running) -> None:
     assert (await running.get("/status"))[0] == 503
     running.cell.set(reports.healthy())
