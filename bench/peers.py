@@ -3,8 +3,8 @@
 `make bench-peers` runs it. Every gateway has one process and the policy of its own that follows load. Balance: requests
 spell their sizes in the body, since some gateways drop unknown headers. Overhead: one CPU for the gateway under test,
 an Envoy as upstream that answers at once, each variant right beside the bare Envoy, round by round. A peer that cannot
-be had or does not start is named and left out. llm-d's endpoint picker, whose work is in two processes, is measured for
-balance alone.
+be had or does not start is named and left out. The inference extension's endpoint picker, whose work is in two
+processes, is measured for balance alone.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ from weighbridge_simulator.traffic import Question
 from wrk import require_wrk, write_script
 
 #: Fleets and loads, where none are named.
-SETTINGS = {"uneven": 0.8, "others": 0.85, "one-slow": 0.85, "uniform": 0.85}
-SECONDS = 100.0
+SETTINGS = {"uneven": 0.8, "others": 0.85, "one-slow": 0.85, "uniform": 0.8}
+SECONDS = 75.0
 RESTS = {"LiteLLM": 2.0}  # seconds that it takes to work off what 32 connections left behind
 S4_RATE, S4_ADDED = 50.0, 1 / 20  # of LiteLLM's throughput, of its added latency
 
@@ -70,7 +70,7 @@ async def open_peer(peer: Peer, _: Fleet, ports: Ports) -> AsyncIterator[Beside]
 
 @asynccontextmanager
 async def open_picker(_: Fleet, ports: Ports) -> AsyncIterator[Beside]:
-    """Runs llm-d's endpoint picker and its Envoy before this fleet."""
+    """Runs the inference extension's endpoint picker and its Envoy before this fleet."""
     async with picker.start(_list_nodes(ports), "sim") as (url, _process):
         yield Beside(url)
 
@@ -95,7 +95,7 @@ async def find_peers(names: Sequence[str] | None) -> list[Peer]:
 
 
 async def has_picker(names: Sequence[str] | None) -> bool:
-    """Whether llm-d's endpoint picker is wanted and can be built; if not, it is said why."""
+    """Whether the inference extension's endpoint picker is wanted and can be built; if not, it is said why."""
     if names and not any(name.lower() in picker.NAME for name in names):
         return False
     try:

@@ -1,8 +1,9 @@
-"""llm-d's endpoint picker before a fleet, as its project sets it up: an ext_proc that names a node for each request.
+"""The endpoint picker of the Gateway API's inference extension before a fleet, set up as its project does in tests.
 
-It asks a Kubernetes API server for its pool and its pods, so it gets a real one (`support.apiserver`, no kubelet): each
-simulated node is a pod with an address of its own. Its program is built with Go from its module, once, into the cache
-of the other gateways. Envoy's side is the configuration that its project publishes for its tests.
+An ext_proc names a node for each request. llm-d's picker is this one with more plugins, but it is linked with libraries
+that no registry has. It asks a Kubernetes API server for its pool and its pods, so it gets a real one
+(`support.apiserver`, no kubelet): each simulated node is a pod with an address of its own. Its program is built with Go
+from its module, once, into the cache of the other gateways.
 """
 
 from __future__ import annotations
@@ -28,8 +29,7 @@ from support.apiserver import ApiServer, locate
 from support.assets import NoAssetsError, find_assets
 from support.envoy import RealEnvoy, free_port
 
-NAME, MODULE, VERSION = "llm-d", "github.com/llm-d/llm-d-inference-scheduler", "v0.3.0"
-INFERENCE = "sigs.k8s.io/gateway-api-inference-extension"
+NAME, MODULE, VERSION = "inference-extension", "sigs.k8s.io/gateway-api-inference-extension", "v1.0.0"
 GROUP = "inference.networking.k8s.io"
 BUILD = 2400.0  # seconds
 NAMESPACE = "default"
@@ -59,19 +59,15 @@ async def build() -> Path:
     print(f"building {NAME} {VERSION} into {place} (once, minutes)", file=sys.stderr, flush=True)
     place.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(place / "source", ignore_errors=True)
-    shutil.copytree(await _download(go, f"{MODULE}@{VERSION}"), place / "source", copy_function=shutil.copyfile)
-    await run_program(go, "build", "-mod=mod", "-p=1", "-o", str(place / "epp"), "./cmd/epp", cwd=place / "source",
-                      limit=BUILD)  # fmt: skip
-    pinned = (place / "source" / "go.mod").read_text().partition(f"{INFERENCE} ")[2].split()[0]
-    bases = Path(await _download(go, f"{INFERENCE}@{pinned}")) / "config" / "crd" / "bases"
-    shutil.copytree(bases, place / "crds", copy_function=shutil.copyfile, dirs_exist_ok=True)
+    said = await run_program(go, "mod", "download", "-json", f"{MODULE}@{VERSION}", cwd=Path(tempfile.gettempdir()))
+    downloaded = Path(json.loads(said[said.index("{") :])["Dir"])
+    # What Go keeps may not be written, and a build writes into go.sum.
+    shutil.copytree(downloaded, place / "source", copy_function=shutil.copyfile)
+    await run_program("chmod", "-R", "u+w", str(place / "source"))
+    build = (go, "build", "-mod=mod", "-p=2", "-o", str(place / "epp"), "./cmd/epp")
+    await run_program(*build, cwd=place / "source", limit=BUILD)
     (place / "installed").touch()
     return place
-
-
-async def _download(go: str, module: str) -> Path:
-    said = await run_program(go, "mod", "download", "-json", module, cwd=Path(tempfile.gettempdir()))
-    return Path(json.loads(said[said.index("{") :])["Dir"])
 
 
 @asynccontextmanager
@@ -85,7 +81,9 @@ async def start(nodes: Sequence[str], model: str) -> AsyncIterator[tuple[str, in
     if assets is None:
         raise RuntimeError("it asks a Kubernetes API server: make assets builds one")
     with ApiServer(assets) as server, tempfile.TemporaryDirectory(prefix="picker-") as scratch:
-        await asyncio.to_thread(_describe, server, place / "crds", [urlsplit(node) for node in nodes])
+        await asyncio.to_thread(
+            _describe, server, place / "source" / "config" / "crd" / "bases", [urlsplit(node) for node in nodes]
+        )
         port, health, metrics = free_port(), free_port(), free_port()
         config = Path(scratch) / "config.yaml"
         config.write_text(_CONFIG)

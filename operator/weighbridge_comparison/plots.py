@@ -35,7 +35,7 @@ def draw_plots(settings: Sequence[Setting], cells: Sequence[Cell], folder: Path)
 
 
 def _draw(setting: Setting, cells: dict[Any, Cell]) -> Figure:
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure = Figure(figsize=(10, 4.6), layout="constrained")
     waits, shares = figure.subplots(1, 2, width_ratios=[3, 2])
     figure.suptitle(f"{setting.title}, {setting.rate:.0f} requests a second: {setting.fleet.description}", fontsize=9)
     for mechanism, cell in cells.items():
@@ -48,7 +48,7 @@ def _draw(setting: Setting, cells: dict[Any, Cell]) -> Figure:
     waits.set_yscale("log")
     waits.set_xlabel("seconds")
     waits.set_ylabel("p99 time to first token, s")
-    waits.legend(fontsize=7, title="p99 of all that count", title_fontsize=7)
+    waits.legend(fontsize=7, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), title="p99 of all that count")
     waits.grid(alpha=0.25)
     _draw_shares(shares, cells)
     return figure
