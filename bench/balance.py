@@ -45,8 +45,8 @@ SHORT_LEAVES_OUT = "100 minus score"  # what it loses in a minute is decided by 
 Group = list[tuple[Setting, int]]  # settings with a seed each, run at once
 
 
-def group(settings: Sequence[Setting], gateways: int) -> list[Group]:
-    """What runs at once, seeds outermost."""
+def group(settings: Sequence[Setting], gateways: int, most: float = MOST) -> list[Group]:
+    """What runs at once, seeds outermost: together at most so many requests a second."""
     groups: list[Group] = []
     for number in range(max(len(setting.fleet.seeds) for setting in settings)):
         fresh = True
@@ -55,7 +55,7 @@ def group(settings: Sequence[Setting], gateways: int) -> list[Group]:
                 continue
             one = (setting, setting.fleet.seeds[number])
             together = 0.0 if fresh else sum(s.rate * gateways for s, _ in groups[-1]) + setting.rate * gateways
-            if fresh or together > MOST or groups[-1][0][0].fleet.duration != setting.fleet.duration:
+            if fresh or together > most or groups[-1][0][0].fleet.duration != setting.fleet.duration:
                 groups.append([one])
             else:
                 groups[-1].append(one)
@@ -94,9 +94,10 @@ async def measure(
     settings: Sequence[Setting],
     gateways: Mapping[str, Open],
     question: Question = Question(),  # noqa: B008  a frozen value
+    most: float = MOST,
 ) -> list[Cell]:
-    """Every setting with every seed through every gateway."""
-    groups = group(settings, len(gateways))
+    """Every setting with every seed through every gateway, several at once up to so many requests a second."""
+    groups = group(settings, len(gateways), most)
     whole = sum(them[0][0].fleet.duration + TAIL + START for them in groups)
     progress = Progress(len(groups), every=0.0)
     progress.say(f"{len(groups)} runs of {len(gateways)} gateways, about {spell_time(whole)} in all")
