@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from openai import APIError, AsyncOpenAI
 
@@ -236,3 +237,24 @@ async def test_embeddings_carry_the_name_that_the_node_knows_and_its_key_opens_i
     assert answer.model == "tiny-embed"  # llama-server repeats the name that it was asked for
     assert [len(each.embedding) for each in answer.data] == [64, 64]
     assert answer.data[0].embedding != answer.data[1].embedding
+
+
+async def test_the_other_ways_to_ask_for_text_reach_it_too(llama_server: Path, model: Path) -> None:
+    """OpenAI's responses and, where the node is said to speak it, Anthropic's messages: passed on as they are."""
+    async with LlamaNode(llama_server, model, "tiny-a") as llama:
+        models = [{"name": "tiny", "servedAs": "tiny-a"}]
+        openai = node("o", llama.port, engine="llamacpp", models=models)
+        anthropic = node("n", llama.port, engine="llamacpp", models=[{"name": "tiny-n"}], format="anthropic")
+        async with (
+            Stack(openai, anthropic) as stack,
+            AsyncOpenAI(base_url=f"{stack.url}/v1", api_key="none", max_retries=2) as ai,
+            aiohttp.ClientSession() as http,
+        ):
+            response = await ai.responses.create(model="tiny", input="hello", max_output_tokens=20)
+            assert len(response.output_text) == 20
+            body = {"model": "tiny-n", "max_tokens": 20, "messages": HELLO}
+            async with http.post(f"{stack.url}/v1/messages", json=body) as answer:
+                assert answer.status == 200, await answer.text()
+                told = await answer.json()
+            assert told["type"] == "message"
+            assert told["usage"]["output_tokens"] == 20

@@ -156,6 +156,9 @@ def main() -> int:
     except NoServerError as error:
         print(f"the tests on a real inference server cannot run here: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted; it goes on where it was", file=sys.stderr)
+        return 130
     return 0
 
 
