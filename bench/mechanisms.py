@@ -157,10 +157,14 @@ class Gateway(Stack):
 
     async def settle(self, limit: float = 60.0) -> None:
         """Waits until every Envoy holds what it was offered, which for a rival is not what the product decided."""
-        async with asyncio.timeout(limit):
-            version, states = 0, EnvoyStates()
-            while len(states.envoys) < self._count or not all(envoy.current for envoy in states.envoys):
-                states, version = await self.server.states.wait_newer(version)
+        version, states = 0, EnvoyStates()
+        try:
+            async with asyncio.timeout(limit):
+                while len(states.envoys) < self._count or not all(envoy.current for envoy in states.envoys):
+                    states, version = await self.server.states.wait_newer(version)
+        except TimeoutError:
+            told = [refusal.text for e in states.envoys for kind in e.kinds for _, refusal in kind.refusals]
+            raise RuntimeError(f"Envoys did not take what they were offered within {limit:g} s: {told}") from None
 
     async def _tell(self, decided: Latest[Snapshot], told: Latest[Snapshot]) -> None:
         version, before = 0, None
@@ -213,6 +217,8 @@ def _parse(kind: Any, resource: Resource) -> Any:
 def _with_policy(resource: Resource, kind: str, fields: Mapping[str, Any]) -> Message:
     assert resource.type_url == CLUSTER
     cluster: Cluster = _parse(Cluster, resource)
+    if cluster.type != Cluster.EDS:
+        return cluster  # a chain of clusters, which picks none of the nodes itself
     cluster.ClearField("load_balancing_policy")
     name = f"envoy.load_balancing_policies.{kind.partition('.')[0]}"
     packed = {"@type": f"type.googleapis.com/{_POLICIES}.{kind}", **fields}
