@@ -57,12 +57,15 @@ class Stream(RuleBasedStateMachine):
 
     @rule(snapshot=snapshots())
     def offer(self, snapshot: Snapshot) -> None:
+        self.envoy.refused_groups.clear()
+        self.aim_at(snapshot)
+        self.send(self.talk.offer(snapshot, self.now))
+
+    def aim_at(self, snapshot: Snapshot) -> None:
         # What was refused may be tried again when the wish for it was given up in between.
         wanted = {(kind, r.name, r.version) for kind in snapshot.resources for r in snapshot.of(kind).values()}
         self.envoy.convicted &= wanted
-        self.envoy.refused_groups.clear()
         self.target = snapshot
-        self.send(self.talk.offer(snapshot, self.now))
 
     @rule()
     @precondition(lambda self: self.envoy.requests)
@@ -186,7 +189,7 @@ class Stream(RuleBasedStateMachine):
         resources = [r for r in resources if not (r.type_url == ENDPOINT and r.name in changed)]
         target = make_snapshot(*resources, *(make_resource(ENDPOINT, n, version) for n in changed))
         really = {n for n in changed if target.endpoints[n] != self.target.endpoints[n]}
-        self.target = target
+        self.aim_at(target)
         responses = self.talk.offer(target, self.now)
         assert {r.kind for r in responses} <= {ENDPOINT}
         assert [n for r in responses for n in (x.name for x in r.resources)] == sorted(really)

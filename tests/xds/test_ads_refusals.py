@@ -64,7 +64,7 @@ def test_a_refused_cluster_that_is_named_is_left_out_and_the_rest_serves() -> No
         > EDS 6 a c
           < EDS 9 c@1
         > CDS 7
-        ! warm: c
+        ! warm: a c
           < RDS 10 r@abc
         """
     )

@@ -214,6 +214,7 @@ class Conversation:
         for name, resource in chosen.items():
             if exchange.unsure or exchange.held.get(name) != resource:
                 self._owe(resource)
+                self._cool(name)
         if kind == CLUSTER:
             for name in exchange.held.keys() - chosen.keys():
                 self._drop_cluster(name)
@@ -225,9 +226,13 @@ class Conversation:
             if kind not in COMPLETE and name in self._exchanges[kind].names:
                 self._exchanges[kind].due.add(name)
 
-    def _drop_cluster(self, name: str) -> None:
+    def _cool(self, name: str) -> None:
+        # Envoy makes a changed cluster anew beside the old one, which serves on until the new one is warm.
         self._warm.discard(name)
         self._cooling.pop(name, None)
+
+    def _drop_cluster(self, name: str) -> None:
+        self._cool(name)
         for kind, needed in self._exchanges[CLUSTER].held[name].needs:
             if kind == ENDPOINT:
                 self._exchanges[ENDPOINT].held.pop(needed, None)
@@ -277,8 +282,9 @@ class Conversation:
 
     def _feel_warmth(self, target: Snapshot, now: float) -> None:
         clusters = self._exchanges[CLUSTER]
-        for name in clusters.held.keys() & (clusters.sent or {}).keys() - self._warm - self._cooling.keys():
-            if self._is_fed(target, clusters.held[name]):
+        sent = clusters.sent or {}
+        for name in clusters.held.keys() & sent.keys() - self._warm - self._cooling.keys():
+            if clusters.held[name] == sent[name] and self._is_fed(target, sent[name]):
                 self._cooling[name] = now
         for name in [name for name, since in self._cooling.items() if now >= since + self._patience]:
             self._warm.add(name)
