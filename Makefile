@@ -20,7 +20,7 @@ READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml 2>/dev/null 
 # We start processes while gRPC's threads run; its fork handlers can crash such a child before it becomes another program.
 export GRPC_ENABLE_FORK_SUPPORT := 0
 
-.PHONY: setup demo test test-clients assets lint bench bench-balance bench-balance-short bench-peers bench-faults bench-cluster-faults chaos bench-apply bench-scale images kind kind-down real e2e lock clean
+.PHONY: setup demo test test-clients assets lint bench bench-balance bench-balance-short bench-peers bench-malformed bench-faults bench-cluster-faults chaos bench-apply bench-scale images kind kind-down real e2e lock clean
 
 demo: $(READY) ## a gateway before three simulated nodes, with traffic; Ctrl-C ends it
 	@exec $(BIN)/weighbridge demo --port $(PORT) --admin $(ADMIN)
@@ -79,6 +79,9 @@ bench-scale: $(READY) ## what 1,000 and 10,000 ModelNodes on a real API server c
 	PYTHONPATH=tests $(BIN)/python bench/kubernetes_scale.py
 	$(BIN)/python bench/config_speed.py --models 100
 	$(BIN)/python bench/config_speed.py --nodes 10000 --models 100
+
+bench-malformed: $(READY) ## 10,000 malformed requests over every endpoint: what is answered, how quickly, in how much memory
+	PYTHONPATH=tests $(BIN)/python bench/malformed.py
 
 bench-faults: $(READY) ## what is lost when something dies; two minutes
 	PYTHONPATH=tests $(BIN)/python bench/faults.py

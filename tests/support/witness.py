@@ -24,6 +24,18 @@ class Heard:
         return [value for key, value in self.headers if key == name]
 
 
+async def _read_body(reader: asyncio.StreamReader, headers: dict[str, str]) -> bytes:
+    """As its head says; chunks put together, trailers left out."""
+    if headers.get("transfer-encoding") != "chunked":
+        return await reader.readexactly(int(headers.get("content-length", "0")))
+    body = b""
+    while size := int((await reader.readuntil(b"\r\n")).partition(b";")[0], 16):
+        body += (await reader.readexactly(size + 2))[:-2]
+    while await reader.readuntil(b"\r\n") != b"\r\n":
+        pass
+    return body
+
+
 Answer = Callable[[Heard, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -91,8 +103,7 @@ class Witness:
         method, path, _ = head[0].split(" ", 2)
         pairs = [line.split(":", 1) for line in head[1:] if line]
         headers = tuple((name.lower(), value.strip()) for name, value in pairs)
-        length = next((int(value) for name, value in headers if name == "content-length"), 0)
-        heard = Heard(method, path, headers, await reader.readexactly(length))
+        heard = Heard(method, path, headers, await _read_body(reader, dict(headers)))
         if path in ("/health", "/metrics"):
             writer.write(whole(200 if path == "/health" else 404))
         else:
