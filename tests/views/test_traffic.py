@@ -8,10 +8,11 @@ PAGE = """# TYPE envoy_weighbridge_requests_total counter
 envoy_weighbridge_requests_total{route="text stream m@2025-10",node="a/b-1",code="200"} 7
 envoy_weighbridge_requests_total{route="text",node="",code="404"} 3
 envoy_weighbridge_requests_total{route="",node="",code="401"} 2
-# TYPE envoy_weighbridge_request_time histogram
-envoy_weighbridge_request_time_bucket{route="text whole m",le="5"} 1
-envoy_weighbridge_request_time_sum{route="text whole m"} 4.5
-envoy_weighbridge_request_time_count{route="text whole m"} 1
+# TYPE envoy_weighbridge_first_byte_time histogram
+envoy_weighbridge_first_byte_time_bucket{route="text whole m",le="5"} 1
+envoy_weighbridge_first_byte_time_sum{route="text whole m"} 4.5
+envoy_weighbridge_first_byte_time_count{route="text whole m"} 1
+envoy_cluster_upstream_rq_time_bucket{envoy_cluster_name="p_m-1",le="5"} 2
 envoy_cluster_upstream_rq_retry{envoy_cluster_name="p_m-1"} 4
 envoy_cluster_upstream_rq_retry{envoy_cluster_name="xds"} 9
 envoy_http_downstream_rq_active{envoy_http_conn_manager_prefix="entrance"} 5
@@ -28,9 +29,10 @@ def test_names_and_labels_are_ours() -> None:
         'weighbridge_requests_total{envoy="one",type="text",mode="stream",model="m@2025-10",node="a/b-1",code="200"} 7',
         'weighbridge_requests_total{envoy="one",type="text",code="404"} 3',
         'weighbridge_requests_total{envoy="one",code="401"} 2',
-        'weighbridge_request_time_bucket{envoy="one",type="text",mode="whole",model="m",le="5"} 1',
-        'weighbridge_request_time_sum{envoy="one",type="text",mode="whole",model="m"} 4.5',
-        'weighbridge_request_time_count{envoy="one",type="text",mode="whole",model="m"} 1',
+        'weighbridge_request_time_bucket{envoy="one",cluster="p_m-1",le="5"} 2',
+        'weighbridge_first_byte_time_bucket{envoy="one",type="text",mode="whole",model="m",le="5"} 1',
+        'weighbridge_first_byte_time_sum{envoy="one",type="text",mode="whole",model="m"} 4.5',
+        'weighbridge_first_byte_time_count{envoy="one",type="text",mode="whole",model="m"} 1',
         'weighbridge_requests_active{envoy="one"} 5',
         'weighbridge_retries_total{envoy="one",cluster="p_m-1"} 4',
         'weighbridge_request_log_failures_total{envoy="one"} 6',

@@ -31,10 +31,10 @@ class Family:
 FAMILIES: Final = (
     Family("envoy_weighbridge_requests_total", "weighbridge_requests_total", "counter", "Requests answered."),
     Family(
-        "envoy_weighbridge_request_time",
+        "envoy_cluster_upstream_rq_time",
         "weighbridge_request_time",
         "histogram",
-        "Milliseconds from a request's first byte to its answer's last.",
+        "Milliseconds from when a request was read to its answer's last byte.",
     ),
     Family(
         "envoy_weighbridge_first_byte_time",
@@ -83,30 +83,46 @@ FAMILIES: Final = (
 )
 #: Clusters of Envoy's own.
 OURS: Final = frozenset({"xds", "admin"})
-_BY_NAME: Final = {family.theirs: family for family in FAMILIES}
+_PARTS: Final[Mapping[Kind, tuple[str, ...]]] = {
+    "counter": ("",),
+    "gauge": ("",),
+    "histogram": ("_bucket", "_sum", "_count"),
+}
+#: What a line begins with: the place of its family, and our name.
+_NAMES: Final = {
+    family.theirs + part: (number, family.name + part)
+    for number, family in enumerate(FAMILIES)
+    for part in _PARTS[family.kind]
+}
 _WANTED: Final = (
-    r"^(weighbridge\.|cluster\..+\.(upstream_rq_retry|upstream_rq_retry_overflow"
+    r"^(weighbridge\.|cluster\.[^.]+\.(upstream_rq_time|upstream_rq_retry|upstream_rq_retry_overflow"
     r"|outlier_detection\.ejections_enforced_total|outlier_detection\.ejections_active)$"
     rf"|http\.{LISTENER}\.downstream_rq_active$|filesystem\.write_(failed|total_buffered)$|server\.stats_overflow\.counter$)"
 )
 PATH: Final = f"/stats/prometheus?filter={quote(_WANTED)}"
-_LINE: Final = re.compile(
-    r'^(envoy_\w+?)(_bucket|_sum|_count)?\{((?:[^"}\n]|"(?:[^"\\\n]|\\.)*")*)\} (\S+)$', re.MULTILINE
-)
-_LABEL: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+_LABEL: Final = re.compile(r'(\w+)="((?:[^"\\\n]|\\.)*)"(?:,|$)')
+_BOUND: Final = re.compile(r',?le="[^"]*"$')
 
 
 def relay(pages: Mapping[str, str]) -> str:
-    """The families of these pages, by the Envoy that each is of."""
-    lines: dict[str, list[str]] = {family.name: [] for family in FAMILIES}
+    """The families of these pages, by the Envoy that each is of. A line costs 2 us: there may be 100,000."""
+    lines: list[list[str]] = [[] for _ in FAMILIES]
     for envoy, page in sorted(pages.items()):
-        for theirs, part, labels, value in _LINE.findall(page):
-            family = _BY_NAME.get(theirs) or _BY_NAME.get(theirs + part)
-            if family is None or (told := _rename(labels)) is None:
+        known: dict[str, str | None] = {}
+        for line in page.splitlines():
+            name, _, rest = line.partition("{")
+            if name not in _NAMES:
                 continue
-            suffix = part if family.theirs == theirs else ""
-            lines[family.name].append(f'{family.name}{suffix}{{envoy="{envoy}"{told}}} {value}\n')
-    return "".join(_head(family) + "".join(lines[family.name]) for family in FAMILIES)
+            number, ours = _NAMES[name]
+            labels, _, value = rest.rpartition("} ")
+            bound = _BOUND.search(labels) if ours.endswith("_bucket") else None
+            others = labels[: bound.start()] if bound else labels
+            if others not in known:
+                known[others] = _rename(others)
+            if (told := known[others]) is not None:
+                last = f",{bound[0].lstrip(',')}" if bound else ""
+                lines[number].append(f'{ours}{{envoy="{envoy}"{told}{last}}} {value}\n')
+    return "".join(_head(family) + "".join(found) for family, found in zip(FAMILIES, lines, strict=True))
 
 
 def _head(family: Family) -> str:
@@ -114,8 +130,10 @@ def _head(family: Family) -> str:
 
 
 def _rename(labels: str) -> str | None:
-    """The labels as ours are called, each after a comma; None for what is Envoy's own affair."""
+    """The labels as ours are called, each after a comma; None for what is Envoy's own affair, or broken."""
     told = []
+    if _LABEL.sub("", labels):
+        return None
     for name, value in _LABEL.findall(labels):
         match name:
             case "envoy_cluster_name" if value in OURS:

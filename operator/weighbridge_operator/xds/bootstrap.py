@@ -62,9 +62,7 @@ def bootstrap(settings: BootstrapSettings) -> Json:
         "admin": {"address": _socket(LOOPBACK, settings.admin_port), "ignore_global_conn_limit": True},
         "dynamic_resources": _ask_operator(),
         "static_resources": {"clusters": [_operator(*read_address(settings.operator), settings.tls)]},
-        "stats_config": {
-            "histogram_bucket_settings": [{"match": {"prefix": f"{STATISTICS}."}, "buckets": list(BUCKETS)}]
-        },
+        "stats_config": {"histogram_bucket_settings": _limits()},
         "stats_eviction_interval": EVICTION,
         **manage_overload(settings.connections, settings.memory),
     }
@@ -164,6 +162,12 @@ def _shown() -> list[Json]:
         for match in matches
     ]
     return [*routes, {"match": {"prefix": "/"}, "direct_response": {"status": 404}}]
+
+
+def _limits() -> list[Json]:
+    """What the times that are told are sorted by."""
+    matches = ({"prefix": f"{STATISTICS}."}, {"suffix": "upstream_rq_time"})
+    return [{"match": match, "buckets": list(BUCKETS)} for match in matches]
 
 
 def _socket(host: str, port: int) -> Json:
