@@ -6,17 +6,20 @@ import asyncio
 import gzip
 import itertools
 import ssl
+import threading
 import time
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
 
 from weighbridge_operator.sources import scrape as module
 from weighbridge_operator.sources.scrape import FetchError, ScrapeTarget, fetch, open_session, scrape
+from weighbridge_operator.sources.signals import extract
 
 PAGES = Path(__file__).parent / "fixtures"
 VLLM = (PAGES / "vllm-0.8.prom").read_bytes()
@@ -138,6 +141,34 @@ async def test_a_small_gzip_that_holds_gigabytes_is_cut_off_before_it_is_unpacke
         assert tracemalloc.get_traced_memory()[1] < 32 * 1024 * 1024
     finally:
         tracemalloc.stop()
+
+
+async def test_what_follows_packed_text_is_not_read_for_ever() -> None:
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/plain", "Content-Encoding": "gzip"})
+        await response.prepare(request)
+        await response.write(gzip.compress(VLLM))
+        while True:
+            await response.write(bytes(65536))
+
+    assert await failure(endless, timeout=30.0) == "HERE/metrics sent something behind its gzip"
+
+
+async def test_a_page_larger_than_any_engines_is_read_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    readers = []
+
+    def read(*arguments: Any) -> Any:
+        readers.append(threading.current_thread())
+        return extract(*arguments)
+
+    monkeypatch.setattr(module, "extract", read)
+    padding = b"# nothing\n" * (module.LARGE // 10)
+    async with serving(text(VLLM)) as usual, serving(text(VLLM + padding)) as large, open_session() as session:
+        for place in (usual, large):
+            target = ScrapeTarget("lab/a", "vllm", (f"http://{place}/metrics",))
+            sample, _ = await scrape(session, target, {}, time.monotonic)
+            assert (sample.error, sample.running) == (None, 12.0)
+    assert [reader is threading.main_thread() for reader in readers] == [True, False]
 
 
 async def test_a_slow_drip_does_not_outlast_the_bound() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weighbridge_operator.sources.engines import DCGM_BLANK, ENGINES, MACHINE
+from weighbridge_operator.sources.exposition import TOTAL_MAXIMUM, read
 from weighbridge_operator.sources.signals import WINDOW_MAXIMUM, Counters, extract
 from weighbridge_operator.sources.ways import families
 from weighbridge_operator.state import LoadSample
@@ -259,3 +260,13 @@ def test_whatever_is_printed_every_signal_is_sane_or_none(data: st.DataObject, e
         for name, value in numbers(read).items():
             assert 0 <= value < float("inf"), name
             assert value <= 1 or name not in {"kv", "cpu", "memory", "gpu", "gpu_memory"}, name
+
+
+def test_a_page_of_more_load_than_a_server_has_counts_for_nothing() -> None:
+    honest = "".join(
+        f'node_cpu_seconds_total{{cpu="{cpu}",mode="m{mode}"}} 1\n' for cpu in range(1024) for mode in range(8)
+    )
+    assert read(honest, frozenset({"node_cpu_seconds_total"}), TOTAL_MAXIMUM).broken == 0
+    lie = "vllm:num_requests_running 0\nvllm:num_requests_waiting 0\n" * 20_000
+    told = sample("vllm", lie)
+    assert (numbers(told), told.error) == ({}, "none of the metrics that vllm prints could be read")

@@ -12,7 +12,9 @@ import asyncio
 import ssl
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import aiohttp
 from yarl import URL
@@ -24,10 +26,13 @@ from weighbridge_operator.state import LoadSample
 TIMEOUT = 1.5  # seconds for one page, from asking to its last byte
 SIZE_MAXIMUM = 4 * 1024 * 1024  # bytes of a page, unpacked
 CONCURRENCY = 64  # nodes at once
+LARGE = 256 * 1024  # bytes of a node's pages, above what engines print; such are read beside the loop, one at a time
 
 _HEADERS = {"Accept": "text/plain;version=0.0.4, text/plain;q=0.5, */*;q=0.1", "Accept-Encoding": "gzip"}
 #: Exposition text travels under many names, or none; these are certainly something else.
 _FOREIGN = ("html", "json", "protobuf", "xml", "image/", "event-stream")
+
+_READER = ThreadPoolExecutor(1, "pages")
 
 
 class FetchError(Exception):
@@ -130,6 +135,8 @@ async def _read(answer: aiohttp.ClientResponse, where: str, size: int) -> bytes:
             body += unpacker.decompress(chunk, size + 1 - len(body)) if unpacker else chunk
         except zlib.error:
             raise FetchError(f"{where} sent broken gzip") from None
+        if unpacker and unpacker.unused_data:
+            raise FetchError(f"{where} sent something behind its gzip")
         if len(body) > size:
             raise FetchError(f"{where} is larger than {size // 1024 // 1024} MiB")
     if unpacker and not unpacker.eof:
@@ -148,7 +155,9 @@ async def scrape(
         text = "; ".join(errors) or "no endpoint to ask"
         return LoadSample(node=target.node, at=clock(), error=text), previous
     texts = [page.text for page in pages]
-    sample, counters = extract(target.node, target.engine, texts, previous, pages[0].at, target.mapped)
+    reading = partial(extract, target.node, target.engine, texts, previous, pages[0].at, target.mapped)
+    large = sum(map(len, texts)) > LARGE
+    sample, counters = await asyncio.get_running_loop().run_in_executor(_READER, reading) if large else reading()
     if not errors:
         return sample, counters
     # What the engine's own page lacks is explained by its absence, which is the first error.

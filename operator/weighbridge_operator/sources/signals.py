@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 from weighbridge_operator.sources.engines import ENGINES, MACHINE
-from weighbridge_operator.sources.exposition import Page, Sample, read
+from weighbridge_operator.sources.exposition import TOTAL_MAXIMUM, Page, Sample, read
 from weighbridge_operator.sources.mapping import tell_gaps
 from weighbridge_operator.sources.ways import (
     SHARES,
@@ -73,7 +73,7 @@ def extract(
     own = mapped or ENGINES.get(engine)
     tables = (own, *MACHINE) if own else MACHINE
     wanted = families(tables)
-    pages = [read(text, wanted) for text in texts]
+    pages = [read(text, wanted, TOTAL_MAXIMUM) for text in texts]
     values: dict[str, Any] = {}
     counters = dict(previous)
     for table in tables:
