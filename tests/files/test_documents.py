@@ -103,3 +103,10 @@ def test_what_would_grow_is_refused(data: bytes, words: str) -> None:
     flaws = [flaw for document in read_documents(data) for flaw in document.flaws]
     assert len(flaws) == 1
     assert words in flaws[0].message
+
+
+def test_a_key_made_of_aliases_does_not_grow() -> None:
+    (document,) = read_documents(b"a: &a " + b"x" * 4096 + b"\n? [" + b",".join([b"*a"] * 20_000) + b"]\n: 1\n")
+    assert isinstance(document.value, dict)
+    assert max(len(key) for key in document.value) < 100
+    assert "a key that is not a text" in document.flaws[0].message
