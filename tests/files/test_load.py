@@ -108,6 +108,19 @@ def test_an_object_removed_from_a_file_is_gone_and_so_are_those_of_a_removed_fil
     assert set(ports(after)) == {"b"}
 
 
+def test_a_file_that_was_emptied_keeps_its_objects_until_it_says_something(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(node("a"))
+    before = load([tmp_path])
+    file.write_text("")  # what the shell does at once for `generate > a.yaml`
+    after = load([tmp_path], before.objects)
+    assert set(ports(after)) == {"a"}
+    assert [each.held for each in after.rejections] == [True]
+    assert "a.yaml: is empty; remove it, or write a comment" in str(after.problems[0])
+    file.write_text("# none\n")
+    assert load([tmp_path], after.objects) == load([tmp_path]) == Loaded()
+
+
 @pytest.mark.parametrize("named", ["directory", "file"])
 def test_a_vanished_directory_removes_nothing_but_a_vanished_file_does(tmp_path: Path, named: str) -> None:
     directory = tmp_path / "conf"

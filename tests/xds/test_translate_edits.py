@@ -117,7 +117,7 @@ def test_any_sequence_of_edits_ends_like_a_fresh_start(steps: list[tuple[str, An
         disk[name] = content if isinstance(content, str) else yaml.safe_dump_all(content)
         loaded = read(disk, loaded)
         tell(loaded, memo)
-    disk = dict.fromkeys(disk, "") | {FILES[0]: yaml.safe_dump_all(final)}
+    disk = dict.fromkeys(disk, "# nothing\n") | {FILES[0]: yaml.safe_dump_all(final) or "# nothing\n"}
     ended, fresh = tell(read(disk, loaded), memo), tell(read(disk, Loaded()))
     assert ended == fresh
     assert ended.version == fresh.version

@@ -2,8 +2,9 @@
 
 A file system is no database: files are half written, swapped, broken in one place. So nothing that was good is given
 up for something that cannot be read. An object goes when its file no longer has it or is gone; it stays in its last
-good form when it is invalid now, when its file cannot be parsed, or when its directory has vanished. `settle` decides
-that from what was read and what was held, without I/O; a fresh start holds nothing and so has only what is valid now.
+good form when it is invalid now, when its file cannot be parsed or is empty, which is how one begins that is being
+written, or when its directory has vanished. `settle` decides that from what was read and what was held, without I/O; a
+fresh start holds nothing and so has only what is valid now.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -104,8 +105,9 @@ def settle(files: Iterable[FileText], held: Mapping[Ref, Held]) -> Loaded:
     problems: list[Problem] = []
     places: dict[Ref, list[tuple[str, Reading]]] = defaultdict(list)
     unread: dict[str, Problem] = {}
+    held_files = {each.file for each in held.values()}
     for file in files:
-        trouble = _state_trouble(file)
+        trouble = _state_trouble(file, held_files)
         if trouble is not None:
             problems.append(trouble)
             # What a directory held is not known to be gone with it; what a file held is.
@@ -138,10 +140,13 @@ def settle(files: Iterable[FileText], held: Mapping[Ref, Held]) -> Loaded:
     )
 
 
-def _state_trouble(file: FileText) -> Problem | None:
-    if file.trouble is None:
+def _state_trouble(file: FileText, held_files: Set[str]) -> Problem | None:
+    trouble = file.trouble
+    if trouble is None and file.name in held_files and not (file.data or b"").strip():
+        trouble = ("is empty", "remove it, or write a comment into it, if its objects are to go")
+    if trouble is None:
         return None
-    message, remedy = file.trouble
+    message, remedy = trouble
     return Problem(file.name, 0, 0, None, "", message, remedy)
 
 
