@@ -30,7 +30,7 @@ def read_memory(path: Path, now: float) -> Weighed:
         found = {str(name): restore(value, now, elapsed) for name, value in pools}
     except FileNotFoundError:
         return Weighed()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         log.warning("%s can't be read (%s): weights start neutral", path, error)
         return Weighed()
     memories: dict[str, PoolMemory] = {name: memory for name, memory in found.items() if memory is not None}
@@ -42,8 +42,12 @@ def write_memory(path: Path, weighed: Weighed) -> None:
     data = {"written": time.time(), "pools": {name: dump(memory) for name, memory in weighed.memories.items()}}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(data))
-    temporary.replace(path)
+    try:
+        temporary.write_text(json.dumps(data))
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # half a file on a full disk, under another name after each restart
+        raise
 
 
 async def keep_memory(path: Path, weighed: Callable[[], Weighed]) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import resource
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -72,6 +75,46 @@ def test_a_broken_file_is_as_good_as_none(tmp_path: Path, text: str) -> None:
     path = tmp_path / "weights.json"
     path.write_text(text)
     assert read_memory(path, 1.0) == Weighed()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"written": 1' + "0" * 400 + ', "pools": {}}',
+        '{"written": NOW, "pools": {"p": {"version": 1, "at": 1' + "0" * 400 + ', "nodes": {}}}}',
+        '{"written": NOW, "pools": ' + "[" * 100_000,
+    ],
+    ids=["late", "large", "deep"],
+)
+def test_a_file_of_impossible_numbers_is_as_good_as_none(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "weights.json"
+    path.write_text(text.replace("NOW", str(time.time())))
+    assert read_memory(path, 1.0) == Weighed()
+
+
+def test_a_remembered_step_off_the_grid_weighs_as_the_last_one(tmp_path: Path) -> None:
+    path = tmp_path / "weights.json"
+    write_memory(path, flood(Weighed(), 100.0))
+    data = json.loads(path.read_text())
+    for step, value in (("u", 10**9), ("s", -(10**9)), ("trim", 10**400)):
+        data["pools"]["p"]["nodes"][NODES[0]][step]["value"] = value
+    path.write_text(json.dumps(data))
+    weights = weigh_pools(GATEWAY, read_memory(path, 7.0), None, 60.0).verdicts["p"].weights
+    assert all(1 <= weight <= 65536 for weight in weights.values())
+
+
+def test_what_a_full_disk_cut_off_is_not_left_behind(tmp_path: Path) -> None:
+    weighed = flood(Weighed(), 100.0)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_memory(tmp_path / "weights.json", weighed)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_weights_of_yesterday_say_nothing(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Final
 
 VERSION: Final = 1
+FARTHEST: Final = 64  # steps
 RECALLED: Final = ""  # the profile of a memory that was put together from what is known of weights; fits any
 
 
@@ -161,7 +162,7 @@ def restore(data: object, now: float, elapsed: float = 0.0) -> PoolMemory | None
             short=bool(data["short"]),
             line=Line(**{f.name: _number(data["line"][f.name]) for f in fields(Line)}),
         )
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return None
 
 
@@ -183,7 +184,8 @@ def _node(data: Mapping[str, Any], shift: float) -> NodeMemory:
 
 
 def _step(data: Mapping[str, Any], shift: float) -> Step:
-    return Step(int(data["value"]), int(data["toward"]), _number(data["since"]) + (shift if data["toward"] else 0.0))
+    value = max(-FARTHEST, min(FARTHEST, int(data["value"])))  # no grid is as wide; 2 to the power of it is a number
+    return Step(value, int(data["toward"]), _number(data["since"]) + (shift if data["toward"] else 0.0))
 
 
 def _moved(value: object, shift: float) -> float | None:
