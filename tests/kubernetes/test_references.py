@@ -183,3 +183,20 @@ async def test_a_secret_that_may_not_be_read_for_a_moment_stays(
         await watched.until(lambda desired: desired.secrets)
         await asyncio.sleep(0.02)
     assert watched.desired.secrets
+
+
+async def test_watches_that_end_at_once_are_not_begun_hundreds_of_times_a_second(watched: Watched) -> None:
+    await watched.apply(service(watched), watched.node("a", address=None, service={"name": "qwen", "port": 80}))
+    await watched.begin()
+    await watched.until(lambda desired: desired.services)
+
+    def cut_off(_: str, path: str, query: str) -> web.Response | None:
+        return web.Response(text="") if "watch=" in query and path.endswith("/endpointslices") else None
+
+    watched.proxy.lie = cut_off
+    watched.proxy.cut()
+    began, already = time.monotonic(), len(watched.proxy.asked)
+    while sum("/endpointslices" in path for _, path, _ in watched.proxy.asked[already:]) < 6:
+        assert time.monotonic() - began < LIMIT
+        await asyncio.sleep(0.01)
+    assert time.monotonic() - began > 1.5

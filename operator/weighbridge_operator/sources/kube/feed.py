@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -17,6 +18,7 @@ from weighbridge_operator.sources.kube.ledger import read_version
 T = TypeVar("T")
 PAUSE_LEAST, PAUSE_MOST = 0.25, 1.0  # seconds after a failure
 REFUSALS = 5  # in a row, after which a right is taken to be lacking: an API server that starts refuses all at first
+SHORTEST = 0.5  # seconds between two watches
 DOUBT = 1.0  # seconds until an absence is looked at again
 log = logging.getLogger("weighbridge.kubernetes")
 
@@ -44,9 +46,12 @@ class Feed(Generic[T]):
             try:
                 if not self._version:
                     await self._list()
-                refusals = 0
+                refusals, began = 0, time.monotonic()
                 await self._watch()
                 pause = PAUSE_LEAST
+                # A watch that ends at once, of a proxy that cannot stream, would be begun hundreds of times a second.
+                if self._version:
+                    await asyncio.sleep(max(0.0, SHORTEST - (time.monotonic() - began)))
             except ApiError as error:
                 # 410: what it would go on from is forgotten.
                 self._version = self._version if error.status is None else 0

@@ -68,6 +68,8 @@ class Secrets:
                 await asyncio.sleep(PAUSE)
 
     async def _try(self, key: Key) -> None:
+        if key not in self._wanted:
+            return  # while an absence was waited for, what named it went, too: a namespace is deleted like that
         entries = self._wanted[key]
         try:
             raw = await self._api.get(f"/api/v1/namespaces/{key[0]}/secrets/{key[1]}")
