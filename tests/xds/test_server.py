@@ -20,7 +20,7 @@ from weighbridge_operator.latest import Latest
 from weighbridge_operator.xds.envoys import EnvoyStates
 from weighbridge_operator.xds.kinds import CLUSTER, ENDPOINT
 from weighbridge_operator.xds.server import AddressUnavailableError, AdsServer
-from weighbridge_operator.xds.session import read_node
+from weighbridge_operator.xds.session import NAMES, read_node
 from weighbridge_operator.xds.snapshot import Snapshot, build
 
 
@@ -193,6 +193,17 @@ async def test_an_envoy_that_does_not_read_delays_no_other(serve: Callable[[Late
     stuck.cancel()
     for client in (frozen, lively):
         await client.channel.close()
+
+
+@pytest.mark.parametrize("earlier", [0, 1])
+async def test_a_request_for_more_names_than_any_envoy_has_ends_its_stream(client: Client, earlier: int) -> None:
+    call = client.connect()
+    who = Node(id="greedy", cluster="test")
+    for _ in range(earlier):
+        await call.write(DiscoveryRequest(type_url=ENDPOINT, node=who, resource_names=["one"]))
+    await call.write(DiscoveryRequest(type_url=ENDPOINT, node=who, resource_names=["x"] * (NAMES + 1)))
+    async with asyncio.timeout(10):
+        assert await call.read() is grpc.aio.EOF
 
 
 async def test_a_load_change_reaches_a_stream_as_one_assignment(serve: Callable[[Latest[Snapshot]], AdsServer]) -> None:

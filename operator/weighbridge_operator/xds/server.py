@@ -110,6 +110,8 @@ class AdsServer:
         if memory is None and first.version_info and node.stats is not None and self._ask_back is not None:
             memory = await self._ask_back(node.stats)
         session = Session(node, memory, clock=self._clock, warmth=self._warmth, tell=self._publish)
+        if not session.can_take(first):
+            return
         self._sessions.append(session)
         self._publish()
         try:

@@ -7,6 +7,7 @@ are made.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol, assert_never
@@ -30,8 +31,10 @@ Warmth = Callable[[str], Awaitable[bool]]
 Recall = Callable[[str], Awaitable[Memory | None]]
 
 QUEUE = 64  # events
+NAMES = 65_536  # in one request; 1.5 million, which a request can carry, stopped everybody's streams for 9 s
 FIRST_LOOK = 0.005  # seconds between looks at an Envoy's warmth; doubled each time
 LAST_LOOK = 0.1
+log = logging.getLogger("weighbridge.xds")
 
 
 class Stream(Protocol):
@@ -137,9 +140,16 @@ class Session:
             await stream.write(pack_response(response))
 
     async def _read(self, stream: Stream) -> None:
-        while isinstance(message := await stream.read(), DiscoveryRequest):
+        while isinstance(message := await stream.read(), DiscoveryRequest) and self.can_take(message):
             await self._events.put(read_request(message))
         await self._events.put(Ended())
+
+    def can_take(self, message: DiscoveryRequest) -> bool:
+        """Whether the request is one that an Envoy could send; if not, its stream is to end."""
+        if len(message.resource_names) <= NAMES:
+            return True
+        log.warning("xDS: %.100r asked for more than %d names at once; its stream ends", self.node.id, NAMES)
+        return False
 
     async def _follow(self, snapshots: Latest[Snapshot]) -> None:
         version = 0
