@@ -60,9 +60,8 @@ class Conversation:
         self._perhaps = remembered.perhaps
         self._cooling: dict[str, float] = {}  # cluster -> since when it is accepted, with its assignment, but not warm
         self._target: Snapshot | None = None
-        self._left: dict[
-            str, dict[str, Resource]
-        ] = {}  # by kind: wanted no more, but a cluster on its way waits for it
+        # By kind: wanted no more, but a cluster on its way waits for it.
+        self._left: dict[str, dict[str, Resource]] = {}
         self._patience, self._spread = patience, spread
         self._nonce = 0
         self._begun = False
@@ -182,12 +181,11 @@ class Conversation:
 
     def _choose_clusters(self, target: Snapshot) -> dict[str, Resource] | None:
         exchange, routes = self._exchanges[CLUSTER], self._exchanges[ROUTE]
-        chosen = exchange.choose_set(target.clusters, lambda cluster: self._leads_somewhere(target, cluster))
+        held, chosen = exchange.held, exchange.choose_set(target.clusters, lambda c: self._leads_somewhere(target, c))
         if chosen is None:
             return None
-        held = exchange.held
-        referrers = [*routes.held.values(), *routes.flying(), *self._perhaps_held()]
-        referrers += [*self._exchanges[LISTENER].held.values()]
+        listeners = self._exchanges[LISTENER].held
+        referrers = [*routes.held.values(), *routes.flying(), *self._perhaps_held(), *listeners.values()]
         referrers += [cluster for name, cluster in held.items() if name in chosen]
         while referrers:
             for kind, name in referrers.pop().needs:
@@ -281,15 +279,12 @@ class Conversation:
         return exchange.is_refused(cluster) and name not in exchange.held and exchange.past_known
 
     def _feel_warmth(self, target: Snapshot, now: float) -> None:
-        clusters = self._exchanges[CLUSTER]
-        sent = clusters.sent or {}
+        clusters, sent = self._exchanges[CLUSTER], self._exchanges[CLUSTER].sent or {}
         for name in clusters.held.keys() & sent.keys() - self._warm - self._cooling.keys():
             if clusters.held[name] == sent[name] and self._is_fed(target, sent[name]):
                 self._cooling[name] = now
-        for name in [name for name, since in self._cooling.items() if now >= since + self._patience]:
-            self._warm.add(name)
-        for name in self._cooling.keys() & self._warm:
-            del self._cooling[name]
+        self._warm |= {name for name, since in self._cooling.items() if now >= since + self._patience}
+        self._cooling = {name: since for name, since in self._cooling.items() if name not in self._warm}
 
     def _is_fed(self, target: Snapshot, cluster: Resource) -> bool:
         for kind, name in cluster.needs:
