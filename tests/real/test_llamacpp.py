@@ -16,6 +16,7 @@ from openai import APIError, AsyncOpenAI
 from support.llamanode import SLOTS, LlamaNode
 from support.stack import Stack, node, secret
 from weighbridge_operator.report import EndpointReport, Report
+from weighbridge_operator.sources.signals import extract
 
 pytestmark = [pytest.mark.real, pytest.mark.envoy]
 Say = Callable[[str], None]
@@ -128,13 +129,28 @@ async def _ask_together(pair: Pair, clients: int, each: int, tokens: int = 40) -
     return served
 
 
+async def _count_inside(pair: Pair, until: asyncio.Task[Any]) -> Counter[str]:
+    """Requests inside each node by its own account, added up over looks at both."""
+    inside: Counter[str] = Counter()
+    while not until.done():
+        for name, llama in pair.nodes.items():
+            sample, _ = extract(name, "llamacpp", [await llama.page()], {}, 0.0)
+            inside[name] += int((sample.running or 0) + (sample.waiting or 0))
+        await asyncio.sleep(0.1)
+    return inside
+
+
 async def test_requests_lie_on_it_in_proportion_to_the_capacities(running: Callable[..., Any], say: Say) -> None:
     pair = await running(2, 1)
     ends = await pair.until(lambda ends: ends["a"].weight == 4 * ends["b"].weight)
-    served = await _ask_together(pair, clients=6, each=40, tokens=200)
-    share = served["a"] / served.total()
-    say(f"capacity 2:1, weights {ends['a'].weight}:{ends['b'].weight}: a got {share:.0%} of {served.total()} requests")
-    assert 0.55 < share < 0.8
+    asking = asyncio.create_task(_ask_together(pair, clients=6, each=40, tokens=200))
+    inside = await _count_inside(pair, asking)
+    served = await asking
+    share = inside["a"] / inside.total()
+    # Not of the requests: both run on one machine, so that each answers about half of them, whatever lies there.
+    told = f"weights {ends['a'].weight}:{ends['b'].weight}, {share:.0%} of the requests in flight lay on a"
+    say(f"capacity 2:1: {told}; it answered {served['a']} of {served.total()}")
+    assert 0.57 < share < 0.87
 
 
 async def test_a_stream_comes_token_by_token_with_its_usage(running: Callable[..., Any], say: Say) -> None:
@@ -232,7 +248,8 @@ async def test_embeddings_carry_the_name_that_the_node_knows_and_its_key_opens_i
             async with asyncio.timeout(20):
                 while True:
                     report, version = await stack.reporter.reports.wait_newer(version)
-                    if list_endpoints(report)["e"].running == 0:
+                    told = list_endpoints(report).get("e")
+                    if told is not None and told.running == 0:
                         break
     assert answer.model == "tiny-embed"  # llama-server repeats the name that it was asked for
     assert [len(each.embedding) for each in answer.data] == [64, 64]
