@@ -81,7 +81,7 @@ class ControlPlane:
             self.loaded,
             self.server.states,
             snapshots,
-            scope=self._cluster.scope if self._cluster else Scope(settings.namespace),
+            scope=self._cluster.scope if self._cluster else Scope(settings.namespace, entrance=settings.entrance),
             entrance=describe_entrance(settings),
             places=self._cluster.source.envoys if self._cluster else None,
             names=DoorNames(settings.namespace, settings.security.entrance, settings.security.keys),

@@ -102,6 +102,26 @@ def test_a_node_that_cannot_be_sent_to_is_left_out_and_says_why(host: str, reaso
     assert told(found)[reason].startswith("bad: spec.address.host")
 
 
+@pytest.mark.parametrize(
+    ("listens", "host", "port", "refused"),
+    [
+        ("10.0.0.1", "10.0.0.1", 8080, True),
+        ("0.0.0.0", "127.0.0.1", 8080, True),
+        ("::", "::1", 8080, True),
+        ("10.0.0.1", "10.0.0.1", 8081, False),
+        ("10.0.0.1", "10.0.0.2", 8080, False),
+        ("0.0.0.0", "10.0.0.2", 8080, False),
+        ("localhost", "127.0.0.1", 8081, False),
+    ],
+)
+def test_the_gateways_own_entrance_is_no_node(listens: str, host: str, port: int, refused: bool) -> None:
+    asked = node("a", 1, address={"host": host, "port": port})
+    found = settle(asked, scope=Scope(entrance=(listens, 8080)))
+    assert (found.nodes == ()) is refused
+    if refused:
+        assert f"{host} is the gateway's own entrance" in told(found)["AddressRefused"]
+
+
 def test_secrets_that_envoy_would_refuse_are_named_and_never_shown() -> None:
     spec: dict[str, Any] = {"credentials": {"secretRef": {"name": "s", "key": "k"}}}
     missing = settle(node("a", 1, **spec))

@@ -47,7 +47,8 @@ def find_places(node: ModelNode, desired: DesiredState, scope: Scope) -> tuple[P
         return Finding(
             ref, RESOLVED_REFS, "AddressNotFound", f"spec.address.host: no address is known for {address.host}"
         )
-    if (why := refuse_address(found, scope)) is not None:
+    why = refuse_address(found, scope) or _refuse_entrance(found, address.port, scope)
+    if why is not None:
         return Finding(ref, ACCEPTED, "AddressRefused", f"spec.address.host: {found} is {why}; give the node's own")
     return (Place(node.id, found, address.port, None if literal else address.host),)
 
@@ -73,6 +74,14 @@ def refuse_address(address: str, scope: Scope) -> str | None:
     if str(ip) in scope.refused:
         return "the API server's own address"
     return None
+
+
+def _refuse_entrance(address: str, port: int, scope: Scope) -> str | None:
+    """Each request there would come back and be sent there again, until Envoy has no connection left."""
+    host, own = scope.entrance or ("", 0)
+    ip = ip_address(address)
+    is_own = address == host or (ip.is_loopback and parse_literal(host) is not None and ip_address(host).is_unspecified)
+    return "the gateway's own entrance" if port == own and is_own else None
 
 
 def _find_endpoints(

@@ -18,6 +18,8 @@ class Scope:
     cluster: bool = False
     #: IP literals that no node may have: the API server's.
     refused: frozenset[str] = frozenset()
+    #: IP literal and port of the gateway's own entrance, where they are known: a node there would be asked for ever.
+    entrance: tuple[str, int] | None = None
 
     def serves(self, namespace: str) -> bool:
         return self.everything or namespace == self.namespace or namespace in self.others
