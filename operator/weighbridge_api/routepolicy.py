@@ -153,7 +153,7 @@ class Timeouts(Shape):
     first_token: Annotated[Duration, Within("100ms", "24h")] = Field(
         default_factory=lambda data: min(60.0, data.get("total", 60.0))
     )
-    """Until a stream's first token; default: 60s, or the total where that is less."""
+    """Until a stream's head, which many engines send before the first token; default: 60s, or the total if less."""
     idle: Annotated[Duration, Within("100ms", "24h")] = Field(
         default_factory=lambda data: min(30.0, data.get("total", 30.0))
     )

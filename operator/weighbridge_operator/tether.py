@@ -23,6 +23,8 @@ def main() -> None:
         if os.getppid() != parent:
             sys.exit(f"the process {parent} that asked for {program} is gone")
     raise_open_files()
+    # What it writes is for us and our group: a log of requests names callers.
+    os.umask(0o027)
     try:
         os.execv(program, sys.argv[2:])  # noqa: S606  there is no shell to want
     except OSError as error:

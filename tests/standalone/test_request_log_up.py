@@ -95,6 +95,7 @@ async def test_the_file_can_be_moved_away_and_is_written_anew(tmp_path: Path) ->
         async with asyncio.timeout(LIMIT):
             while not log.exists():  # noqa: ASYNC110  Envoy tells nobody
                 await asyncio.sleep(0.02)
+        assert log.stat().st_mode & 0o007 == 0
         await running.ask(4)
         assert {line["status"] for line in await read_lines(log, 4)} == {200}
         assert running.process.returncode is None
