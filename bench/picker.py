@@ -1,7 +1,7 @@
 """The endpoint picker of the Gateway API's inference extension before a fleet, set up as its project does in tests.
 
 An ext_proc names a node for each request. llm-d's picker is this one with more plugins, but it is linked with libraries
-that no registry has. It asks a Kubernetes API server for its pool and its pods, so it gets a real one
+that no Go module brings. It asks a Kubernetes API server for its pool and its pods, so it gets a real one
 (`support.apiserver`, no kubelet): each simulated node is a pod with an address of its own. Its program is built with Go
 from its module, once, into the cache of the other gateways.
 """
