@@ -31,6 +31,7 @@ from weighbridge_operator.xds.bootstrap import BootstrapSettings, bootstrap
 SERVICE = "envoys"
 SIZE = 16  # of each node; a third of the load takes half of it
 LIMIT = 60.0  # seconds; a busy machine
+SOON = aiohttp.ClientTimeout(total=0.5)  # for one answer of a token, where nothing stands before it
 Json = dict[str, Any]
 
 
@@ -233,10 +234,10 @@ class ClusterScene:
         return next((each for each in told if each["type"] == kind), {})
 
     async def answers(self, model: str = MODEL) -> bool:
-        """Whether a request for the model is answered now."""
+        """Whether a request for the model is answered now, and not only when a node has worked off its queue."""
         body = {"model": model, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
-        with suppress(aiohttp.ClientError):
-            async with self.http.post(f"{self.url}/v1/chat/completions", json=body) as answer:
+        with suppress(aiohttp.ClientError, TimeoutError):
+            async with self.http.post(f"{self.url}/v1/chat/completions", json=body, timeout=SOON) as answer:
                 return answer.status == 200
         return False
 
