@@ -11,27 +11,14 @@ import asyncio
 import sys
 from collections import Counter
 from itertools import islice
-from typing import Any
 
-from support.malformed import MODEL, draw
+from support.malformed import draw, make_nodes
 from support.onslaught import Outcome, read_memory, send_all
-from support.stack import Stack, node
+from support.stack import Stack
 from support.witness import Witness
 
 PROMISED = 0.050  # seconds
 GROWTH = 32 << 20  # bytes, after the first tenth
-TYPES = ["text", "embedding", "image", "audio", "rerank"]
-
-
-def make_nodes(port: int) -> list[dict[str, Any]]:
-    """Each API and each type, plain and renamed."""
-    models = [{"name": MODEL, "types": TYPES, "servedAs": "own"}, {"name": "n", "types": TYPES}]
-    texts = [{"name": MODEL}, {"name": "n", "servedAs": "own"}]
-    return [
-        node("openai", port, models=models),
-        node("anthropic", port, models=texts, format="anthropic"),
-        node("gemini", port, models=texts, format="gemini"),
-    ]
 
 
 async def run(count: int, seed: int) -> bool:

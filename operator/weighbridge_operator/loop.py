@@ -250,18 +250,15 @@ class Loop:
         """Every pool weighed, at most `turn` seconds at a time; None if something else was planned meanwhile."""
         assert self.resolved is not None
         gateway, before, began = self.resolved.gateway, self.weighed, time.monotonic()
-        steps = weigh_stepwise(gateway, before, load, self._clock())
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                weighed: Weighed = end.value
+        for weighed in weigh_stepwise(gateway, before, load, self._clock()):
+            if weighed is not None:
                 return weighed
             if turn is not None and time.monotonic() - began > turn:
                 await asyncio.sleep(0)
                 if self.weighed is not before:
                     return None
                 began = time.monotonic()
+        return None
 
 
 async def _within(limit: float, event: Awaitable[object]) -> None:

@@ -97,6 +97,7 @@ async def test_a_refusal_is_told_on_its_object_alone_and_ends(cluster: Cluster, 
         await asyncio.to_thread(cluster.kubectl, "delete", "pod", "refuser", "--wait=true")
         await asyncio.to_thread(cluster.wait_condition, "modelnode", NAME, "Programmed")
         await others.wait_for(30)
+        await own.wait_for(10)
         await others.finish()
         await own.finish()
     assert "this build knows no such thing" in said["message"], said

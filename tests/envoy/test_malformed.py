@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from support.malformed import MODEL, draw
+from support.malformed import draw, make_nodes
 from support.onslaught import Outcome, read_memory, send_all
-from support.stack import Stack, node
+from support.stack import Stack
 from support.witness import Witness
 
 pytestmark = pytest.mark.envoy
-TYPES = ["text", "embedding", "image", "audio", "rerank"]
-
-
-def serve(port: int) -> list[dict[str, Any]]:
-    """Each API, each type, and two models, so that none is a default; half of them renamed."""
-    models = [{"name": MODEL, "types": TYPES, "servedAs": "own"}, {"name": "n", "types": TYPES}]
-    texts = [{"name": MODEL}, {"name": "n", "servedAs": "own"}]
-    return [
-        node("openai", port, models=models),
-        node("anthropic", port, models=texts, format="anthropic"),
-        node("gemini", port, models=texts, format="gemini"),
-    ]
 
 
 async def test_malformed_requests_are_refused_and_leave_nothing_behind() -> None:
-    async with Witness() as witness, Stack(*serve(witness.port)) as stack:
+    async with Witness() as witness, Stack(*make_nodes(witness.port)) as stack:
         process = stack.envoys[0].process
         outcome = Outcome()
         await send_all(stack, draw(1, 300), outcome)

@@ -7,7 +7,9 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
+from support.stack import node
 from weighbridge_operator.xds.paths import GEMINI, PATHS
 
 MODEL = "m"
@@ -205,3 +207,17 @@ _FORMS: tuple[Callable[[random.Random], tuple[str, bytes]], ...] = (
     _outside,
     _noise,
 )
+
+
+TYPES = ["text", "embedding", "image", "audio", "rerank"]
+
+
+def make_nodes(port: int) -> list[dict[str, Any]]:
+    """Each API, each type, and two models, so that none is a default; half of them renamed."""
+    models = [{"name": MODEL, "types": TYPES, "servedAs": "own"}, {"name": "n", "types": TYPES}]
+    texts = [{"name": MODEL}, {"name": "n", "servedAs": "own"}]
+    return [
+        node("openai", port, models=models),
+        node("anthropic", port, models=texts, format="anthropic"),
+        node("gemini", port, models=texts, format="gemini"),
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from weighbridge_operator.core import ir
@@ -34,19 +34,13 @@ def weigh_pools(
 
     Without load, pools that are the same in `known`, the gateway weighed last, stay as they were weighed.
     """
-    steps = weigh_stepwise(gateway, before, load, now, known)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            weighed: Weighed = end.value
-            return weighed
+    return next(end for end in weigh_stepwise(gateway, before, load, now, known) if end is not None)
 
 
 def weigh_stepwise(
     gateway: ir.Gateway, before: Weighed, load: LoadRound | None, now: float, known: ir.Gateway | None = None
-) -> Generator[None, None, Weighed]:
-    """`weigh_pools`, resting after each pool, so that whoever has something more urgent can do it."""
+) -> Iterator[Weighed | None]:
+    """`weigh_pools`, resting (None) after each pool, so that something more urgent can be done; last the result."""
     same = frozenset(known.pools if known is not None and load is None else ())
     nodes = {endpoint.node for pool in gateway.pools for endpoint in pool.endpoints}
     view = keep(fold(before.view, load) if load else before.view, nodes)
@@ -62,8 +56,8 @@ def weigh_stepwise(
         memories[pool.name], verdicts[pool.name] = memory, verdict
         moved = last is not None and dict(last.weights) != dict(verdict.weights)
         pushes[pool.name] = before.pushes.get(pool.name, 0) + moved
-        yield
-    return Weighed(view, memories, verdicts, pushes)
+        yield None
+    yield Weighed(view, memories, verdicts, pushes)
 
 
 def changed_pools(before: Weighed, after: Weighed) -> dict[str, Mapping[str, int]]:

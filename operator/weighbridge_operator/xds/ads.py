@@ -60,8 +60,7 @@ class Conversation:
         self._perhaps = remembered.perhaps
         self._cooling: dict[str, float] = {}  # cluster -> since when it is accepted, with its assignment, but not warm
         self._target: Snapshot | None = None
-        # By kind: wanted no more, but a cluster on its way waits for it.
-        self._left: dict[str, dict[str, Resource]] = {}
+        self._left: dict[str, dict[str, Resource]] = {}  # by kind: wanted no more, but a cluster on its way needs it
         self._patience, self._spread = patience, spread
         self._nonce = 0
         self._begun = False
@@ -212,7 +211,8 @@ class Conversation:
         for name, resource in chosen.items():
             if exchange.unsure or exchange.held.get(name) != resource:
                 self._owe(resource)
-                self._cool(name)
+                if kind == CLUSTER:
+                    self._cool(name)
         if kind == CLUSTER:
             for name in exchange.held.keys() - chosen.keys():
                 self._drop_cluster(name)
@@ -279,9 +279,9 @@ class Conversation:
         return exchange.is_refused(cluster) and name not in exchange.held and exchange.past_known
 
     def _feel_warmth(self, target: Snapshot, now: float) -> None:
-        clusters, sent = self._exchanges[CLUSTER], self._exchanges[CLUSTER].sent or {}
-        for name in clusters.held.keys() & sent.keys() - self._warm - self._cooling.keys():
-            if clusters.held[name] == sent[name] and self._is_fed(target, sent[name]):
+        held, sent = self._exchanges[CLUSTER].held, self._exchanges[CLUSTER].sent or {}
+        for name in held.keys() & sent.keys() - self._warm - self._cooling.keys():
+            if held[name] == sent[name] and self._is_fed(target, sent[name]):
                 self._cooling[name] = now
         self._warm |= {name for name, since in self._cooling.items() if now >= since + self._patience}
         self._cooling = {name: since for name, since in self._cooling.items() if name not in self._warm}
