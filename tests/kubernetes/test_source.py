@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from kubernetes.client.exceptions import ApiException
 
 from support.apiproxy import empty, refuse
@@ -198,3 +200,31 @@ async def test_objects_carry_no_finalizer_and_can_be_deleted_without_us(watched:
     assert "finalizers" not in metadata
     assert "annotations" not in metadata
     assert {method for method, _, _ in watched.proxy.asked} == {"GET"}
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [(200, ""), (200, '{"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}}'), (401, "")],
+)
+async def test_watches_that_end_at_once_are_not_begun_hundreds_of_times_a_second(
+    watched: Watched, status: int, text: str
+) -> None:
+    await watched.apply(watched.node("a"))
+    await watched.begin()
+    await watched.until(lambda desired: desired.nodes)
+
+    def cut_off(_: str, path: str, query: str) -> web.Response | None:
+        ended = "watch=" in query and path.endswith("/modelnodes")
+        return web.Response(status=status, text=text) if ended else None
+
+    watched.proxy.lie = cut_off
+    watched.proxy.cut()
+    already = len(watched.proxy.asked)
+    await asyncio.sleep(3.0)
+    asked = [path for _, path, _ in watched.proxy.asked[already:] if path.endswith("/modelnodes")]
+    assert 3 <= len(asked) <= 20
+    watched.proxy.lie = None
+    began = time.monotonic()
+    await watched.apply(watched.node("b"))
+    await watched.until(lambda desired: watched.names == ["a", "b"])
+    assert time.monotonic() - began < 2.0

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -20,6 +19,7 @@ import kopf
 
 from weighbridge_api.base import GROUP, VERSION
 from weighbridge_operator.sources.kube.access import PAGE, Raw
+from weighbridge_operator.sources.kube.sessions import log_in
 
 PAUSE, PAUSE_MOST = 0.25, 2.0  # seconds before kopf is started anew: the first times, and later
 SOON = 20  # times: an API server that is starting refuses for some seconds
@@ -89,7 +89,7 @@ class Watcher:
 
     def _register(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
-        kopf.on.login(registry=registry)(_log_in)
+        kopf.on.login(registry=registry)(log_in)
         for plural in self._plurals:
             kopf.on.event(GROUP, VERSION, plural, registry=registry)(self._make_handler(plural))
         return registry
@@ -131,12 +131,6 @@ class _Nothing(kopf.DiffBaseStorage):
 
     def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
         """Nothing is written into an object, ever."""
-
-
-def _log_in(**keywords: Any) -> kopf.ConnectionInfo | None:
-    if os.environ.get("KUBECONFIG") or "KUBERNETES_SERVICE_HOST" not in os.environ:
-        return kopf.login_with_kubeconfig(**keywords)
-    return kopf.login_with_service_account(**keywords)
 
 
 def _configure() -> kopf.OperatorSettings:
