@@ -126,5 +126,5 @@ def _report_here(envoy: EnvoyState, answered: EnvoyRound, now: float) -> EnvoyRe
         )
         for kind in envoy.kinds
     )
-    error = answered.missing.get(envoy.id)
+    error = envoy.doubt or answered.missing.get(envoy.id)
     return EnvoyReport(envoy.id, envoy.build, now - envoy.since, envoy.current, tuple(kinds), error)

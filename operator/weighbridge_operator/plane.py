@@ -75,6 +75,7 @@ class ControlPlane:
             warmth=ask_over(http),
             recall=recall_over(http),
             identity=self._protection.identity,
+            refused=self._cluster.scope.refused if self._cluster else (),
         )
         self._open.push_async_callback(self.server.stop, 0.2)
         self.loop = Loop(

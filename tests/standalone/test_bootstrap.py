@@ -72,8 +72,10 @@ def test_envoy_accepts_it_without_a_warning(settings: BootstrapSettings) -> None
 
 
 def test_the_operator_reads_who_it_is_and_where_its_statistics_are() -> None:
-    for settings, told in ((make(), "http://127.0.0.1:9901"), (make(stats="[fd00::7]:9902"), "http://[fd00::7]:9902")):
-        node = read_node(ParseDict(bootstrap(settings)["node"], Node()))
+    near = (make(), "http://127.0.0.1:9901", "ipv4:127.0.0.1:4711")
+    far = (make(stats="[fd00::7]:9902"), "http://[fd00::7]:9902", "ipv6:%5Bfd00::7%5D:4711")
+    for settings, told, peer in (near, far):
+        node = read_node(ParseDict(bootstrap(settings)["node"], Node()), peer)
         assert (node.id, node.cluster, node.stats) == ("a", "weighbridge", told)
 
 

@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -227,19 +227,37 @@ async def test_a_load_change_reaches_a_stream_as_one_assignment(serve: Callable[
     await client.channel.close()
 
 
-@pytest.mark.parametrize(
-    ("told", "taken"),
-    [
-        ("http://127.0.0.1:9901", "http://127.0.0.1:9901"),
-        ("http://[::1]:9901", "http://[::1]:9901"),
-        ("http://127.0.0.1:9901/quitquitquit", None),
-        ("http://user:word@127.0.0.1:9901", None),
-        ("https://127.0.0.1:9901", None),
-        ("http://127.0.0.1", None),
-        ("http://127.0.0.1:port", None),
-        ("", None),
-    ],
-)
-def test_only_an_origin_is_taken_for_the_address_of_the_statistics(told: str, taken: str | None) -> None:
-    node = ParseDict({"id": "e", "metadata": {"weighbridge": {"stats": told}}}, Node())
-    assert read_node(node).stats == taken
+def says(statistics: str, name: str = "e") -> Node:
+    told = {"id": name, "cluster": "test", "metadata": {"weighbridge": {"stats": statistics}}}
+    return cast(Node, ParseDict(told, Node()))
+
+
+async def test_nobody_sends_the_operator_anywhere_but_to_its_own_address(server: AdsServer, client: Client) -> None:
+    """What is asked is a page of who is connected: 192.0.2.1 is nobody's, the caller comes from 127.0.0.1."""
+    asked: list[str] = []
+
+    async def recall(stats: str) -> None:
+        asked.append(stats)
+
+    server._ask_back = recall
+    for told in ("http://192.0.2.1:80", "http://localhost:9901", "http://127.0.0.1:9901/quitquitquit"):
+        call = client.connect()
+        await call.write(DiscoveryRequest(type_url=CLUSTER, node=says(told), version_info="1"))
+        found = (await wait_for(server, "e")).envoys[0]
+        assert found.stats is None
+        assert found.doubt is not None
+        assert told.partition("//")[2].partition(":")[0] in found.doubt
+        call.cancel()
+        await wait_for(server)
+    assert asked == []
+    call = client.connect()
+    node = says("http://127.0.0.1:9901", "another")
+    await call.write(DiscoveryRequest(type_url=CLUSTER, node=node, version_info="1"))
+    found = (await wait_for(server, "another")).envoys[0]
+    assert (found.stats, found.doubt) == ("http://127.0.0.1:9901", None)
+    assert asked == ["http://127.0.0.1:9901"]
+
+
+def test_an_envoy_that_says_nothing_of_statistics_is_not_doubted() -> None:
+    node = read_node(Node(id="e"), "ipv4:127.0.0.1:1")
+    assert (node.stats, node.doubt) == (None, None)

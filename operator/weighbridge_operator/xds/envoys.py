@@ -41,6 +41,7 @@ class EnvoyState:
     build: str  # its version
     since: float
     kinds: tuple[KindState, ...] = ()  # in the order of making; empty until something was offered
+    doubt: str | None = None  # why it is not asked where it says that its statistics are
 
     @property
     def current(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import grpc
@@ -50,7 +50,8 @@ class AddressUnavailableError(OSError):
 class AdsServer:
     """Serves one gateway's snapshots to its Envoys and publishes what they hold in `states`.
 
-    `identity`: the URI that a client's certificate must have, where there is TLS.
+    `identity`: the URI that a client's certificate must have, where there is TLS. `refused`: IP literals where no Envoy
+    can be, whatever it says.
     """
 
     def __init__(
@@ -61,11 +62,12 @@ class AdsServer:
         warmth: Warmth | None = None,
         recall: Recall | None = None,
         identity: str | None = None,
+        refused: Collection[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.states: Latest[EnvoyStates] = Latest()
         self._gateway, self._snapshots, self._clock = gateway, snapshots, clock
-        self._warmth, self._ask_back, self._identity = warmth, recall, identity
+        self._warmth, self._ask_back, self._identity, self._refused = warmth, recall, identity, refused
         self._sessions: list[Session] = []  # oldest first
         self._memories: OrderedDict[tuple[str, str], Memory] = OrderedDict()
         self._server: grpc.aio.Server | None = None
@@ -100,12 +102,14 @@ class AdsServer:
         first = await context.read()
         if not isinstance(first, DiscoveryRequest):
             return
-        node = read_node(first.node)
+        node = read_node(first.node, context.peer(), proven=self._identity is not None, refused=self._refused)
         if node.cluster != self._gateway:
             await context.abort(
                 grpc.StatusCode.INVALID_ARGUMENT,
                 f"no gateway {node.cluster!r} here: node.cluster of the bootstrap must be {self._gateway!r}",
             )
+        if node.doubt is not None:
+            log.warning("Envoy %.100r: %s", node.id, node.doubt)
         memory = self._recall(node)
         if memory is None and first.version_info and node.stats is not None and self._ask_back is not None:
             memory = await self._ask_back(node.stats)

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from dataclasses import dataclass, replace
 from typing import Protocol, assert_never
-from urllib.parse import urlsplit
 
 from envoy.config.core.v3.base_pb2 import Node
 from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
@@ -21,6 +20,7 @@ from weighbridge_operator.latest import Latest
 from weighbridge_operator.xds.ads import Conversation, Memory
 from weighbridge_operator.xds.envoys import EnvoyState
 from weighbridge_operator.xds.exchange import Request, Response
+from weighbridge_operator.xds.origins import refuse_origin
 from weighbridge_operator.xds.snapshot import Snapshot
 
 #: Asks the Envoy whose admin interface is at this URL whether no cluster is warming. It bounds its own time and answers
@@ -53,6 +53,7 @@ class EnvoyNode:
     cluster: str
     build: str
     stats: str | None
+    doubt: str | None = None  # why it is not asked where it says that its statistics are
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class Session:
         self.node = node
         self.conversation = Conversation(memory)
         self._clock, self._warmth, self._tell = clock, warmth, tell
-        self.state = EnvoyState(node.id, node.stats, node.build, clock())
+        self.state = EnvoyState(node.id, node.stats, node.build, clock(), doubt=node.doubt)
         self._events: asyncio.Queue[Event] = asyncio.Queue(QUEUE)
         self._ended = False
         self._look: asyncio.Task[None] | None = None
@@ -176,9 +177,7 @@ class Session:
     def _update_state(self) -> None:
         refusals = self.conversation.refusal_count
         if self.conversation.settled or refusals != sum(len(kind.refusals) for kind in self.state.kinds):
-            state = EnvoyState(
-                self.state.id, self.state.stats, self.state.build, self.state.since, self.conversation.states()
-            )
+            state = replace(self.state, kinds=self.conversation.states())
             if state != self.state:
                 self.state = state
                 self._tell()
@@ -195,27 +194,23 @@ def read_request(message: DiscoveryRequest) -> Request:
     )
 
 
-def read_node(node: Node) -> EnvoyNode:
-    """Who the Envoy is, and where its statistics are: metadata `weighbridge: {stats: "http://host:port"}`."""
+def read_node(node: Node, peer: str, *, proven: bool = False, refused: Collection[str] = ()) -> EnvoyNode:
+    """Who the Envoy is, and where its statistics are: metadata `weighbridge: {stats: "http://host:port"}`.
+
+    `peer`, `proven` and `refused` say how far it is believed in that, see `origins`.
+    """
     version = node.user_agent_build_version.version
-    stats = None
+    stats = ""
     if "weighbridge" in node.metadata.fields:
         stats = node.metadata.fields["weighbridge"].struct_value.fields["stats"].string_value
+    doubt = refuse_origin(stats, peer, proven=proven, refused=refused) if stats else None
     return EnvoyNode(
         id=node.id,
         cluster=node.cluster,
         build=f"{version.major_number}.{version.minor_number}.{version.patch}",
-        stats=stats if stats and _is_origin(stats) else None,
+        stats=stats if stats and doubt is None else None,
+        doubt=doubt,
     )
-
-
-def _is_origin(url: str) -> bool:
-    # We will ask there, so it may name a host and a port and nothing else.
-    try:
-        parts = urlsplit(url)
-        return parts.scheme == "http" and parts.port is not None and f"http://{parts.netloc}" == url and "@" not in url
-    except ValueError:
-        return False
 
 
 def pack_response(response: Response) -> DiscoveryResponse:
