@@ -132,8 +132,8 @@ class Retry(Shape):
 
     attempts: Annotated[int, Field(ge=0, le=5)] = 2
     """How often at most, after the first try."""
-    budget: Percentage = 20.0
-    """Retries at most, in percent of the requests in flight."""
+    budget: Percentage = 100.0
+    """Retries at most, in percent of the requests in flight: what a dead node held must fit, a third with three."""
 
 
 class Timeouts(Shape):

@@ -113,7 +113,7 @@ def test_everything_is_bounded_and_described(kind: Kind) -> None:
 def test_defaults_are_written_as_people_write_them() -> None:
     (policies,) = (kind for kind in KINDS if kind.plural == "routepolicies")
     spec = build_crd(policies)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    assert spec["properties"]["retry"]["properties"]["budget"]["default"] == "20%"
+    assert spec["properties"]["retry"]["properties"]["budget"]["default"] == "100%"
     assert spec["properties"]["timeouts"]["properties"]["total"]["default"] == "15m"
     assert "default" not in spec["properties"]["timeouts"]["properties"]["idle"]
 

@@ -75,7 +75,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
     assert node.health is not None
     assert (node.health.interval, node.health.path) == (5.0, None)
     policy = RoutePolicy.from_file(build(RoutePolicy, {})).spec
-    assert (policy.retry.attempts, policy.retry.budget) == (2, 20.0)
+    assert (policy.retry.attempts, policy.retry.budget) == (2, 100.0)
     assert (policy.timeouts.first_token, policy.timeouts.idle, policy.timeouts.total) == (60.0, 30.0, 900.0)
     assert (policy.balance.profile, policy.balance.queue_maximum, dict(policy.balance.weights)) == (None, None, {})
 

@@ -179,6 +179,29 @@ async def test_retries_stay_within_their_budget() -> None:
             assert 150 < tries < 260, tries
 
 
+async def test_all_that_lay_on_a_dead_node_of_three_is_asked_again() -> None:
+    """As much as each of the others holds: a retry counts against the budget until it is answered."""
+    release = asyncio.Event()
+
+    async def held(heard: Heard, writer: asyncio.StreamWriter) -> None:
+        await release.wait()
+        await chat(heard, writer)
+
+    async with Witness(held) as a, Witness(held) as b, AsyncExitStack() as dies:
+        c = await dies.enter_async_context(Witness(held))
+        nodes = [node(name, one.port) for name, one in (("a", a), ("b", b), ("c", c))]
+        async with Stack(*nodes) as stack, client(stack) as ask, asyncio.TaskGroup() as tasks:
+            asked = []
+            for number in range(90):
+                asked.append(tasks.create_task(ask.chat.completions.create(model="m", messages=HI)))
+                await reach(lambda number=number: len(a.heard) + len(b.heard) + len(c.heard) > number)
+            assert len(c.heard) > 20
+            await dies.aclose()
+            await reach(lambda: len(a.heard) + len(b.heard) == 90)
+            release.set()
+        assert {answer.result().model for answer in asked} == {"m"}
+
+
 async def test_an_answer_in_one_piece_has_only_the_total() -> None:
     rules = policy("quick", timeouts={"total": "1s", "firstToken": "100ms", "idle": "100ms"})
 
