@@ -1,0 +1,89 @@
+"""What the choice of a node is made from, and what it is: plain values between the rooms of the data plane.
+
+Times are seconds of one monotonic clock. Absent is not zero: what a node did not report is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One node's endpoint, as the operator tells it.
+
+    `address` is what Envoy is told, "ip:port" or "[ip]:port"; `cluster` the Envoy cluster that holds it; `metrics` the
+    URLs of its pages; `capacity` its room, in the pool's unit, None where nobody says it.
+    """
+
+    address: str
+    cluster: str
+    node: str  # "namespace/name"
+    engine: str
+    metrics: tuple[str, ...] = ()
+    capacity: float | None = None
+    mapping: tuple[tuple[str, str], ...] = ()  # signal to expression, of engine "custom"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One reading of a node's own page. `kv` is the part of its KV cache in use, 0 to 1; tokens are counters."""
+
+    at: float
+    kv: float | None = None
+    waiting: float | None = None
+    running: float | None = None
+    prompt_tokens: float | None = None
+    generated_tokens: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What the Envoy beside us says of an endpoint.
+
+    `active` are its requests there, those that wait for a connection included; `errors` its failures so far (5xx,
+    resets, time-outs, refused connections); `healthy` is false while it is ejected, unready or draining.
+    """
+
+    active: int
+    errors: int
+    healthy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request. `size` is its body in bytes, None where it does not say; `blocks` are the chained hashes of its
+    prompt's beginning, the first block first; `session` names its conversation."""
+
+    size: int | None = None
+    session: str | None = None
+    blocks: tuple[str, ...] = ()
+
+
+#: Why the choice is silent, and the weights decide: nobody told the nodes yet, what was told is too old, fewer than
+#: half of the nodes (or than two) can be judged, or every one that can be judged is left out.
+Silence = Literal["unknown", "stale", "few", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One candidate: its J and what it is made of. `by_count` means that only our own counts were usable."""
+
+    address: str
+    load: float
+    fill: float
+    backlog: float  # seconds of unread prompts
+    hit: float  # tokens that it need not read
+    by_count: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The node that was named, or None and why not. `left_out` are addresses with the reason in a word."""
+
+    member: Member | None
+    silence: Silence | None = None
+    judged: tuple[Judged, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
