@@ -106,6 +106,8 @@ class Balance(Shape):
     """Signals of the score with their weights, which need not sum to 100; default: the profile's."""
     queue_maximum: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
     """Waiting requests that count as a full queue; default: 10 in llm, 100 in classic."""
+    precise: bool = False
+    """On: a node is named for each request from numbers a quarter of a second old; the weights decide without it."""
 
 
 class VersionShare(Shape):

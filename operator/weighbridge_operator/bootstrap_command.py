@@ -42,6 +42,7 @@ def main(argv: Sequence[str]) -> int:
         connections=options.connections,
         memory=memory,
         tls=_tls(options),
+        dataplanes=tuple(str(path.absolute()) for path in options.dataplane_socket),
     )
     try:
         config = bootstrap(settings)
@@ -101,12 +102,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--memory", default=MEMORY, metavar="SIZE", help="what it may take; before it does, it refuses (%(default)s)"
     )
+    _add_beside(parser)
+    parser.add_argument("--output", choices=("json", "yaml"), default="json", help="(%(default)s)")
+    parser.add_argument("--write", metavar="FILE", type=Path, help="write it there, where no shell redirects it")
+    return parser
+
+
+def _add_beside(parser: argparse.ArgumentParser) -> None:
+    """Flags for what lies on the Envoy's own machine."""
     parser.add_argument(
         "--tls-directory",
         type=Path,
         metavar="DIR",
         help="where it has tls.crt, tls.key and ca.crt, to prove to the operator who it is; replaced while it runs",
     )
-    parser.add_argument("--output", choices=("json", "yaml"), default="json", help="(%(default)s)")
-    parser.add_argument("--write", metavar="FILE", type=Path, help="write it there, where no shell redirects it")
-    return parser
+    parser.add_argument(
+        "--dataplane-socket",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="the Unix socket of a `weighbridge dataplane` beside it, which policies with `precise` ask; one a process",
+    )

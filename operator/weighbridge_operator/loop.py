@@ -33,7 +33,7 @@ from weighbridge_operator.sources.merging import Knowledge
 from weighbridge_operator.sources.prometheus_answers import Wanted
 from weighbridge_operator.sources.rounds import Owners, Rounds
 from weighbridge_operator.sources.scrape import ScrapeTarget
-from weighbridge_operator.sources.targets import list_owners, list_targets, list_wanted
+from weighbridge_operator.sources.targets import list_owners, list_pages, list_targets, list_wanted
 from weighbridge_operator.state import EnvoyPlaces, LoadRound, Objects
 from weighbridge_operator.xds.envoys import EnvoyStates
 from weighbridge_operator.xds.listener import Entrance
@@ -210,7 +210,8 @@ class Loop:
         salt = self._take(secrets)
         try:
             after = translate(
-                resolved.gateway, self.weighed.weights, secrets, self._entrance, salt, self.doors, self._memo
+                *(resolved.gateway, self.weighed.weights, secrets, self._entrance, salt, self.doors, self._memo),
+                list_pages(resolved),
             )
         except (SnapshotError, ValueError):
             log.exception("no snapshot can be made of these objects; the last one keeps serving")

@@ -94,6 +94,14 @@ class Objects(Protocol):
     def problems(self) -> Sequence[object]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """Where a node prints its metrics. `mapping`: how they are read in engine "custom", the object's own JSON or ""."""
+
+    urls: tuple[str, ...]
+    mapping: str = ""
+
+
 #: The source of what a node prints itself.
 SCRAPE: Final = "scrape"
 

@@ -91,7 +91,7 @@ class Gateway:
     async def hold(self, snapshot: Snapshot) -> EnvoyState:
         """Waits until the Envoy holds all of this snapshot."""
         return await self.reach(
-            lambda envoy: envoy.current and {k.kind: k.wanted for k in envoy.kinds} == snapshot.versions
+            lambda envoy: envoy.current and all(k.wanted == snapshot.versions[k.kind] for k in envoy.kinds)
         )
 
     async def updates(self) -> dict[str, int]:

@@ -32,6 +32,7 @@ KINDS = {
     kinds.SECRET: "envoy.extensions.transport_sockets.tls.v3.Secret",
     kinds.LISTENER: "envoy.config.listener.v3.Listener",
     kinds.ROUTE: "envoy.config.route.v3.RouteConfiguration",
+    kinds.RUNTIME: "envoy.service.runtime.v3.Runtime",
 }
 
 

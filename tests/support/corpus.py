@@ -248,7 +248,7 @@ UNKNOWN: tuple[tuple[type[Resource], Mapping[str, Any], str], ...] = (
     (ModelNode, {"tenants": ["a"]}, "spec.tenants"),
     (ModelNode, {"models": [{"name": "a", "served_as": "b"}]}, "spec.models[0].served_as"),
     (RoutePolicy, {"priority": 2}, "spec.priority"),
-    (RoutePolicy, {"balance": {"precise": True}}, "spec.balance.precise"),
+    (RoutePolicy, {"balance": {"sticky": True}}, "spec.balance.sticky"),
 )
 
 

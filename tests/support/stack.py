@@ -73,7 +73,9 @@ class Stack:
         debug_headers: bool = True,
         requests: RequestLog | None = None,
         memory: int | None = None,
+        dataplanes: tuple[str, ...] = (),
     ) -> None:
+        self._dataplanes = dataplanes
         self._debug_headers, self._requests, self._memory = debug_headers, requests, memory
         self._prometheus = prometheus
         self._names = DoorNames("default", tls, keys)
@@ -152,6 +154,7 @@ class Stack:
             id=f"envoy-{number}",
             admin_port=admin,
             memory=self._memory,
+            dataplanes=self._dataplanes,
         )
         return RealEnvoy(bootstrap(settings), *self._arguments, admin_port=admin, concurrency=self._concurrency)
 

@@ -143,6 +143,7 @@ class Rule:
     retry: Retry
     timeouts: Timeouts
     default: str | None = None
+    precise: bool = False  # whether a node is named for each request, where the data plane can
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from weighbridge_api.conditions import RESOLVED_REFS
 from weighbridge_api.modelnode import Model, ModelNode
@@ -204,6 +205,7 @@ def _rule(policy: RoutePolicy | None) -> ir.Rule:
         branches=(),
         retry=ir.Retry(spec.retry.attempts, spec.retry.budget),
         timeouts=ir.Timeouts(spec.timeouts.first_token, spec.timeouts.idle, spec.timeouts.total),
+        precise=spec.balance.precise,
     )
 
 
@@ -212,7 +214,7 @@ def _finish(rule: ir.Rule, split: _Split, names: Mapping[Demand, str]) -> ir.Rul
         ir.Branch(share, tuple(dict.fromkeys(ir.Destination(names[d], _key(d)) for d in demands)))
         for share, demands in split
     )
-    return ir.Rule(rule.policy, rule.headers, branches, rule.retry, rule.timeouts)
+    return replace(rule, branches=branches)
 
 
 def _key(demand: Demand) -> str:
@@ -222,4 +224,4 @@ def _key(demand: Demand) -> str:
 def _with_default(rule: ir.Rule, model: str, policy: RoutePolicy | None) -> ir.Rule:
     own = dict(policy.spec.match.headers) if policy else {}
     headers = tuple(sorted({**own, **dict(rule.headers)}.items()))
-    return ir.Rule(rule.policy, headers, rule.branches, rule.retry, rule.timeouts, default=model)
+    return replace(rule, headers=headers, default=model)

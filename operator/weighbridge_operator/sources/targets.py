@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from weighbridge_operator.sources.mapping import FIELDS, build_table
 from weighbridge_operator.sources.prometheus_answers import OwnQuery, Wanted
 from weighbridge_operator.sources.rounds import Owners
 from weighbridge_operator.sources.scrape import ScrapeTarget
-from weighbridge_operator.state import DesiredState
+from weighbridge_operator.state import DesiredState, Pages
 from weighbridge_operator.xds.names import name_cluster, print_address
 
 
@@ -42,6 +43,31 @@ def list_wanted(resolved: Resolved) -> tuple[Wanted, ...]:
     nodes = {node.id: node for node in resolved.nodes}
     every = (_wanted(nodes[endpoints[name].model_node], endpoints[name]) for name in sorted(endpoints))
     return tuple(each for each in every if each is not None)
+
+
+def list_pages(resolved: Resolved) -> dict[str, Pages]:
+    """By node, the pages that anybody may read: no key and no trust of ours goes beyond this process."""
+    endpoints = {e.node: e for pool in resolved.gateway.pools for e in pool.endpoints}
+    nodes = {node.id: node for node in resolved.nodes}
+    found = {}
+    for name, endpoint in endpoints.items():
+        node = nodes[endpoint.model_node]
+        pages = _pages(node, endpoint)
+        if pages and endpoint.tls is None and node.spec.credentials is None:
+            urls = tuple(f"http://{print_address(endpoint.address, port)}{path}" for port, path in pages)
+            found[name] = Pages(urls, _print_mapping(node))
+    return found
+
+
+def _print_mapping(node: ModelNode) -> str:
+    mapping = node.spec.metrics.mapping if node.spec.metrics else None
+    if not mapping:
+        return ""
+    told = {
+        signal: mapped.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        for signal, mapped in mapping.items()
+    }
+    return json.dumps(told, sort_keys=True, separators=(",", ":"))
 
 
 def list_owners(gateway: ir.Gateway) -> Owners:

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 
 from weighbridge_operator.xds.envoys import KindState, ResourceState
 from weighbridge_operator.xds.exchange import Exchange, Request, Response, Verdicts
-from weighbridge_operator.xds.kinds import CLUSTER, COMPLETE, ENDPOINT, KINDS, LISTENER, ROUTE, SECRET
+from weighbridge_operator.xds.kinds import CLUSTER, COMPLETE, ENDPOINT, KINDS, LISTENER, ROUTE, RUNTIME, SECRET
 from weighbridge_operator.xds.snapshot import Resource, Snapshot, combine_versions, empty_assignment
 
 PATIENCE = 2.0  # seconds
@@ -62,8 +62,7 @@ class Conversation:
         self._target: Snapshot | None = None
         self._left: dict[str, dict[str, Resource]] = {}  # by kind: wanted no more, but a cluster on its way needs it
         self._patience, self._spread = patience, spread
-        self._nonce = 0
-        self._begun = False
+        self._nonce, self._begun = 0, False
 
     def receive(self, request: Request, now: float) -> tuple[Response, ...]:
         """Takes a request; one of an unknown type is ignored."""
@@ -141,6 +140,7 @@ class Conversation:
                 frozenset(name for name, wanted in self._target.of(kind).items() if not exchange.holds(wanted)),
             )
             for kind, exchange in self._exchanges.items()
+            if kind != RUNTIME or exchange.subscribed  # only an Envoy with a data plane asks for it
         )
 
     def resource_states(self, kind: str) -> Iterator[ResourceState]:
@@ -170,8 +170,8 @@ class Conversation:
             return ()
         self._feel_warmth(target, now)
         responses = [*self._send_set(CLUSTER, lambda: self._choose_clusters(target))]
-        for kind in (ENDPOINT, SECRET):
-            responses += self._send_each(kind, {**self._left[kind], **target.of(kind)})
+        for kind in (ENDPOINT, SECRET, RUNTIME):
+            responses += self._send_each(kind, {**self._left.get(kind, {}), **target.of(kind)})
         if all(self._leads_somewhere(target, listener) for listener in target.listeners.values()):
             listeners = self._exchanges[LISTENER]
             responses += self._send_set(LISTENER, lambda: listeners.choose_set(target.listeners))

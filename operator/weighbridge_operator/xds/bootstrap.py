@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from weighbridge_operator.xds.bootstrap_tls import TlsFiles, operator_tls
-from weighbridge_operator.xds.names import STATISTICS, is_literal, print_address
+from weighbridge_operator.xds.names import DATAPLANE, RUNTIME_LAYER, STATISTICS, is_literal, print_address
 from weighbridge_operator.xds.overload import manage_overload
 
 Json = dict[str, Any]
@@ -45,6 +45,7 @@ class BootstrapSettings:
     connections: int = CONNECTIONS
     memory: int | None = None  # bytes that it may take; None: what there is
     tls: TlsFiles | None = None
+    dataplanes: tuple[str, ...] = ()  # Unix sockets of the data plane's processes beside it
 
 
 def bootstrap(settings: BootstrapSettings) -> Json:
@@ -66,6 +67,9 @@ def bootstrap(settings: BootstrapSettings) -> Json:
         "stats_eviction_interval": EVICTION,
         **manage_overload(settings.connections, settings.memory),
     }
+    if settings.dataplanes:
+        config["layered_runtime"] = {"layers": [_choices()]}
+        config["static_resources"]["clusters"].append(_dataplane(settings.dataplanes))
     if stats is not None:
         config["static_resources"]["clusters"].append(_admin(settings.admin_port))
         config["static_resources"]["listeners"] = [_stats_listener(*stats)]
@@ -114,6 +118,30 @@ def _operator(host: str, port: int, tls: TlsFiles | None) -> Json:
     options = {"@type": f"type.googleapis.com/{_HTTP}", "explicit_http_config": {"http2_protocol_options": http2}}
     cluster = _cluster("xds", host, port) | {"typed_extension_protocol_options": {_HTTP: options}}
     return cluster if tls is None else cluster | {"transport_socket": operator_tls(host, tls)}
+
+
+def _choices() -> Json:
+    # What nodes there are to choose from; an operator that does not know of it must not keep an Envoy from starting.
+    source = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "1s"}
+    return {"name": RUNTIME_LAYER, "rtds_layer": {"name": RUNTIME_LAYER, "rtds_config": source}}
+
+
+def _dataplane(sockets: tuple[str, ...]) -> Json:
+    # A frozen process holds each request for the filter's time-out until this check takes it out, in 3 s at most.
+    check = {"timeout": "0.5s", "interval": "1s", "unhealthy_threshold": 2, "healthy_threshold": 1}
+    check |= {"no_traffic_interval": "1s", "grpc_health_check": {}}
+    options = {"@type": f"type.googleapis.com/{_HTTP}", "explicit_http_config": {"http2_protocol_options": {}}}
+    pipes = [{"endpoint": {"address": {"pipe": {"path": path}}}} for path in sockets]
+    return {
+        "name": DATAPLANE,
+        "type": "STATIC",
+        "connect_timeout": "0.1s",
+        "lb_policy": "LEAST_REQUEST",
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "health_checks": [check],
+        "typed_extension_protocol_options": {_HTTP: options},
+        "load_assignment": {"cluster_name": DATAPLANE, "endpoints": [{"lb_endpoints": pipes}]},
+    }
 
 
 def _admin(port: int) -> Json:

@@ -20,6 +20,7 @@ from envoy.extensions.common.matching.v3 import extension_matcher_pb2 as _matchi
 from envoy.extensions.filters.common.matcher.action.v3 import skip_action_pb2 as _skip  # noqa: F401
 from envoy.extensions.filters.http.api_key_auth.v3 import api_key_auth_pb2 as _keys  # noqa: F401
 from envoy.extensions.filters.http.credential_injector.v3 import credential_injector_pb2 as _credential  # noqa: F401
+from envoy.extensions.filters.http.ext_proc.v3 import ext_proc_pb2 as _ext_proc  # noqa: F401
 from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2 as _mutation  # noqa: F401
 from envoy.extensions.filters.http.json_to_metadata.v3 import json_to_metadata_pb2 as _metadata  # noqa: F401
 from envoy.extensions.filters.http.lua.v3 import lua_pb2 as _lua  # noqa: F401
@@ -30,6 +31,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (  # noq
 )
 from envoy.extensions.http.injected_credentials.generic.v3 import generic_pb2 as _generic  # noqa: F401
 from envoy.extensions.load_balancing_policies.least_request.v3 import least_request_pb2 as _least  # noqa: F401
+from envoy.extensions.load_balancing_policies.override_host.v3 import override_host_pb2 as _override  # noqa: F401
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2 as _previous  # noqa: F401
 from envoy.extensions.retry.priority.previous_priorities.v3 import (  # noqa: F401
     previous_priorities_config_pb2 as _priorities,

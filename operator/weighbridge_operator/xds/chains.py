@@ -39,6 +39,7 @@ class Plan:
     adapting: frozenset[str]  # clusters that must adapt requests, because some route that names them needs it
     budgets: Mapping[str, float]  # retry budget in percent by cluster name
     chains: Mapping[str, tuple[str, ...]]  # members by chain name
+    precise: frozenset[str] = frozenset()  # clusters whose nodes may be named for a request
 
     def target(self, destinations: tuple[ir.Destination, ...], asked: str) -> Target:
         """Where requests for `asked` go."""
@@ -48,6 +49,10 @@ class Plan:
         chained = [len(self.parts[members[0]].endpoints) for members, _ in orders if len(members) > 1]
         patience = max(1, min(TRIES, *chained)) if chained else None
         return Target(named, any(name in self.adapting for name, _ in named), patience)
+
+    def candidates(self, destinations: tuple[ir.Destination, ...]) -> tuple[str, ...]:
+        """The clusters of the preferred pool, of which a node may be named for a request."""
+        return tuple(name_cluster(part.name) for part in self.pools[destinations[0].pool].parts)
 
     def credentials(self, members: Iterable[str]) -> tuple[tuple[str, str, str], ...]:
         """What the nodes of these clusters are sent to let requests in, sorted."""
@@ -66,8 +71,13 @@ def plan_clusters(gateway: ir.Gateway) -> Plan:
     adapting: set[str] = set()
     budgets: dict[str, float] = {}
     chains: dict[str, tuple[str, ...]] = {}
+    precise: set[str] = set()
     for rule, destinations, asked in _uses(gateway):
         needs = _needs_adapting(pools, destinations, asked)
+        if rule.precise:
+            named = [name_cluster(part.name) for part in pools[destinations[0].pool].parts]
+            precise.update(named)
+            adapting.update(named if needs else ())
         for members, _ in _orders(pools, destinations):
             name = _name(members, needs)
             if len(members) > 1:
@@ -76,7 +86,7 @@ def plan_clusters(gateway: ir.Gateway) -> Plan:
                 adapting.add(name)
             for cluster in {name, *members}:
                 budgets[cluster] = max(budgets.get(cluster, 0.0), rule.retry.budget)
-    return Plan(parts, pools, frozenset(adapting), budgets, chains)
+    return Plan(parts, pools, frozenset(adapting), budgets, chains, frozenset(precise))
 
 
 def _uses(gateway: ir.Gateway) -> Iterable[tuple[ir.Rule, tuple[ir.Destination, ...], str]]:

@@ -20,6 +20,7 @@ from weighbridge_operator.xds.names import (
     name_credential,
     name_tls,
 )
+from weighbridge_operator.xds.precise import choose_over
 from weighbridge_operator.xds.scripts import write_adapting
 
 Credential = tuple[str, str, str]  # namespace, secret, entry
@@ -40,14 +41,18 @@ _KEY_HEADERS: dict[ir.Format, str] = {
 _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
-def translate_part(part: ir.Part, adapts: bool, budget: float) -> Message:
-    """The EDS cluster of a part. `adapts`: requests are rewritten for the node; `budget`: retries in percent."""
+def translate_part(part: ir.Part, adapts: bool, budget: float, precise: bool = False) -> Message:
+    """The EDS cluster of a part. `adapts`: requests are rewritten for the node; `budget`: retries in percent.
+
+    `precise`: a node may be named for a request.
+    """
+    policy = choose_over(_least_request()) if precise else _least_request()
     fields: Json = {
         "name": name_cluster(part.name),
         "type": "EDS",
         "eds_cluster_config": {"eds_config": ADS},
         "connect_timeout": seconds(CONNECT_TIMEOUT),
-        "load_balancing_policy": {"policies": [{"typed_extension_config": _least_request()}]},
+        "load_balancing_policy": {"policies": [{"typed_extension_config": policy}]},
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
         "outlier_detection": _ejection(len(part.endpoints)),
         "circuit_breakers": _breakers(budget),

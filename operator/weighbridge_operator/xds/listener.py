@@ -12,6 +12,7 @@ from weighbridge_operator.xds.cluster import ADS
 from weighbridge_operator.xds.keys import ask_for_keys
 from weighbridge_operator.xds.names import CERTIFICATE, LISTENER, ROUTES
 from weighbridge_operator.xds.paths import BODY_LIMIT
+from weighbridge_operator.xds.precise import ask_dataplane
 from weighbridge_operator.xds.replies import local_replies
 from weighbridge_operator.xds.request_log import RequestLog, write_requests
 from weighbridge_operator.xds.scripts import write_entrance
@@ -40,9 +41,12 @@ _TLS = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
 _ROUTER = "envoy.extensions.filters.http.router.v3.Router"
 
 
-def translate_listener(entrance: Entrance) -> Message:
-    """The listener. Certificates and keys stand elsewhere, so that a change of them replaces no listener."""
-    manager = extension("envoy.filters.network.http_connection_manager", _MANAGER, _http(entrance))
+def translate_listener(entrance: Entrance, asks: bool = False) -> Message:
+    """The listener. Certificates and keys stand elsewhere, so that a change of them replaces no listener.
+
+    `asks`: some route asks the data plane.
+    """
+    manager = extension("envoy.filters.network.http_connection_manager", _MANAGER, _http(entrance, asks))
     chain: Json = {"filters": [manager]}
     if entrance.tls:
         chain["transport_socket"] = extension("envoy.transport_sockets.tls", _TLS, _tls())
@@ -70,7 +74,7 @@ def _tls() -> Json:
     }
 
 
-def _http(entrance: Entrance) -> Json:
+def _http(entrance: Entrance, asks: bool) -> Json:
     keys, requests = entrance.keys, entrance.requests
     return {
         "stat_prefix": "entrance",
@@ -103,6 +107,7 @@ def _http(entrance: Entrance) -> Json:
                 {"default_source_code": {"inline_string": write_entrance(logged=requests is not None)}},
             ),
             *(read_tokens() if requests and requests.tokens else []),
+            *([ask_dataplane()] if asks else []),
             extension("envoy.filters.http.router", _ROUTER, {"suppress_envoy_headers": True}),
         ],
     }

@@ -18,6 +18,9 @@ CERTIFICATE = "entrance"  # the SDS secret that the entrance opens with
 #: Namespace of endpoint metadata, and the keys in it.
 METADATA = "weighbridge"
 STATISTICS = "weighbridge"  # first part of the names of what Envoy counts for us
+CHOICE = "weighbridge.choice"  # namespace of dynamic metadata: the node that the data plane names
+DATAPLANE = "dataplane"  # the cluster of the bootstrap that leads to it
+RUNTIME_LAYER = "weighbridge"
 ASKED = "weighbridge.asked"  # namespace of dynamic metadata: what the entrance read of a request, for the request log
 
 ROUTE_HEADER = "x-weighbridge-route"  # "type mode model first last", written by the entrance
@@ -25,9 +28,20 @@ SERVED_HEADER = "x-weighbridge-served"  # the chosen node's base path, and how i
 CREDENTIAL_HEADER = "x-weighbridge-credential"  # the name of the chosen node's credential
 NODE_HEADER = "x-weighbridge-node"
 POLICY_HEADER = "x-weighbridge-policy"
+CHOICE_HEADER = "x-weighbridge-choice"  # on answers: "precise" where the node was named for this request
+CHOSEN_CLUSTER_HEADER = "x-weighbridge-cluster"  # of the named node, written by the data plane
 CLIENT_HEADER = "x-weighbridge-client"  # whose key a request came with; for filters, never for nodes
 #: What a client may never send: listed so that Envoy strips it before any filter.
-OWN_HEADERS = (ROUTE_HEADER, SERVED_HEADER, CREDENTIAL_HEADER, NODE_HEADER, POLICY_HEADER, CLIENT_HEADER)
+OWN_HEADERS = (
+    ROUTE_HEADER,
+    SERVED_HEADER,
+    CREDENTIAL_HEADER,
+    NODE_HEADER,
+    POLICY_HEADER,
+    CLIENT_HEADER,
+    CHOICE_HEADER,
+    CHOSEN_CLUSTER_HEADER,
+)
 
 
 def print_address(host: str, port: int) -> str:

@@ -30,6 +30,8 @@ from weighbridge_operator.xds.keys import FILTER, Callers, let_in
 from weighbridge_operator.xds.matching import by_prefix, on
 from weighbridge_operator.xds.memo import Memo
 from weighbridge_operator.xds.names import (
+    CHOICE,
+    CHOICE_HEADER,
     CLIENT_HEADER,
     METADATA,
     NODE_HEADER,
@@ -39,6 +41,7 @@ from weighbridge_operator.xds.names import (
     ROUTES,
 )
 from weighbridge_operator.xds.paths import BODY_LIMIT, KINDS, limit_of, word_of
+from weighbridge_operator.xds.precise import ask_on, go_where_named
 from weighbridge_operator.xds.references import Reference, find_references
 from weighbridge_operator.xds.statistics import name_refusal, name_route
 
@@ -139,14 +142,23 @@ def _routes(entry: ir.Entry, mode: str, gateway: ir.Gateway, plan: Plan, debug_h
             asked = entry.key or rule.default or ""
             target = plan.target(branch.destinations, asked)
             route = _route(rule, branch, target, share, mode, debug_headers)
-            routes.append(name_route(route, entry, rule, mode))
+            route = name_route(route, entry, rule, mode)
             if target.adapts or rule.default is not None or limit_of(entry.kind) != BODY_LIMIT:
-                routes[-1]["request_body_buffer_limit"] = limit_of(entry.kind) + LONGER
+                route["request_body_buffer_limit"] = limit_of(entry.kind) + LONGER
+            routes += _choose(route, branch, plan) if rule.precise else [route]
     if not entry.rules and not entry.key:
         return [name_refusal(answers.missing_model(gateway, entry.kind), entry.kind)]
     if not entry.rules or entry.rules[-1].headers:
         routes.append(name_refusal(answers.unknown_model(gateway, entry.kind), entry.kind))
     return routes
+
+
+def _choose(route: Json, branch: ir.Branch, plan: Plan) -> list[Json]:
+    """The route on which the data plane is asked; before it that for a named cluster, where it names one."""
+    clusters = plan.candidates(branch.destinations)
+    via = clusters != (route["route"].get("cluster"),)
+    asking = ask_on(route, clusters, via)
+    return [go_where_named(route), asking] if via else [asking]
 
 
 def _route(
@@ -170,6 +182,8 @@ def _route(
         route["response_headers_to_add"] = [_set(NODE_HEADER, f"%UPSTREAM_METADATA({METADATA}:node)%")]
         if rule.policy is not None:
             route["response_headers_to_add"].append(_set(POLICY_HEADER, rule.policy.partition("/")[2]))
+        if rule.precise:
+            route["response_headers_to_add"].append(_set(CHOICE_HEADER, f"%DYNAMIC_METADATA({CHOICE}:by)%"))
     return route
 
 

@@ -21,7 +21,7 @@ from types import MappingProxyType
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 from google.protobuf.message import Message
 
-from weighbridge_operator.xds.kinds import CLUSTER, ENDPOINT, KINDS, LABELS, LISTENER, ROUTE, SECRET
+from weighbridge_operator.xds.kinds import CLUSTER, ENDPOINT, KINDS, LABELS, LISTENER, ROUTE, RUNTIME, SECRET
 from weighbridge_operator.xds.references import Reference, find_references
 
 WEIGHT_LIMIT = 2**32 - 1  # of the sum within one locality and priority
@@ -102,6 +102,7 @@ def build(
     listeners: Iterable[Message] = (),
     routes: Iterable[Message | Resource] = (),
     secrets: Iterable[Message] = (),
+    runtimes: Iterable[Message] = (),
     salt: bytes = b"",
     awaited: frozenset[str] = frozenset(),
 ) -> Snapshot:
@@ -115,6 +116,7 @@ def build(
         SECRET: secrets,
         LISTENER: listeners,
         ROUTE: routes,
+        RUNTIME: runtimes,
     }
     resources = {kind: _sorted(_pack_all(kind, given[kind], salt)) for kind in KINDS}
     _check_references(resources, awaited)
@@ -170,7 +172,7 @@ def pack(kind: str, message: Message, salt: bytes = b"", needs: tuple[Reference,
         _check_assignment(name, message)
     body = message.SerializeToString(deterministic=True)
     if needs is None:
-        needs = () if kind in (ENDPOINT, SECRET) else find_references(message)
+        needs = () if kind in (ENDPOINT, SECRET, RUNTIME) else find_references(message)
     if kind == SECRET or (kind == ROUTE and _holds_keys(message)):
         return Resource(kind, name, hmac.new(salt, body, "sha256").hexdigest()[:16], body, needs)
     return Resource(kind, name, _digest(body), body, needs)

@@ -7,12 +7,14 @@ With the memo of the translation before, only what differs is made anew; the out
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 from envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret
 from google.protobuf.message import Message
 
 from weighbridge_operator.core import ir
 from weighbridge_operator.core.doors import Doors
+from weighbridge_operator.state import Pages
 from weighbridge_operator.xds import snapshot
 from weighbridge_operator.xds.chains import plan_clusters
 from weighbridge_operator.xds.cluster import translate_chain, translate_part
@@ -22,6 +24,7 @@ from weighbridge_operator.xds.kinds import CLUSTER, ENDPOINT, ROUTE
 from weighbridge_operator.xds.listener import Entrance, translate_listener
 from weighbridge_operator.xds.memo import Memo
 from weighbridge_operator.xds.names import CERTIFICATE, name_authorities, name_credential
+from weighbridge_operator.xds.precise import list_choices
 from weighbridge_operator.xds.route import translate_routes
 from weighbridge_operator.xds.snapshot import Resource, Snapshot, pack
 
@@ -37,13 +40,18 @@ def translate(
     salt: bytes = b"",
     doors: Doors = Doors(),  # noqa: B008  # a frozen value
     memo: Memo | None = None,
+    pages: Mapping[str, Pages] = MappingProxyType({}),
 ) -> Snapshot:
-    """Everything that the gateway's Envoys should hold. `salt` keys the versions of what holds secrets."""
+    """Everything that the gateway's Envoys should hold. `salt` keys the versions of what holds secrets.
+
+    `pages`: where nodes print their metrics, for the choice per request.
+    """
     memo = memo or Memo()
     memo.turn()
     plan = plan_clusters(gateway)
     clusters: list[Resource | Message] = [
-        _pack_part(part, name in plan.adapting, plan.budgets.get(name, 0.0), memo) for name, part in plan.parts.items()
+        _pack_part(part, name in plan.adapting, plan.budgets.get(name, 0.0), name in plan.precise, memo)
+        for name, part in plan.parts.items()
     ]
     clusters += [
         translate_chain(
@@ -55,8 +63,9 @@ def translate(
     return snapshot.build(
         clusters=clusters,
         endpoints=[_pack_assignment(pool, part, weights, memo) for pool in gateway.pools for part in pool.parts],
-        listeners=[translate_listener(entrance)],
+        listeners=[translate_listener(entrance, asks=bool(plan.precise))],
         routes=[pack(ROUTE, routes, salt, needs)],
+        runtimes=[list_choices({name: plan.parts[name] for name in sorted(plan.precise)}, pages)],
         secrets=[*_secrets(gateway, secrets), *_certificate(doors)],
         salt=salt,
         awaited=frozenset({CERTIFICATE}) if entrance.tls else frozenset(),
@@ -75,8 +84,10 @@ def _assignments(gateway: ir.Gateway, weights: Weights) -> Iterator[Message]:
             yield assign(part, weights.get(pool.name, {}))
 
 
-def _pack_part(part: ir.Part, adapts: bool, budget: float, memo: Memo) -> Resource:
-    return memo.recall((CLUSTER, part, adapts, budget), lambda: pack(CLUSTER, translate_part(part, adapts, budget)))
+def _pack_part(part: ir.Part, adapts: bool, budget: float, precise: bool, memo: Memo) -> Resource:
+    return memo.recall(
+        (CLUSTER, part, adapts, budget, precise), lambda: pack(CLUSTER, translate_part(part, adapts, budget, precise))
+    )
 
 
 def _pack_assignment(pool: ir.Pool, part: ir.Part, weights: Weights, memo: Memo) -> Resource:

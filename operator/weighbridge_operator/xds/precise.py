@@ -1,0 +1,119 @@
+"""The choice per request: how Envoy asks the data plane beside it, and is told the nodes to choose from.
+
+On a route whose policy says `precise`, ext_proc sends the head of a request to the data plane, and nothing else. The
+answer names a node in dynamic metadata, which no caller can write; the cluster's policy `override_host` takes it, and
+without one falls back to what the cluster does anyway. Of a chain of clusters `override_host` means nothing (measured,
+Envoy 1.40): there the answer also names the node's cluster, in a header that is stripped from callers, and the route is
+found anew. A data plane that is dead, frozen or late costs a request one time-out at most, and then nothing: a health
+check of Envoy's takes it out.
+
+What there is to choose from goes to Envoy as a layer of its runtime (RTDS), which the data plane reads at the admin
+interface: no second way from the operator, and nothing that serves is touched by it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+
+from envoy.service.runtime.v3.rtds_pb2 import Runtime
+from google.protobuf.message import Message
+
+from weighbridge_operator.core import ir
+from weighbridge_operator.state import Pages
+from weighbridge_operator.xds.build import Json, extension, message, packed, seconds
+from weighbridge_operator.xds.names import (
+    CHOICE,
+    CHOSEN_CLUSTER_HEADER,
+    DATAPLANE,
+    METADATA,
+    RUNTIME_LAYER,
+    print_address,
+)
+
+FILTER = "envoy.filters.http.ext_proc"
+TIMEOUT = 0.02  # seconds that a request waits for a data plane which does not answer
+ATTRIBUTE = f"xds.route_metadata.filter_metadata['{METADATA}']['precise']"
+#: All that the data plane sees of a request.
+HEADERS = ("content-length", "x-request-id", "x-session-id")
+_KIND = "envoy.extensions.filters.http.ext_proc.v3"
+
+
+def ask_dataplane() -> Json:
+    """The filter, which asks nothing but on routes that say so."""
+    matched = [{"exact": name} for name in HEADERS]
+    return extension(
+        FILTER,
+        f"{_KIND}.ExternalProcessor",
+        {
+            "grpc_service": {"envoy_grpc": {"cluster_name": DATAPLANE}},
+            "failure_mode_allow": True,
+            "message_timeout": seconds(TIMEOUT),
+            "processing_mode": {"request_header_mode": "SKIP", "response_header_mode": "SKIP"},
+            "request_attributes": [ATTRIBUTE],
+            "forward_rules": {"allowed_headers": {"patterns": matched}},
+            "mutation_rules": {
+                "disallow_all": True,
+                "allow_expression": {"regex": f"^{CHOSEN_CLUSTER_HEADER}$"},
+            },
+            "disable_immediate_response": True,
+            "metadata_options": {"receiving_namespaces": {"untyped": [CHOICE]}},
+        },
+    )
+
+
+def choose_over(policy: Json) -> Json:
+    """A cluster's balancing policy under the choice: `policy` decides where no node was named."""
+    source = {"metadata": {"key": CHOICE, "path": [{"key": "node"}]}}
+    fields = {"override_host_sources": [source], "fallback_policy": {"policies": [{"typed_extension_config": policy}]}}
+    kind = "envoy.extensions.load_balancing_policies.override_host.v3.OverrideHost"
+    return extension("envoy.load_balancing_policies.override_host", kind, fields)
+
+
+def ask_on(route: Json, clusters: tuple[str, ...], via: bool) -> Json:
+    """The route, on which the data plane is asked for a node of these clusters.
+
+    `via`: the answer names the cluster, too.
+    """
+    sent = {"request_header_mode": "SEND", "response_header_mode": "SKIP"}
+    asked = packed(f"{_KIND}.ExtProcPerRoute", {"overrides": {"processing_mode": sent}})
+    policy = json.dumps({"clusters": list(clusters), "via": via}, separators=(",", ":"))
+    told = route["metadata"]["filter_metadata"]
+    metadata = {"filter_metadata": {**told, METADATA: {**told[METADATA], "precise": policy}}}
+    return {**route, "metadata": metadata, "typed_per_filter_config": {FILTER: asked}}
+
+
+def go_where_named(route: Json) -> Json:
+    """The same route for a request whose cluster was named."""
+    named = {"name": CHOSEN_CLUSTER_HEADER, "present_match": True}
+    match = {**route["match"], "headers": [named, *route["match"].get("headers", ())]}
+    action = {k: v for k, v in route["route"].items() if k not in ("cluster", "weighted_clusters", "retry_policy")}
+    retry = {k: v for k, v in route["route"]["retry_policy"].items() if k != "retry_priority"}
+    removed = [*route.get("request_headers_to_remove", ()), CHOSEN_CLUSTER_HEADER]
+    action |= {"cluster_header": CHOSEN_CLUSTER_HEADER, "retry_policy": retry}
+    return {**route, "match": match, "route": action, "request_headers_to_remove": removed}
+
+
+def list_choices(parts: Mapping[str, ir.Part], pages: Mapping[str, Pages]) -> Message:
+    """The runtime layer with the nodes of each cluster (by its name) from which is chosen."""
+    fields = {f"weighbridge.pool.{name}": _list_members(part.endpoints, pages) for name, part in parts.items()}
+    return message(Runtime, {"name": RUNTIME_LAYER, "layer": dict(sorted(fields.items()))})
+
+
+def _list_members(endpoints: Iterable[ir.Endpoint], pages: Mapping[str, Pages]) -> str:
+    return json.dumps({"nodes": [_describe(e, pages.get(e.node)) for e in endpoints]}, separators=(",", ":"))
+
+
+def _describe(endpoint: ir.Endpoint, pages: Pages | None) -> Json:
+    member: Json = {
+        "address": print_address(endpoint.address, endpoint.port),
+        "node": endpoint.node,
+        "engine": endpoint.engine,
+    }
+    if endpoint.capacity is not None:
+        member["capacity"] = endpoint.capacity
+    if pages is not None and pages.urls:
+        member["metrics"] = list(pages.urls)
+        if pages.mapping:
+            member["mapping"] = json.loads(pages.mapping)
+    return member

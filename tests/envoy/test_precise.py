@@ -1,0 +1,141 @@
+"""A node named for a request: where it is asked for, what the name can do, and what happens without an answer."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+import pytest
+
+from support.oracle import Oracle
+from support.stack import Stack, node, policy
+from support.witness import Witness, status
+
+pytestmark = pytest.mark.envoy
+PRECISE: dict[str, Any] = {"balance": {"precise": True}}
+
+
+async def ask(stack: Stack, model: str = "m", **headers: str) -> tuple[int, Mapping[str, str]]:
+    body = {"model": model, "messages": []}
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(f"{stack.url}/v1/chat/completions", json=body, headers=headers) as answer,
+    ):
+        await answer.read()
+        return answer.status, answer.headers
+
+
+async def reach(oracle: Oracle, stack: Stack) -> None:
+    """Asks until Envoy's health check has found the data plane."""
+    while not oracle.asked:
+        await ask(stack)
+    oracle.asked.clear()
+
+
+def cluster_of(stack: Stack, node_name: str) -> str:
+    resolved = stack.loop.resolved
+    assert resolved is not None
+    owners = stack.loop._owners
+    return next(cluster for (cluster, _), (__, name) in owners.items() if name.endswith(f"/{node_name}"))
+
+
+async def test_the_named_node_is_taken_and_an_answer_says_who_chose() -> None:
+    async with Oracle() as oracle, Witness() as a, Witness() as b:
+        objects = [node("a", a.port), node("b", b.port), policy("p", **PRECISE)]
+        async with Stack(*objects, dataplanes=(oracle.path,)) as stack:
+            await reach(oracle, stack)
+            oracle.address = f"127.0.0.1:{b.port}"
+            told = [(await ask(stack))[1] for _ in range(20)]
+            assert {(each["x-weighbridge-node"], each["x-weighbridge-choice"]) for each in told} == {("b", "precise")}
+            oracle.address = None
+            quiet = [(await ask(stack))[1] for _ in range(40)]
+            assert {each["x-weighbridge-node"] for each in quiet} == {"a", "b"}
+            assert not any("x-weighbridge-choice" in each for each in quiet)
+
+
+async def test_the_data_plane_sees_the_policy_and_hardly_anything_else() -> None:
+    async with Oracle() as oracle, Witness() as a, Witness() as b:
+        objects = [node("a", a.port), node("b", b.port), policy("p", **PRECISE)]
+        async with Stack(*objects, dataplanes=(oracle.path,)) as stack:
+            await reach(oracle, stack)
+            await ask(stack, authorization="Bearer secret")
+            (request,) = oracle.asked
+            seen = {header.key for header in request.request_headers.headers.headers}
+            assert seen == {"content-length", "x-request-id"}
+            (attributes,) = request.attributes.values()
+            (text,) = (value.string_value for value in attributes.fields.values())
+            assert json.loads(text) == {"clusters": [cluster_of(stack, "a")], "via": False}
+            page = json.loads(await stack.envoys[0].admin("/runtime"))["entries"]
+            pool = json.loads(page[f"weighbridge.pool.{cluster_of(stack, 'a')}"]["final_value"])
+            assert pool["nodes"][0] == {
+                "address": f"127.0.0.1:{a.port}",
+                "node": "default/a",
+                "engine": "vllm",
+                "metrics": [f"http://127.0.0.1:{a.port}/metrics"],
+            }
+
+
+async def test_routes_without_it_never_ask() -> None:
+    async with Oracle() as oracle, Witness() as a, Witness() as b:
+        rules = policy("p", match={"models": ["m"]}, **PRECISE)
+        objects = [node("a", a.port), node("b", b.port, "other"), rules]
+        async with Stack(*objects, dataplanes=(oracle.path,)) as stack:
+            await reach(oracle, stack)
+            for _ in range(5):
+                assert (await ask(stack, "other"))[0] == 200
+            assert not oracle.asked
+
+
+async def test_a_policy_with_fallback_takes_the_named_node_too() -> None:
+    async with Oracle() as oracle, Witness() as a, Witness() as b, Witness() as c:
+        rules = policy("p", match={"models": ["m"]}, fallback=[{"model": "small"}], **PRECISE)
+        nodes = [
+            node("a", a.port),
+            node("b", b.port),
+            node("c", c.port, "small", models=[{"name": "small", "servedAs": "s"}]),
+        ]
+        async with Stack(*nodes, rules, dataplanes=(oracle.path,)) as stack:
+            await reach(oracle, stack)
+            oracle.address, oracle.cluster = f"127.0.0.1:{a.port}", cluster_of(stack, "a")
+            assert {(await ask(stack))[1]["x-weighbridge-node"] for _ in range(20)} == {"a"}
+            assert "x-weighbridge-cluster" not in {name for heard in a.heard for name, _ in heard.headers}
+            oracle.address = oracle.cluster = None
+            assert {(await ask(stack))[1]["x-weighbridge-node"] for _ in range(40)} == {"a", "b"}
+
+
+async def test_no_header_of_a_callers_changes_the_node() -> None:
+    async with Oracle() as oracle, Witness() as a, Witness() as b, Witness() as c:
+        rules = policy("p", match={"models": ["m"]}, fallback=[{"model": "small"}], **PRECISE)
+        nodes = [node("a", a.port), node("b", b.port), node("c", c.port, "small")]
+        async with Stack(*nodes, rules, dataplanes=(oracle.path,)) as stack:
+            await reach(oracle, stack)
+            oracle.address, oracle.cluster = f"127.0.0.1:{a.port}", cluster_of(stack, "a")
+            forged = {
+                "x-weighbridge-cluster": cluster_of(stack, "c"),
+                "x-weighbridge-choice": f"127.0.0.1:{c.port}",
+                "x-envoy-upstream-alt-stat-name": "x",
+                "weighbridge.choice": f"127.0.0.1:{b.port}",
+            }
+            assert {(await ask(stack, **forged))[1]["x-weighbridge-node"] for _ in range(20)} == {"a"}
+
+
+async def test_a_named_node_that_fails_costs_one_more_try() -> None:
+    async with Oracle() as oracle, Witness(status(503)) as a, Witness() as b:
+        objects = [node("a", a.port), node("b", b.port), policy("p", **PRECISE)]
+        async with Stack(*objects, dataplanes=(oracle.path,)) as stack:
+            await reach(oracle, stack)
+            oracle.address = f"127.0.0.1:{a.port}"
+            assert Counter([(await ask(stack))[0] for _ in range(20)]) == {200: 20}
+            assert len(b.heard) >= 20
+
+
+async def test_without_a_data_plane_the_weights_decide() -> None:
+    async with Witness() as a, Witness() as b:
+        objects = [node("a", a.port), node("b", b.port), policy("p", **PRECISE)]
+        async with Stack(*objects) as bare:
+            assert {(await ask(bare))[1]["x-weighbridge-node"] for _ in range(40)} == {"a", "b"}
+        async with Stack(*objects, dataplanes=("/nowhere/socket",)) as dead:
+            assert {(await ask(dead))[1]["x-weighbridge-node"] for _ in range(40)} == {"a", "b"}
