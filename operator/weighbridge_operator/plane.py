@@ -83,7 +83,7 @@ class ControlPlane:
             self.server.states,
             snapshots,
             scope=self._cluster.scope if self._cluster else Scope(settings.namespace, entrance=settings.entrance),
-            entrance=describe_entrance(settings),
+            entrance=describe_entrance(settings, self._cluster.identity if self._cluster else None),
             places=self._cluster.source.envoys if self._cluster else None,
             names=DoorNames(settings.namespace, settings.security.entrance, settings.security.keys),
             prometheus=settings.prometheus,

@@ -73,7 +73,10 @@ class Stack:
         debug_headers: bool = True,
         requests: RequestLog | None = None,
         memory: int | None = None,
+        name: str = "weighbridge",
     ) -> None:
+        self._name, self.port = name, free_port()
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.port}"
         self._debug_headers, self._requests, self._memory = debug_headers, requests, memory
         self._prometheus = prometheus
         self._names = DoorNames("default", tls, keys)
@@ -102,8 +105,6 @@ class Stack:
 
     async def _start(self) -> None:
         self.write(*self._objects)
-        self.port = free_port()
-        self.url = f"http{'s' if self._names.tls else ''}://127.0.0.1:{self.port}"
         loaded: Latest[Loaded] = Latest()
         http = await self._running.enter_async_context(aiohttp.ClientSession())
         snapshots: Latest[Snapshot] = Latest()
@@ -114,6 +115,7 @@ class Stack:
             tls=self._names.tls is not None,
             keys=self._names.keys is not None,
             requests=self._requests,
+            name=self._name,
         )
         self.loop = Loop(
             loaded,

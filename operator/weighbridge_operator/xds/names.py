@@ -26,6 +26,7 @@ CREDENTIAL_HEADER = "x-weighbridge-credential"  # the name of the chosen node's 
 NODE_HEADER = "x-weighbridge-node"
 POLICY_HEADER = "x-weighbridge-policy"
 CLIENT_HEADER = "x-weighbridge-client"  # whose key a request came with; for filters, never for nodes
+HOPS_HEADER = "x-weighbridge-hops"  # the gateways that a request has come through, by what each calls itself
 #: What a client may never send: listed so that Envoy strips it before any filter.
 OWN_HEADERS = (ROUTE_HEADER, SERVED_HEADER, CREDENTIAL_HEADER, NODE_HEADER, POLICY_HEADER, CLIENT_HEADER)
 

@@ -51,7 +51,7 @@ def translate(
         )
         for name, members in plan.chains.items()
     ]
-    routes, needs = translate_routes(gateway, plan, entrance.debug_headers, _callers(entrance, doors), memo)
+    routes, needs = translate_routes(gateway, plan, entrance, _callers(entrance, doors), memo)
     return snapshot.build(
         clusters=clusters,
         endpoints=[_pack_assignment(pool, part, weights, memo) for pool in gateway.pools for part in pool.parts],
