@@ -87,14 +87,16 @@ def describe_entrance(settings: Settings, cluster: bytes | None) -> Entrance:
     tls, keys = settings.security.entrance is not None, settings.security.keys is not None
     wanted = settings.requests
     requests = RequestLog(wanted.place, wanted.tokens) if wanted else None
-    return Entrance(host, port, settings.debug_headers, tls=tls, keys=keys, requests=requests, name=_name_gateway(settings, cluster))
+    return Entrance(
+        host, port, settings.debug_headers, tls=tls, keys=keys, requests=requests, name=_name_gateway(settings, cluster)
+    )
 
 
 def _name_gateway(settings: Settings, cluster: bytes | None) -> str:
     """The same for all replicas, and another for every other gateway."""
     kubernetes = settings.kubernetes
     if kubernetes is not None and cluster is not None:
-        told = (cluster, kubernetes.namespace.encode(), kubernetes.lease.encode())
+        told: tuple[bytes, ...] = (cluster, kubernetes.namespace.encode(), kubernetes.lease.encode())
     else:
         paths = (str(path.resolve()).encode() for path in settings.paths)
         told = (socket.gethostname().encode(), print_address(*settings.entrance).encode(), *paths)

@@ -70,6 +70,8 @@ class DesiredState:
     addresses: Mapping[str, str] = field(default_factory=dict)
     #: (namespace, name) -> the Services that nodes name; one that does not exist is absent.
     services: Mapping[tuple[str, str], ServiceState] = field(default_factory=dict)
+    #: Addresses of the gateway's own Envoys, as far as a cluster knows them.
+    envoys: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,10 +32,10 @@ def gateway(at: Stack, **spec: Any) -> dict[str, Any]:
 
 async def test_two_gateways_that_point_at_each_other_end_a_request_and_say_what_to_mend() -> None:
     first, second = Stack(name="first"), Stack(name="second")
-    first._objects = (gateway(second),)  # noqa: SLF001
-    second._objects = (gateway(first),)  # noqa: SLF001
+    first._objects = (gateway(second),)
+    second._objects = (gateway(first),)
     async with first, second:
-        while (await ask(first, hops="a,b,c,d,e"))[0] == 503:  # its node was not there yet when it began
+        while (await ask(first, hops="a,b,c,d,e"))[0] == 503:  # noqa: ASYNC110  its node was not there when it began
             await asyncio.sleep(0.1)
         before = [await requests_of(stack) for stack in (first, second)]
         async with openai.AsyncOpenAI(base_url=f"{first.url}/v1", api_key="unused", max_retries=0) as client:
