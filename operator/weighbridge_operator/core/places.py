@@ -44,9 +44,8 @@ def find_places(node: ModelNode, desired: DesiredState, scope: Scope) -> tuple[P
     found = literal or desired.addresses.get(address.host)
     ref = node_ref(node)
     if found is None:
-        return Finding(
-            ref, RESOLVED_REFS, "AddressNotFound", f"spec.address.host: no address is known for {address.host}"
-        )
+        message = f"spec.address.host: no address is known for {address.host}; correct it, or the DNS"
+        return Finding(ref, RESOLVED_REFS, "AddressNotFound", message)
     why = refuse_address(found, scope) or _refuse_entrance(found, address.port, desired, scope)
     if why is not None:
         return Finding(ref, ACCEPTED, "AddressRefused", f"spec.address.host: {found} is {why}; give the node's own")
@@ -97,7 +96,7 @@ def _find_endpoints(
         return lack("ServiceNotFound", "Services exist only in a cluster; give spec.address instead")
     state = desired.services.get((namespace, service.name))
     if state is None:
-        return lack("ServiceNotFound", f"there is no Service {service.name} in namespace {namespace}")
+        return lack("ServiceNotFound", f"there is no Service {service.name} in namespace {namespace}; correct the name")
     port = _name_port(state, service.port)
     if port is None:
         known = ", ".join(f"{name} {number}".strip() for name, number in state.ports) or "none"
