@@ -81,7 +81,8 @@ def _desire(subjects: Mapping[Ref, _Subject], look_up: LookUp) -> DesiredState:
     secrets = {(s.metadata.namespace, s.metadata.name): s.entries() for s in items if isinstance(s, Secret)}
     policies = tuple(item for item in items if isinstance(item, RoutePolicy))
     addresses = look_up(node.spec.host for node in nodes if node.spec.host)
-    return DesiredState(nodes, policies, secrets=secrets, addresses=addresses)
+    # Whom the operator's machine trusts is not to be known here.
+    return DesiredState(nodes, policies, secrets=secrets, addresses=addresses, authorities=b"")
 
 
 def _is_echo(finding: Finding, subjects: Mapping[Ref, _Subject]) -> bool:

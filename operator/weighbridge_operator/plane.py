@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from weighbridge_operator.admin import Admin
+from weighbridge_operator.authorities import read_authorities
 from weighbridge_operator.core.doors import DoorNames, Doors
 from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.keeping import keep_going
@@ -82,6 +83,7 @@ class ControlPlane:
             places=self._cluster.source.envoys if self._cluster else None,
             names=DoorNames(settings.namespace, settings.security.entrance, settings.security.keys),
             prometheus=settings.prometheus,
+            authorities=read_authorities(),
         )
         self.reporter = Reporter(self.loop, print_url(settings), time.monotonic, self._remark)
         # In a cluster every Envoy is scraped itself; the same numbers twice would be counted twice.

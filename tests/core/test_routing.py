@@ -133,6 +133,13 @@ def test_secrets_that_envoy_would_refuse_are_named_and_never_shown() -> None:
     assert "PEM" in told(ca)["SecretInvalid"]
 
 
+def test_tls_needs_authorities_of_the_system_or_of_its_own() -> None:
+    alone = settle(node("a", 1, tls={}))
+    assert alone.nodes == ()
+    assert "caSecretRef" in told(alone)["AuthoritiesNotFound"]
+    assert settle(node("a", 1, tls={}), authorities=b"pem").findings == ()
+
+
 def test_objects_of_another_namespace_are_told_so_and_disturb_nothing() -> None:
     other = node("a", 1, "m")
     other["metadata"]["namespace"] = "elsewhere"

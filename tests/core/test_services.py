@@ -38,6 +38,7 @@ def settle(
         policies=tuple(RoutePolicy.from_file(o) for o in objects if o["kind"] == "RoutePolicy"),
         services={("default", "qwen"): state} if state else {},
         envoys=frozenset(envoys),
+        authorities=b"pem",
     )
     return resolve(desired, scope), desired
 

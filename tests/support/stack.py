@@ -74,11 +74,12 @@ class Stack:
         requests: RequestLog | None = None,
         memory: int | None = None,
         name: str = "weighbridge",
+        authorities: bytes | None = None,
     ) -> None:
         self._name, self.port = name, free_port()
         self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.port}"
         self._debug_headers, self._requests, self._memory = debug_headers, requests, memory
-        self._prometheus = prometheus
+        self._prometheus, self._authorities = prometheus, authorities
         self._names = DoorNames("default", tls, keys)
         self._folder = tempfile.TemporaryDirectory(prefix="weighbridge-")
         self.directory = Path(self._folder.name)
@@ -125,6 +126,7 @@ class Stack:
             entrance=entrance,
             names=self._names,
             prometheus=self._prometheus,
+            authorities=self._authorities,
         )
         self.xds_port = await self.server.start("127.0.0.1:0")
         self._running.push_async_callback(self.server.stop, 0.1)

@@ -18,6 +18,10 @@ from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.state import DesiredState
 
 _BASE_PATHS = {"gemini": "/v1beta"}
+_NO_AUTHORITIES = (
+    "spec.tls: the operator's machine has no certificate authorities; install ca-certificates there, let SSL_CERT_FILE "
+    "name a file of them, or give the node's own in spec.tls.caSecretRef"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,8 @@ def _find_secrets(node: ModelNode, desired: DesiredState) -> Iterator[Finding]:
         elif not _is_pem(found):
             message = f"spec.tls.caSecretRef: entry ca.crt of Secret {name} holds no certificate in PEM form"
             yield Finding(node_ref(node), RESOLVED_REFS, "SecretInvalid", f"{message}; correct the Secret")
+    elif tls is not None and desired.authorities is None:
+        yield Finding(node_ref(node), RESOLVED_REFS, "AuthoritiesNotFound", _NO_AUTHORITIES)
     if credentials is not None:
         name, entry = credentials.secret_ref.name, credentials.secret_ref.key
         found = desired.secrets.get((namespace, name), {}).get(entry)

@@ -56,9 +56,9 @@ def name_chain(clusters: tuple[str, ...], adapts: bool) -> str:
     return f"chain-{_digest(chr(10).join(clusters) + suffix)}"
 
 
-def name_authorities(ca: tuple[str, str]) -> str:
-    """The SDS secret with the authorities of Secret (namespace, name)."""
-    return f"ca/{ca[0]}/{ca[1]}"
+def name_authorities(ca: tuple[str, str] | None) -> str:
+    """The SDS secret with the authorities of Secret (namespace, name), or of the system."""
+    return f"ca/{ca[0]}/{ca[1]}" if ca else "ca/system"
 
 
 def name_credential(credential: tuple[str, str, str], api: ir.Format) -> str:
@@ -68,7 +68,7 @@ def name_credential(credential: tuple[str, str, str], api: ir.Format) -> str:
 
 def name_tls(tls: ir.Tls) -> str:
     """The transport socket for nodes with these TLS settings."""
-    return f"{tls.server_name} {name_authorities(tls.ca) if tls.ca else 'system'}"
+    return f"{tls.server_name} {name_authorities(tls.ca)}"
 
 
 def _plain(text: str) -> str:

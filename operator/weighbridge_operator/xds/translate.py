@@ -37,8 +37,12 @@ def translate(
     salt: bytes = b"",
     doors: Doors = Doors(),  # noqa: B008  # a frozen value
     memo: Memo | None = None,
+    authorities: bytes | None = None,
 ) -> Snapshot:
-    """Everything that the gateway's Envoys should hold. `salt` keys the versions of what holds secrets."""
+    """Everything that the gateway's Envoys should hold. `salt` keys the versions of what holds secrets.
+
+    `authorities`, in PEM, are those of the system, needed where a node has TLS and names none.
+    """
     memo = memo or Memo()
     memo.turn()
     plan = plan_clusters(gateway)
@@ -57,7 +61,7 @@ def translate(
         endpoints=[_pack_assignment(pool, part, weights, memo) for pool in gateway.pools for part in pool.parts],
         listeners=[translate_listener(entrance)],
         routes=[pack(ROUTE, routes, salt, needs)],
-        secrets=[*_secrets(gateway, secrets), *_certificate(doors)],
+        secrets=[*_secrets(gateway, secrets, authorities), *_certificate(doors)],
         salt=salt,
         awaited=frozenset({CERTIFICATE}) if entrance.tls else frozenset(),
     )
@@ -85,7 +89,7 @@ def _pack_assignment(pool: ir.Pool, part: ir.Part, weights: Weights, memo: Memo)
     return memo.recall((ENDPOINT, part, told), lambda: pack(ENDPOINT, assign(part, by_node)))
 
 
-def _secrets(gateway: ir.Gateway, secrets: Secrets) -> list[Message]:
+def _secrets(gateway: ir.Gateway, secrets: Secrets, system: bytes | None) -> list[Message]:
     found: dict[str, Message] = {}
     for part in (part for pool in gateway.pools for part in pool.parts):
         if part.credential is not None:
@@ -93,9 +97,9 @@ def _secrets(gateway: ir.Gateway, secrets: Secrets) -> list[Message]:
             key = secrets[part.credential[:2]][part.credential[2]].strip()
             found[name] = _credential(name, b"Bearer " + key if part.format == "openai" else key)
         for endpoint in part.endpoints:
-            if endpoint.tls is not None and endpoint.tls.ca is not None:
-                name = name_authorities(endpoint.tls.ca)
-                found[name] = _authorities(name, secrets[endpoint.tls.ca]["ca.crt"])
+            if endpoint.tls is not None:
+                ca, name = endpoint.tls.ca, name_authorities(endpoint.tls.ca)
+                found[name] = _authorities(name, secrets[ca]["ca.crt"] if ca else system or b"")
     return list(found.values())
 
 
