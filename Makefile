@@ -45,7 +45,7 @@ $(CLIENTS_READY):
 	@! command -v npm >/dev/null || npm ci --silent --no-audit --no-fund --prefix $(CLIENTS)
 	@touch $@
 
-assets: $(READY) ## etcd and kube-apiserver for the API tests, built with Go into a cache; minutes, once
+assets: $(READY) ## etcd, kube-apiserver and cert-manager for the API tests, built with Go into a cache; minutes, once
 	@PYTHONPATH=tests $(BIN)/python -m support.assets
 
 lint: $(READY)

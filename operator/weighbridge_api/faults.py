@@ -8,8 +8,8 @@ nothing at all of an object that holds secret values.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sized
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence, Sized
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -20,9 +20,17 @@ Path = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True, order=True)
 class Fault:
+    """`cure` and what follows say how to look past the fault, for `drafts`; paths are whole ones."""
+
     path: Path
     message: str
     remedy: str
+    #: What the remedy would touch; its own path where the rule did not say.
+    cure: Path = field(default=(), compare=False)
+    #: What would stand there once it is mended; None leaves it out.
+    instead: object = field(default=None, compare=False)
+    #: Values that the rule speaks of, where they lie elsewhere than at `cure`.
+    about: tuple[Path, ...] = field(default=(), compare=False)
 
     def __str__(self) -> str:
         """`spec.port: must be 65535 or less, not 80000; change the number`."""
@@ -30,9 +38,12 @@ class Fault:
         return f"{words}; {self.remedy}" if self.remedy else words
 
 
-def fault(message: str, remedy: str = "") -> PydanticCustomError:
-    """The error that a validator raises; both texts are complete, they are not templates."""
-    return PydanticCustomError("fault", "{words}", {"words": message, "remedy": remedy})
+def fault(
+    message: str, remedy: str = "", *, cure: Path = (), instead: object = None, about: Sequence[Path] = ()
+) -> PydanticCustomError:
+    """The error that a validator raises; both texts are complete, no templates. Paths are from its place on."""
+    context = {"words": message, "remedy": remedy, "cure": cure, "instead": instead, "about": tuple(about)}
+    return PydanticCustomError("fault", "{words}", context)
 
 
 def spell(path: Path) -> str:
@@ -109,7 +120,8 @@ def _translate(item: ErrorDetails, model: type[BaseModel], *, quote: bool) -> Fa
             words = f"must be {bound}{_quote(value, quote=quote)}", "change the number"
         case _:
             words = item["msg"], ""
-    return Fault(path, *words)
+    about = (path,) if item["type"] == "too_short" else tuple((*path, *each) for each in context.get("about", ()))
+    return Fault(path, *words, (*path, *context.get("cure", ())), context.get("instead"), about)
 
 
 _LENGTHS = {

@@ -24,8 +24,10 @@ class Scrape(Shape):
 
 
 def _check_scrape(scrape: tuple[Scrape, ...]) -> tuple[Scrape, ...]:
-    if len(set(scrape)) != len(scrape):
-        raise fault("names an endpoint twice", "remove one")
+    for index, each in enumerate(scrape):
+        if each in scrape[:index]:
+            about = [(at, key) for at in (index, scrape.index(each)) for key in ("port", "path")]
+            raise fault("names an endpoint twice", "remove one", cure=(index,), about=about)
     return scrape
 
 
@@ -70,7 +72,9 @@ class Prometheus(Shape):
     def _check_times(self) -> Prometheus:
         alone = [signal for signal in self.times if signal not in self.queries]
         if alone:
-            raise fault(f"times has {alone[0]}, queries has not", "add the query, or remove the time")
+            cure, about = ("times", alone[0]), [("queries", alone[0])]
+            message = f"times has {alone[0]}, queries has not"
+            raise fault(message, "add the query, or remove the time", cure=cure, about=about)
         return self
 
 
@@ -110,7 +114,7 @@ class Mapped(Shape):
     @model_validator(mode="after")
     def _check_whole(self) -> Mapped:
         if self.divisor is not None and self.total is not None:
-            raise fault("has both divisor and total", "remove one")
+            raise fault("has both divisor and total", "remove one", cure=("divisor",))
         return self
 
 
@@ -118,12 +122,17 @@ def _check_mapping(mapping: Mapping[LoadSignal, Mapped]) -> Mapping[LoadSignal, 
     for signal, mapped in sorted(mapping.items()):
         if signal in COUNTS and (mapped.total is not None or mapped.kind == "counter"):
             raise fault(
-                f"{signal} takes neither total nor kind: counter", "give the metric that holds the number itself"
+                f"{signal} takes neither total nor kind: counter",
+                "give the metric that holds the number itself",
+                cure=(signal,),
+                instead={"metric": mapped.metric},
             )
         if signal == "latency" and (mapped.total is not None) != (mapped.kind == "counter"):
             raise fault(
                 "latency takes kind: counter and total together, or neither",
                 "give a histogram's _sum as metric, its _count as total and kind: counter",
+                cure=(signal,),
+                instead={"metric": mapped.metric},
             )
     return sort_mapping(mapping)
 
@@ -185,5 +194,8 @@ class Metrics(Shape):
     @model_validator(mode="after")
     def _check_source(self) -> Metrics:
         if not self.scrape and self.prometheus is None and self.mapping is None:
-            raise fault("has neither scrape nor prometheus nor mapping", "give one of them, or remove metrics")
+            about = [("scrape",), ("prometheus",), ("mapping",)]
+            raise fault(
+                "has neither scrape nor prometheus nor mapping", "give one of them, or remove metrics", about=about
+            )
         return self

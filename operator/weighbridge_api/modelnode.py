@@ -81,7 +81,7 @@ class Credentials(Shape):
 
 def _check_types(types: tuple[ModelType, ...]) -> tuple[ModelType, ...]:
     if len(set(types)) != len(types):
-        raise fault("names a type twice", "remove one")
+        raise fault("names a type twice", "remove one", instead=sorted(set(types)))
     return tuple(sorted(types))
 
 
@@ -106,12 +106,14 @@ class Model(Shape):
 
 
 def _check_models(models: tuple[Model, ...]) -> tuple[Model, ...]:
-    seen: set[tuple[str, str | None]] = set()
-    for model in models:
+    seen: dict[tuple[str, str | None], int] = {}
+    for index, model in enumerate(models):
         if (model.name, model.version) in seen:
             spelled = model.name if model.version is None else f"{model.name}, version {model.version},"
-            raise fault(f"{spelled} is listed twice", "remove one, or give them different versions")
-        seen.add((model.name, model.version))
+            about = [(at, key) for at in (index, seen[model.name, model.version]) for key in ("name", "version")]
+            remedy = "remove one, or give them different versions"
+            raise fault(f"{spelled} is listed twice", remedy, cure=(index,), about=about)
+        seen[model.name, model.version] = index
     return models
 
 
@@ -179,20 +181,24 @@ class ModelNodeSpec(Shape):
     @model_validator(mode="after")
     def _check_place(self) -> ModelNodeSpec:
         if self.address is None and self.service is None:
-            raise fault("has neither address nor service", "give one of them")
+            raise fault("has neither address nor service", "give one of them", cure=("address",))
         if self.address is not None and self.service is not None:
-            raise fault("has both address and service", "remove one")
+            raise fault("has both address and service", "remove one", cure=("service",))
         if self.format != "openai" and any(model.types != ("text",) for model in self.models):
-            raise fault(f"has format {self.format} and a model of another type than text", "let its types be [text]")
+            message = f"has format {self.format} and a model of another type than text"
+            raise fault(message, "let its types be [text]", cure=("format",))
         return self
 
     @model_validator(mode="after")
     def _check_mapping(self) -> ModelNodeSpec:
         mapped = self.metrics is not None and self.metrics.mapping is not None
         if self.engine == "custom" and not mapped:
-            raise fault("engine custom has no metrics.mapping", "name its metrics there, or write engine: openai")
+            remedy = "name its metrics there, or write engine: openai"
+            about = [("metrics", "mapping")]
+            raise fault("engine custom has no metrics.mapping", remedy, cure=("engine",), instead="openai", about=about)
         if mapped and self.engine != "custom":
-            raise fault(f"metrics.mapping is not for engine {self.engine}", "remove it, or write engine: custom")
+            remedy = "remove it, or write engine: custom"
+            raise fault(f"metrics.mapping is not for engine {self.engine}", remedy, cure=("engine",), instead="custom")
         return self
 
     @property

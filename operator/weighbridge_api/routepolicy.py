@@ -34,13 +34,13 @@ RESERVED_HEADER_PREFIX = "x-weighbridge-"
 def _check_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
     for name in headers:
         if name.startswith(RESERVED_HEADER_PREFIX):
-            raise fault(f"{name} is one of the gateway's own headers", "match another header")
+            raise fault(f"{name} is one of the gateway's own headers", "match another header", cure=(name,))
     return sort_mapping(headers)
 
 
 def _check_match_models(models: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(models)) != len(models):
-        raise fault("names a model twice", "remove one")
+        raise fault("names a model twice", "remove one", instead=sorted(set(models)))
     return tuple(sorted(models))
 
 
@@ -121,11 +121,14 @@ class VersionShare(Shape):
 
 def _check_versions(versions: tuple[VersionShare, ...]) -> tuple[VersionShare, ...]:
     names = [entry.version for entry in versions]
-    if len(set(names)) != len(names):
-        raise fault("names a version twice", "remove one")
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            about = [(at, "version") for at in (index, names.index(name))]
+            raise fault("names a version twice", "remove one", cure=(index,), about=about)
     total = sum(entry.share for entry in versions)
     if versions and total != 100:
-        raise fault(f"has shares that sum to {total}", "make them sum to 100")
+        whole = [{"version": name, "share": 0 if index else 100} for index, name in enumerate(names)]
+        raise fault(f"has shares that sum to {total}", "make them sum to 100", instead=whole, about=[()])
     return tuple(sorted(versions, key=lambda entry: entry.version))
 
 
@@ -165,7 +168,8 @@ class Timeouts(Shape):
     def _check_total(self) -> Timeouts:
         for field, value in (("firstToken", self.first_token), ("idle", self.idle)):
             if value > self.total:
-                raise fault(f"{field} exceeds total", f"raise total, or lower {field}")
+                remedy = f"raise total, or lower {field}"
+                raise fault(f"{field} exceeds total", remedy, cure=(field,), about=[("total",)])
         return self
 
 
@@ -177,8 +181,10 @@ class Fallback(Shape):
 
 
 def _check_fallback(fallback: tuple[Fallback, ...]) -> tuple[Fallback, ...]:
-    if len({entry.model for entry in fallback}) != len(fallback):
-        raise fault("names a model twice", "remove one")
+    for index, entry in enumerate(fallback):
+        if entry in fallback[:index]:
+            about = [(at, "model") for at in (index, fallback.index(entry))]
+            raise fault("names a model twice", "remove one", cure=(index,), about=about)
     return fallback
 
 

@@ -22,7 +22,7 @@ def _check_base64(text: str) -> str:
     try:
         base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError):
-        raise fault("is not base64", "encode it, or move it to stringData as plain text") from None
+        raise fault("is not base64", "encode it, or move it to stringData as plain text", instead="PT09") from None
     return text
 
 

@@ -1,7 +1,7 @@
 """`weighbridge check -f DIR`: says what is wrong with the files before anything starts.
 
-One line for each problem: file, line and column, object, field, what is wrong, what to change. What only the whole set
-can tell (a secret that is missing, a model that nobody serves) comes from `find`, which the command line passes in.
+One line for each problem: file, line and column, object, field, what is wrong, what to change. It takes the flags of
+`up` that say what is in the files; what may be right elsewhere, as a host that only another DNS knows, is a warning.
 """
 
 from __future__ import annotations
@@ -9,32 +9,39 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO
 
+from weighbridge_operator.core.doors import DoorNames
+from weighbridge_operator.core.scope import Scope
+from weighbridge_operator.examination import examine
+from weighbridge_operator.security_flags import add_doors
+from weighbridge_operator.sources.addresses import look_up_now
 from weighbridge_operator.sources.files import Loaded, load
 from weighbridge_operator.sources.objects import Problem
-from weighbridge_operator.state import DesiredState, Ref
-
-#: What is wrong with valid objects that do not fit together, for a gateway of this namespace.
-Find = Callable[[DesiredState, str], Sequence[tuple[Ref, str]]]
 
 
-def main(argv: Sequence[str], find: Find | None = None) -> int:
-    """0 where everything is valid, 1 where something is not, 2 for a wrong command line."""
+def main(argv: Sequence[str]) -> int:
+    """0 where nothing is wrong but for warnings, 1 where something is, 2 for a wrong command line."""
     parser = argparse.ArgumentParser(prog="weighbridge check", description="Say what is wrong with YAML files.")
     add_objects(parser)
+    add_doors(parser)
+    add_entrance(parser)
     parser.add_argument("--output", choices=("text", "json"), default="text")
     arguments = parser.parse_args(argv)
     loaded = load(arguments.paths)
-    problems = (*loaded.problems, *find_problems(loaded, find, arguments.namespace))
+    scope = Scope(arguments.namespace, entrance=(arguments.host, arguments.port))
+    names = DoorNames(arguments.namespace, arguments.entrance_tls_secret, arguments.keys_secret)
+    found = (*loaded.problems, *examine(loaded, scope, names, look_up_now, time.time()))
+    problems = sorted(found, key=lambda each: (each.file, each.line, each.column, str(each)))
     if arguments.output == "json":
         print_json(loaded, problems, sys.stdout)
     else:
         print_text(loaded, problems, sys.stdout)
-    return 1 if problems else 0
+    return 0 if all(problem.local for problem in problems) else 1
 
 
 def add_objects(parser: argparse.ArgumentParser) -> None:
@@ -51,35 +58,40 @@ def add_paths(parser: argparse._ActionsContainer, *, required: bool) -> None:
     )
 
 
-def find_problems(loaded: Loaded, find: Find | None, namespace: str) -> tuple[Problem, ...]:
-    """What `find` says of the valid objects, as problems of the files that they stand in."""
-    found = find(loaded.desired, namespace) if find else ()
-    return tuple(_place(loaded, ref, message) for ref, message in found)
+def add_entrance(parser: argparse.ArgumentParser) -> None:
+    """The flags that say where callers come in."""
+    parser.add_argument("--host", default="127.0.0.1", help="address of the entrance (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8080, help="port of the entrance (default: 8080)")
 
 
 def print_text(loaded: Loaded, problems: Sequence[Problem], out: TextIO) -> None:
     """One line for each problem and one for the whole; in colour on a terminal."""
     colour = out.isatty()
     for problem in problems:
-        line = str(problem)
+        line = _line(problem)
         out.write(f"{_paint(problem, line) if colour else line}\n")
-    out.write(f"{_count_objects(loaded)}; {_count(len(problems), 'problem')}\n")
+    warnings = sum(problem.local for problem in problems)
+    counts = _count(len(problems) - warnings, "problem"), _count(warnings, "warning") if warnings else ""
+    out.write(f"{_count_objects(loaded)}; {', '.join(filter(None, counts))}\n")
 
 
 def print_json(loaded: Loaded, problems: Sequence[Problem], out: TextIO) -> None:
     """`{"valid": ..., "objects": [...], "problems": [...]}`, never a secret's value."""
     report = {
-        "valid": not problems,
+        "valid": all(problem.local for problem in problems),
         "objects": [{"kind": ref.kind, "namespace": ref.namespace, "name": ref.name} for ref in loaded.objects],
-        "problems": [asdict(problem) | {"text": str(problem)} for problem in problems],
+        "problems": [asdict(problem) | {"text": _line(problem)} for problem in problems],
     }
     out.write(json.dumps(report, indent=2) + "\n")
 
 
-def _place(loaded: Loaded, ref: Ref, message: str) -> Problem:
-    held = loaded.objects.get(ref)
-    file, line = (held.file, held.line) if held else ("", 0)
-    return Problem(file, line, 1, f"{ref.kind} {ref.name}", "", message, "")
+def _line(problem: Problem) -> str:
+    """As it prints, and whether it is a warning behind the place, as compilers say it."""
+    line = str(problem)
+    if not problem.local:
+        return line
+    place = f"{problem.file}:{problem.line}:{problem.column}: "
+    return f"{place}warning: {line.removeprefix(place)}"
 
 
 def _paint(problem: Problem, line: str) -> str:

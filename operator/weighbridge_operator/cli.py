@@ -13,14 +13,11 @@ import logging
 import os
 import sys
 from collections.abc import Coroutine, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 from weighbridge_operator import check, client
 from weighbridge_operator.cluster_flags import add_cluster, add_proxy, read_cluster
-from weighbridge_operator.core.resolve import resolve
-from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.demo import run_demo
 from weighbridge_operator.envoy_process import EnvoyNotFoundError
 from weighbridge_operator.keeping import collect_seldom
@@ -28,9 +25,7 @@ from weighbridge_operator.prometheus_flags import add_prometheus, read_prometheu
 from weighbridge_operator.request_log_flags import add_request_log, read_request_log
 from weighbridge_operator.security_flags import add_doors, add_xds, read_security
 from weighbridge_operator.settings import Output, Settings
-from weighbridge_operator.sources.addresses import look_up_now
 from weighbridge_operator.standalone import run_operator, run_up
-from weighbridge_operator.state import DesiredState, Ref
 from weighbridge_operator.xds.bootstrap import MEMORY, read_address
 from weighbridge_operator.xds.overload import LEAST, read_size
 
@@ -41,18 +36,13 @@ def main(command: str, argv: list[str]) -> int:
     """Runs `up`, `demo`, `operator`, `check`, `status` or `explain`; 2 where it could not start."""
     match command:
         case "check":
-            return check.main(argv, _find)
+            return check.main(argv)
         case "status" | "explain":
             return _ask(command, argv)
         case "up" | "demo" | "operator":
             return _serve(command, argv)
         case _:
             raise ValueError(command)
-
-
-def _find(desired: DesiredState, namespace: str) -> Sequence[tuple[Ref, str]]:
-    whole = replace(desired, addresses=look_up_now(node.spec.host for node in desired.nodes if node.spec.host))
-    return [(finding.ref, finding.message) for finding in resolve(whole, Scope(namespace)).findings]
 
 
 def _ask(command: str, argv: Sequence[str]) -> int:
@@ -116,8 +106,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
         add_request_log(parser)
         add("--state", type=Path, help="file that remembers the weights over a restart (default: by the paths)")
         add("--no-debug-headers", action="store_true", help="answers do not tell which node and policy served them")
-    add("--host", default="127.0.0.1", help="address of the entrance (default: 127.0.0.1)")
-    add("--port", type=int, default=8080, help="port of the entrance (default: 8080)")
+    check.add_entrance(parser)
     add(
         "--admin",
         default="127.0.0.1:8081",

@@ -23,6 +23,7 @@ class Cluster:
     async def __aenter__(self) -> Cluster:
         self.api = await self._open.enter_async_context(Api())
         self.source = ClusterSource(self._settings, self.api, self._objects, self._list_secrets())
+        self.identity = self.api.find_authority()
         watch = self._settings.watch
         self.scope = Scope(
             self._settings.namespace,

@@ -66,6 +66,7 @@ class Loop:
         prometheus: PrometheusSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
         places: Latest[EnvoyPlaces] | None = None,
+        authorities: bytes | None = None,
     ) -> None:
         self.snapshots, self._places = snapshots, places
         self.rounds: Latest[LoadRound] = Latest()
@@ -79,6 +80,7 @@ class Loop:
         self._hosts: Latest[frozenset[str]] = Latest()
         self.doors = Doors()
         self._scope, self._entrance, self._door_names, self._clock = scope, entrance, names, clock
+        self._authorities = authorities
         self._salted: tuple[Secrets, bytes] | None = None
         self.knowledge: Latest[Knowledge] = Latest()
         self._prometheus = prometheus
@@ -187,7 +189,8 @@ class Loop:
     def _resolve(self) -> Resolved:
         loaded, names = self.loaded.get(), self.names.get()
         assert loaded is not None
-        desired = replace(loaded.desired, addresses=names.addresses if names else {})
+        addresses = names.addresses if names else {}
+        desired = replace(loaded.desired, addresses=addresses, authorities=self._authorities)
         self.resolved = resolve(desired, self._scope)
         self._targets = list_targets(self.resolved, desired)
         self._wanted = list_wanted(self.resolved) if self._prometheus else ()
@@ -210,7 +213,14 @@ class Loop:
         salt = self._take(secrets)
         try:
             after = translate(
-                *(resolved.gateway, self.weighed.weights, secrets, self._entrance, salt, self.doors, self._memo),
+                resolved.gateway,
+                self.weighed.weights,
+                secrets,
+                self._entrance,
+                salt,
+                self.doors,
+                self._memo,
+                self._authorities,
                 list_pages(resolved),
             )
         except (SnapshotError, ValueError):

@@ -7,11 +7,13 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import aiohttp
 
 from weighbridge_operator.admin import Admin
+from weighbridge_operator.authorities import read_authorities
 from weighbridge_operator.core.doors import DoorNames, Doors
 from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.keeping import keep_going
@@ -69,24 +71,19 @@ class ControlPlane:
             self._cluster = await self._open.enter_async_context(
                 Cluster(settings.kubernetes, settings.security, self.loaded)
             )
-        self.server = AdsServer(
-            GATEWAY,
-            snapshots,
-            warmth=ask_over(http),
-            recall=recall_over(http),
-            identity=self._protection.identity,
-            refused=self._cluster.scope.refused if self._cluster else (),
-        )
+        scope = self._cluster.scope if self._cluster else Scope(settings.namespace)
+        self.server = self._make_server(http, snapshots, scope)
         self._open.push_async_callback(self.server.stop, 0.2)
         self.loop = Loop(
             self.loaded,
             self.server.states,
             snapshots,
-            scope=self._cluster.scope if self._cluster else Scope(settings.namespace, entrance=settings.entrance),
-            entrance=describe_entrance(settings),
+            scope=replace(scope, entrance=settings.entrance),
+            entrance=describe_entrance(settings, self._cluster.identity if self._cluster else None),
             places=self._cluster.source.envoys if self._cluster else None,
             names=DoorNames(settings.namespace, settings.security.entrance, settings.security.keys),
             prometheus=settings.prometheus,
+            authorities=read_authorities(),
         )
         self.reporter = Reporter(self.loop, print_url(settings), time.monotonic, self._remark)
         # In a cluster every Envoy is scraped itself; the same numbers twice would be counted twice.
@@ -96,6 +93,16 @@ class ControlPlane:
         if self._protection.ready:
             await self._open_xds()
         self.admin_port = await self.admin.start(*settings.admin)
+
+    def _make_server(self, http: aiohttp.ClientSession, snapshots: Latest[Snapshot], scope: Scope) -> AdsServer:
+        return AdsServer(
+            GATEWAY,
+            snapshots,
+            warmth=ask_over(http),
+            recall=recall_over(http),
+            identity=self._protection.identity,
+            refused=scope.refused,
+        )
 
     def _find_statistics(self) -> dict[str, str]:
         states = self.server.states.get()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import socket
 import time
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -21,6 +23,7 @@ from weighbridge_operator.xds.listener import Entrance
 from weighbridge_operator.xds.names import is_literal, print_address
 from weighbridge_operator.xds.request_log import RequestLog
 
+NAME = 12  # letters of what a gateway calls itself to others
 SOON = 7 * 86400.0  # seconds before a certificate expires that it is told
 
 
@@ -78,13 +81,26 @@ async def protect(settings: Settings) -> Protection:
     return protection
 
 
-def describe_entrance(settings: Settings) -> Entrance:
-    """How callers come in."""
+def describe_entrance(settings: Settings, cluster: bytes | None) -> Entrance:
+    """How callers come in. `cluster`: what tells the cluster that it runs in from others; None outside of one."""
     host, port = settings.entrance
     tls, keys = settings.security.entrance is not None, settings.security.keys is not None
     wanted = settings.requests
     requests = RequestLog(wanted.place, wanted.tokens) if wanted else None
-    return Entrance(host, port, settings.debug_headers, tls=tls, keys=keys, requests=requests)
+    return Entrance(
+        host, port, settings.debug_headers, tls=tls, keys=keys, requests=requests, name=_name_gateway(settings, cluster)
+    )
+
+
+def _name_gateway(settings: Settings, cluster: bytes | None) -> str:
+    """The same for all replicas, and another for every other gateway."""
+    kubernetes = settings.kubernetes
+    if kubernetes is not None and cluster is not None:
+        told: tuple[bytes, ...] = (cluster, kubernetes.namespace.encode(), kubernetes.lease.encode())
+    else:
+        paths = (str(path.resolve()).encode() for path in settings.paths)
+        told = (socket.gethostname().encode(), print_address(*settings.entrance).encode(), *paths)
+    return hashlib.sha256(b"\0".join(told)).hexdigest()[:NAME]
 
 
 def print_url(settings: Settings) -> str:

@@ -68,8 +68,12 @@ class DesiredState:
     rejections: tuple[Rejection, ...] = ()
     #: host name -> IP literal; a name that could not be resolved is absent.
     addresses: Mapping[str, str] = field(default_factory=dict)
+    #: Whom the operator's machine trusts, in PEM; None where it has no such file.
+    authorities: bytes | None = None
     #: (namespace, name) -> the Services that nodes name; one that does not exist is absent.
     services: Mapping[tuple[str, str], ServiceState] = field(default_factory=dict)
+    #: Addresses of the gateway's own Envoys, as far as a cluster knows them.
+    envoys: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

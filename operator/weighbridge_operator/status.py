@@ -160,7 +160,7 @@ def _names(places: Iterable[_Place]) -> set[str]:
         names.add(name_cluster(part.name))
         if part.credential is not None:
             names.add(name_credential(part.credential, part.format))
-        if endpoint.tls is not None and endpoint.tls.ca is not None:
+        if endpoint.tls is not None:
             names.add(name_authorities(endpoint.tls.ca))
     return names
 

@@ -74,7 +74,7 @@ def test_shares_of_versions_nobody_serves_go_to_the_others() -> None:
     canary = policy("p", versions=[{"version": v, "share": s} for v, s in (("1", 60), ("2", 20), ("3", 20))])
     found = settle(node("a", 1, models=[{"name": "m", "version": v} for v in ("1", "2")]), canary)
     assert [branch.share for branch in rules(found, "m")[0].branches] == [75.0, 25.0]
-    assert "version 3 of m" in told(found)["VersionNotServed"]
+    assert "no node serves version 3" in told(found)["VersionNotServed"]
 
 
 def test_a_request_without_a_model_takes_the_default_or_the_only_one() -> None:
@@ -131,6 +131,13 @@ def test_secrets_that_envoy_would_refuse_are_named_and_never_shown() -> None:
     assert "hidden" not in repr(broken)
     ca = settle(node("a", 1, tls={"caSecretRef": {"name": "s"}}), secrets={("default", "s"): {"ca.crt": b"no"}})
     assert "PEM" in told(ca)["SecretInvalid"]
+
+
+def test_tls_needs_authorities_of_the_system_or_of_its_own() -> None:
+    alone = settle(node("a", 1, tls={}))
+    assert alone.nodes == ()
+    assert "caSecretRef" in told(alone)["AuthoritiesNotFound"]
+    assert settle(node("a", 1, tls={}), authorities=b"pem").findings == ()
 
 
 def test_objects_of_another_namespace_are_told_so_and_disturb_nothing() -> None:

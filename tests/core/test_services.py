@@ -31,12 +31,14 @@ def backed(name: str = "qwen", port: int | str = 80, **spec: Any) -> dict[str, A
 
 
 def settle(
-    *objects: dict[str, Any], state: ServiceState | None = None, scope: Scope = CLUSTER
+    *objects: dict[str, Any], state: ServiceState | None = None, scope: Scope = CLUSTER, envoys: tuple[str, ...] = ()
 ) -> tuple[Resolved, DesiredState]:
     desired = DesiredState(
         nodes=tuple(ModelNode.from_file(o) for o in objects if o["kind"] == "ModelNode"),
         policies=tuple(RoutePolicy.from_file(o) for o in objects if o["kind"] == "RoutePolicy"),
         services={("default", "qwen"): state} if state else {},
+        envoys=frozenset(envoys),
+        authorities=b"pem",
     )
     return resolve(desired, scope), desired
 
@@ -147,3 +149,25 @@ def test_a_policy_speaks_for_its_own_namespace_and_takes_no_others_requests() ->
     assert [rule.policy for rule in mine] == ["default/chat"]
     assert "NoModel" in {f.reason for f in found.findings if f.ref.namespace == "b"}
     assert servers(found) == {"default/n": "10.0.0.1:1", "b/n": "10.0.0.2:2"}
+
+
+def test_a_service_that_leads_to_the_gateways_own_envoys_is_refused() -> None:
+    scope = Scope(cluster=True, entrance=("0.0.0.0", 8001))
+    state = ServiceState(PORTS, (pod(1),))
+    found, _ = settle(backed(), state=state, scope=scope, envoys=("10.1.0.1",))
+    assert servers(found) == {}
+    assert [(f.condition, f.reason) for f in found.findings] == [("Accepted", "AddressRefused")]
+    assert "Service qwen leads to the gateway's own entrance; name the Service" in found.findings[0].message
+    # Another port of the same machine, or a pod beside them that is none of ours, is a server like any.
+    scope = Scope(cluster=True, entrance=("0.0.0.0", 8080))
+    assert len(servers(settle(backed(), state=state, scope=scope, envoys=("10.1.0.1",))[0])) == 1
+    both = ServiceState(PORTS, (pod(1), pod(2)))
+    scope = Scope(cluster=True, entrance=("0.0.0.0", 8001))
+    assert list(servers(settle(backed(), state=both, scope=scope, envoys=("10.1.0.1",))[0])) == ["default/qwen/pod-2"]
+
+
+def test_the_address_of_an_own_envoy_is_refused() -> None:
+    scope = Scope(cluster=True, entrance=("0.0.0.0", 8080))
+    asked = node("a", 8080, address={"host": "10.1.0.1", "port": 8080})
+    found, _ = settle(asked, scope=scope, envoys=("10.1.0.1",))
+    assert "10.1.0.1 is the gateway's own entrance" in found.findings[0].message

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import logging
+import os
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +17,10 @@ from typing import Any
 import aiohttp
 import openai
 import pytest
+import yaml
 
+from support.authority import Authority
+from support.envoy import free_port
 from support.stack import Stack, node, policy
 from support.witness import Witness, status
 from weighbridge_simulator.fleet import Fleet
@@ -108,6 +115,51 @@ async def test_a_provider_with_another_certificate_gets_no_request() -> None:
             assert refused.value.status_code == 503
             assert refused.value.code == "node_failed"
             assert fleet.nodes["provider"].state()["requests"] == {}
+
+
+@pytest.mark.parametrize("signed", [True, False])
+async def test_tls_without_authorities_of_its_own_trusts_the_systems(signed: bool, tmp_path: Path) -> None:
+    trusted = CERTIFICATE if signed else Authority(tmp_path).certificate
+    async with Fleet([provider_spec()]) as fleet:
+        hosted = provider(fleet.nodes["provider"].port)
+        hosted["spec"]["tls"] = {"serverName": "qwen.internal"}
+        stack = Stack(hosted, secret("provider", apiKey=KEY), authorities=trusted.read_bytes())
+        async with stack, client(stack) as ask:
+            if signed:
+                assert (await ask.chat.completions.create(model="m", messages=HI)).model == "qwen-max-latest"
+                return
+            with pytest.raises(openai.InternalServerError, match="The node failed"):
+                await ask.chat.completions.create(model="m", messages=HI)
+
+
+async def test_up_trusts_whom_the_machine_trusts(tmp_path: Path) -> None:
+    async with Fleet([provider_spec()]) as fleet:
+        hosted = provider(fleet.nodes["provider"].port)
+        hosted["spec"]["tls"] = {"serverName": "qwen.internal"}
+        path, port = tmp_path / "hosted.yaml", free_port()
+        path.touch(mode=0o600)
+        path.write_text(yaml.safe_dump_all([hosted, secret("provider", apiKey=KEY)]))
+        flags = ("-f", str(path), "--port", str(port), "--admin", f"127.0.0.1:{free_port()}")
+        flags = (*flags, "--state", str(tmp_path / "state"))
+        command = "import sys; from weighbridge_api.console import main; sys.exit(main())"
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", command, "up", *flags), env=os.environ | {"SSL_CERT_FILE": str(CERTIFICATE)}
+        )
+        try:
+            async with openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0) as ask:
+                assert await first_answer(ask) == "qwen-max-latest"
+        finally:
+            process.terminate()
+            await process.wait()
+
+
+async def first_answer(ask: openai.AsyncOpenAI) -> str:
+    """The model that answers, once the gateway serves."""
+    async with asyncio.timeout(30):
+        while True:
+            with suppress(openai.APIConnectionError, openai.InternalServerError):
+                return (await ask.chat.completions.create(model="m", messages=HI)).model
+            await asyncio.sleep(0.1)
 
 
 @pytest.fixture

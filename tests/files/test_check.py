@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+import time
 from pathlib import Path
 
 import pytest
 
+from support.authority import Authority
 from weighbridge_operator.check import main, print_text
 from weighbridge_operator.sources.files import load
-from weighbridge_operator.state import DesiredState, Ref
 
 GOOD = """apiVersion: weighbridge.dev/v1alpha1
 kind: ModelNode
@@ -63,18 +63,83 @@ def test_a_path_that_is_not_there_is_a_problem(tmp_path: Path, capsys: pytest.Ca
     assert "no such file or directory" in capsys.readouterr().out
 
 
-def test_what_only_the_whole_can_tell_is_a_problem_of_the_objects_file(
+def test_what_only_the_whole_can_tell_is_a_problem_of_the_field_in_its_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "a.yaml"
-    path.write_text(GOOD)
+    policy = "---\napiVersion: weighbridge.dev/v1alpha1\nkind: RoutePolicy\nmetadata: {name: p}\nspec:\n"
+    path.write_text(f"{GOOD}{policy}  fallback: [{{model: z}}]\n")
+    assert main(["-f", str(path)]) == 1
+    expected = f"{path}:13:3: RoutePolicy p: spec.fallback: no node serves z; correct it, or add a node"
+    assert capsys.readouterr().out.splitlines()[0] == expected
 
-    def find(desired: DesiredState, namespace: str) -> Sequence[tuple[Ref, str]]:
-        assert namespace == "ours"
-        return [(Ref("ModelNode", node.metadata.namespace, node.metadata.name), "is lonely") for node in desired.nodes]
 
-    assert main(["-f", str(path), "--namespace", "ours"], find) == 1
-    assert capsys.readouterr().out.splitlines()[0] == f"{path}:1:1: ModelNode a: is lonely"
+def test_an_object_of_another_namespace_is_a_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.yaml").write_text(GOOD)
+    assert main(["-f", str(tmp_path), "--namespace", "ours"]) == 1
+    assert "metadata.namespace: this gateway serves namespace ours, not default; move it" in capsys.readouterr().out
+
+
+def test_the_gateways_own_entrance_is_no_node(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.yaml").write_text(GOOD.replace("10.0.0.1", "127.0.0.1").replace("8000", "9000"))
+    assert main(["-f", str(tmp_path)]) == 0
+    assert main(["-f", str(tmp_path), "--port", "9000"]) == 1
+    assert "is the gateway's own entrance; give the node's own" in capsys.readouterr().out
+
+
+def test_what_may_be_right_elsewhere_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(GOOD.replace("10.0.0.1", "nowhere.invalid"))
+    assert main(["-f", str(path)]) == 0
+    text = "ModelNode a: spec.address.host: no address is known for nowhere.invalid; correct it, or the DNS"
+    assert capsys.readouterr().out == f"{path}:6:13: warning: {text}\n1 ModelNode; no problem, 1 warning\n"
+    assert main(["-f", str(path), "--output", "json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["valid"] is True
+    assert [problem["local"] for problem in report["problems"]] == [True]
+
+
+def secret(name: str, **entries: str) -> str:
+    return json.dumps({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": entries})
+
+
+def test_the_secrets_of_the_entrance_are_checked_with_its_flags(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.yaml"
+    path.touch(mode=0o600)
+    path.write_text(
+        "\n---\n".join([GOOD, secret("callers", a="k", b="k", c=""), secret("tls", **{"tls.crt": "x", "tls.key": "y"})])
+    )
+    assert main(["-f", str(path)]) == 0
+    capsys.readouterr()
+    assert main(["-f", str(path), "--keys-secret", "callers", "--entrance-tls-secret", "tls"]) == 1
+    told = [line.split(": ", 1)[-1] for line in capsys.readouterr().out.splitlines()]
+    tls = "Secret tls: for --entrance-tls-secret"
+    assert told[:-1] == [
+        "Secret callers: stringData.b: has the same key as a; give it a key of its own: it lets nobody in",
+        "Secret callers: stringData.c: is empty; give it a key of its own: it lets nobody in",
+        f"{tls} tls.crt holds no certificate in PEM form that can be read; make it of type kubernetes.io/tls",
+        f"{tls} tls.key holds no private key in PEM form, without a password; make it of type kubernetes.io/tls",
+    ]
+    assert main(["-f", str(path), "--keys-secret", "nobody"]) == 1
+    line = "--keys-secret: there is no Secret default/nobody; add it to the files, or correct the name"
+    assert capsys.readouterr().out.splitlines()[0] == line
+
+
+def test_a_good_certificate_passes_and_one_that_has_expired_is_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, own = tmp_path / "a.yaml", Authority(tmp_path).sign("localhost")
+    path.touch(mode=0o600)
+    path.write_text(
+        f"{GOOD}---\n{secret('tls', **{'tls.crt': own.certificate.read_text(), 'tls.key': own.key.read_text()})}"
+    )
+    for later, expected in ((0.0, "no problem"), (1000 * 86400.0, "no problem, 1 warning")):
+        now = time.time() + later
+        monkeypatch.setattr("weighbridge_operator.check.time.time", lambda now=now: now)
+        assert main(["-f", str(path), "--entrance-tls-secret", "tls"]) == 0
+        assert capsys.readouterr().out.splitlines()[-1].endswith(f"; {expected}")
 
 
 def test_a_terminal_gets_colour_and_the_same_words(tmp_path: Path) -> None:

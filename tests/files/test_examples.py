@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from weighbridge_operator.check import main
 from weighbridge_operator.sources.files import Loaded, load
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -59,3 +60,19 @@ def test_hosted_says_how_to_keep_its_key_private(tmp_path: Path) -> None:
         assert node.spec.tls is not None
         assert node.spec.credentials is not None
     assert "chmod 600" in (EXAMPLES / "hosted.yaml").read_text()
+
+
+WHOLE = [EXAMPLES, *sorted(path for path in EXAMPLES.rglob("*.yaml") if "weighbridge.dev/" in path.read_text())]
+
+
+@pytest.mark.parametrize("path", WHOLE, ids=[str(path.relative_to(EXAMPLES)) for path in WHOLE])
+def test_check_finds_nothing_wrong_with_an_example_as_it_lies_there(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["-f", str(path)]) == 0
+    assert "; no problem" in capsys.readouterr().out
+
+
+def test_what_to_change_in_an_example_is_told() -> None:
+    told = (EXAMPLES.parent / "docs" / "objects.md").read_text()
+    assert all(f"[{name}](../examples/{name})" in told for name in NAMES)

@@ -200,3 +200,11 @@ async def test_watches_that_end_at_once_are_not_begun_hundreds_of_times_a_second
         assert time.monotonic() - began < LIMIT
         await asyncio.sleep(0.01)
     assert time.monotonic() - began > 1.5
+
+
+async def test_the_gateways_own_envoys_are_known_by_their_addresses(watched: Watched) -> None:
+    await watched.apply(service(watched, "envoys"), piece(watched, "envoys-1", "pod-1", "pod-2", of="envoys"))
+    await watched.begin(envoys="envoys")
+    found = await watched.until(lambda desired: len(desired.envoys) == 2)
+    assert found.envoys == {"10.1.0.1", "10.1.0.2"}
+    assert found.services == {}

@@ -18,6 +18,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from weighbridge_operator.sources import envoys
 from weighbridge_operator.sources.envoys import EnvoyRound, EnvoyState, read_envoys, read_statistics, spell
 from weighbridge_operator.sources.scrape import open_session
 
@@ -237,7 +238,7 @@ envoy_cluster_endpoint_rq_active{envoy_cluster_name="a",envoy_endpoint_address="
 
 def test_a_draining_envoys_requests_still_count() -> None:
     active = {("a", "10.0.0.1:80"): 3}
-    assert read_statistics(WHOLE, 5.0) == EnvoyState(5.0, active, {}, {}, warming_clusters=2, live=False)
+    assert read_statistics(WHOLE.encode(), 5.0) == EnvoyState(5.0, active, {}, {}, warming_clusters=2, live=False)
 
 
 @pytest.mark.parametrize(
@@ -249,11 +250,30 @@ def test_a_draining_envoys_requests_still_count() -> None:
         WHOLE.replace("} 3", "} NaN"),
         WHOLE.replace("} 3", "} -1"),
         WHOLE.replace("} 3", "}"),
+        WHOLE.replace("} 3", "} 3.5"),
         WHOLE.replace("envoy_endpoint_address", "address"),
+        WHOLE.replace('{envoy_cluster_name="a",envoy_endpoint_address="10.0.0.1:80"}', ""),
+        WHOLE[:-20],
     ],
 )
 def test_an_answer_that_is_not_whole_is_no_answer(text: str) -> None:
-    assert read_statistics(text, 5.0) is None
+    assert read_statistics(text.encode(), 5.0) is None
+
+
+@pytest.mark.envoy
+async def test_more_endpoints_than_a_nodes_page_may_have_series_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = [f"10.0.{number >> 8}.{number & 255}:80" for number in range(20_000)]
+    with envoy(tmp_path, "a", places) as running:
+        async with open_session() as session:
+            read = await read_envoys(session, {"a": running.admin}, time.monotonic, limit=60)
+            assert read.missing == {}
+            assert len(read.active or {}) == 20_000
+            monkeypatch.setattr(envoys, "SIZE", 2**20)
+            read = await read_envoys(session, {"a": running.admin}, time.monotonic, limit=60)
+    assert read.active is None
+    assert read.missing["a"].endswith("/stats/prometheus is larger than 1 MiB")
 
 
 async def test_an_envoy_that_tells_no_address_is_missing_and_says_what_to_do() -> None:

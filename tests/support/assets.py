@@ -2,7 +2,7 @@
 
 KUBEBUILDER_ASSETS names a directory that holds both. Else they lie in a cache outside of the clone, by the content of
 the modules that pin them (tests/kubernetes/tools), and Go builds them into it once. `python -m support.assets` builds
-and prints the directory.
+and prints the directory, and brings what `neighbours` knows.
 """
 
 from __future__ import annotations
@@ -47,20 +47,25 @@ def bring_assets(say: Say) -> Path:
     """Finds the programs or builds them, some minutes once. Raises NoAssetsError."""
     if found := find_assets():
         return found
-    go = _find_go()
+    go = find_go()
     target = _locate_cache()
     target.mkdir(parents=True, exist_ok=True)
-    with _lock(target / "lock"):
+    with lock(target / "lock"):
         for program in _list_missing(target):
             _build(go, program, target, say)
     return target
 
 
 def _locate_cache() -> Path:
-    content = b"".join(path.read_bytes() for path in sorted(TOOLS.glob("*/go.*")))
+    content = b"".join((TOOLS / program / name).read_bytes() for program in PACKAGES for name in ("go.mod", "go.sum"))
     versions = "-".join(_read_version(program) for program in sorted(PACKAGES))
+    return find_cache() / f"{versions}-{hashlib.sha256(content).hexdigest()[:12]}"
+
+
+def find_cache() -> Path:
+    """Where everything lies that is built for tests; outside of the clone."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return home / "weighbridge-ci" / "assets" / f"{versions}-{hashlib.sha256(content).hexdigest()[:12]}"
+    return home / "weighbridge-ci" / "assets"
 
 
 def _list_missing(directory: Path) -> list[str]:
@@ -74,7 +79,8 @@ def _read_version(program: str) -> str:
     return next(w[1] for w in words if len(w) > 1 and PACKAGES[program].startswith(w[0]) and w[1].startswith("v"))
 
 
-def _find_go() -> str:
+def find_go() -> str:
+    """A Go that can build what is pinned. Raises NoAssetsError."""
     usual = "/usr/local/go/bin/go"
     go = shutil.which("go") or (usual if os.access(usual, os.X_OK) else None)
     if go is None:
@@ -90,7 +96,8 @@ def _find_go() -> str:
 
 
 @contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def lock(path: Path) -> Iterator[None]:
+    """One process at a time."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -144,11 +151,18 @@ def _follow(run: subprocess.Popen[str], say: Say) -> str:
 
 def main() -> int:
     """Builds what is missing; 1 where that cannot be."""
-    try:
-        print(bring_assets(lambda line: print(line, file=sys.stderr, flush=True)))
-    except NoAssetsError as error:
-        print(f"the API tests cannot run here: {error}", file=sys.stderr)
-        return 1
+    from support.neighbours import bring_neighbours
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    for bring in (bring_assets, bring_neighbours):
+        try:
+            if found := bring(say):
+                print(found)
+        except NoAssetsError as error:
+            say(f"some API tests cannot run here: {error}")
+            return 1
     return 0
 
 

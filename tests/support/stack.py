@@ -74,10 +74,14 @@ class Stack:
         requests: RequestLog | None = None,
         memory: int | None = None,
         dataplanes: tuple[str, ...] = (),
+        name: str = "weighbridge",
+        authorities: bytes | None = None,
     ) -> None:
         self._dataplanes = dataplanes
+        self._name, self.port = name, free_port()
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.port}"
         self._debug_headers, self._requests, self._memory = debug_headers, requests, memory
-        self._prometheus = prometheus
+        self._prometheus, self._authorities = prometheus, authorities
         self._names = DoorNames("default", tls, keys)
         self._folder = tempfile.TemporaryDirectory(prefix="weighbridge-")
         self.directory = Path(self._folder.name)
@@ -104,8 +108,6 @@ class Stack:
 
     async def _start(self) -> None:
         self.write(*self._objects)
-        self.port = free_port()
-        self.url = f"http{'s' if self._names.tls else ''}://127.0.0.1:{self.port}"
         loaded: Latest[Loaded] = Latest()
         http = await self._running.enter_async_context(aiohttp.ClientSession())
         snapshots: Latest[Snapshot] = Latest()
@@ -116,6 +118,7 @@ class Stack:
             tls=self._names.tls is not None,
             keys=self._names.keys is not None,
             requests=self._requests,
+            name=self._name,
         )
         self.loop = Loop(
             loaded,
@@ -125,6 +128,7 @@ class Stack:
             entrance=entrance,
             names=self._names,
             prometheus=self._prometheus,
+            authorities=self._authorities,
         )
         self.xds_port = await self.server.start("127.0.0.1:0")
         self._running.push_async_callback(self.server.stop, 0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import yaml
@@ -104,8 +105,9 @@ def read(disk: dict[str, str], held: Loaded) -> Loaded:
 
 
 def tell(loaded: Loaded, memo: Memo | None = None) -> Snapshot:
-    resolved = resolve(loaded.desired, Scope())
-    return translate(resolved.gateway, {}, loaded.desired.secrets, Entrance(), b"salt", memo=memo)
+    resolved = resolve(replace(loaded.desired, authorities=b"pem"), Scope())
+    secrets = loaded.desired.secrets
+    return translate(resolved.gateway, {}, secrets, Entrance(), b"salt", memo=memo, authorities=b"pem")
 
 
 @settings(max_examples=40, deadline=None)

@@ -67,14 +67,8 @@ def _read_callers(
         meanwhile = "the last known keys stay good" if held.callers else "nobody is let in until there is one"
         problems.append(f"{place}: there is no such Secret; {meanwhile}")
         return held.callers
-    owners: dict[str, str] = {}
-    wrong: list[str] = []
-    for client, value in sorted(entries.items())[:MOST_KEYS]:
-        why = _judge(value, owners)
-        if why is None:
-            owners[value.strip().decode()] = client
-        else:
-            wrong.append(f"{place}: entry {client} {why}; it lets nobody in")
+    callers, amiss = read_callers(entries)
+    wrong = [f"{place}: entry {client} {why}; it lets nobody in" for client, why in amiss.items()]
     if len(entries) > MOST_KEYS:
         wrong.insert(0, f"{place}: holds more than {MOST_KEYS} keys; those behind {MOST_KEYS} let nobody in")
     if not entries:
@@ -82,7 +76,20 @@ def _read_callers(
     problems += wrong[:TOLD]
     if len(wrong) > TOLD:
         problems.append(f"{place}: {len(wrong) - TOLD} more entries let nobody in")
-    return tuple(sorted((client, key) for key, client in owners.items()))
+    return callers
+
+
+def read_callers(entries: Mapping[str, bytes]) -> tuple[tuple[tuple[str, str], ...], Mapping[str, str]]:
+    """(client, key) of each good entry, sorted; and why each of the others lets nobody in, by its name."""
+    owners: dict[str, str] = {}
+    amiss: dict[str, str] = {}
+    for client, value in sorted(entries.items())[:MOST_KEYS]:
+        why = _judge(value, owners)
+        if why is None:
+            owners[value.strip().decode()] = client
+        else:
+            amiss[client] = why
+    return tuple(sorted((client, key) for key, client in owners.items())), amiss
 
 
 def _judge(value: bytes, owners: Mapping[str, str]) -> str | None:

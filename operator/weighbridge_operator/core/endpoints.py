@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from weighbridge_api.conditions import RESOLVED_REFS
@@ -12,11 +13,15 @@ from weighbridge_api.modelnode import ModelNode
 from weighbridge_operator.core import ir
 from weighbridge_operator.core.engines import HABITS, list_published
 from weighbridge_operator.core.findings import Finding
-from weighbridge_operator.core.places import NO_ENDPOINTS, Place, find_places, node_ref
+from weighbridge_operator.core.places import Place, find_places, node_ref
 from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.state import DesiredState
 
 _BASE_PATHS = {"gemini": "/v1beta"}
+_NO_AUTHORITIES = (
+    "spec.tls: the operator's machine has no certificate authorities; install ca-certificates there, let SSL_CERT_FILE "
+    "name a file of them, or give the node's own in spec.tls.caSecretRef"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,55 +34,45 @@ class Server:
     credential: tuple[str, str, str] | None
 
 
-def resolve_node(node: ModelNode, desired: DesiredState, scope: Scope) -> tuple[Server, ...] | Finding:
-    """The node's servers, sorted by name and never none, or what keeps it from being served."""
-    ref = node_ref(node)
+def resolve_node(
+    node: ModelNode, desired: DesiredState, scope: Scope
+) -> tuple[tuple[Server, ...], tuple[Finding, ...]]:
+    """The node's servers, sorted by name; or none, and everything that keeps it from being served."""
     places = find_places(node, desired, scope)
-    if isinstance(places, Finding) and places.reason != NO_ENDPOINTS:
-        return places
-    problem = _missing_secret(node, desired)
-    if problem is not None:
-        return Finding(ref, RESOLVED_REFS, "SecretNotFound", problem)
-    problem = _broken_secret(node, desired)
-    if problem is not None:
-        return Finding(ref, RESOLVED_REFS, "SecretInvalid", problem)
-    if isinstance(places, Finding):
-        return places
-    return tuple(Server(node, _endpoint(node, place), _health(node), _credential(node)) for place in places)
+    wrong = [places] if isinstance(places, Finding) else []
+    wrong += _find_secrets(node, desired)
+    if wrong or isinstance(places, Finding):
+        return (), tuple(wrong)
+    return tuple(Server(node, _endpoint(node, place), _health(node), _credential(node)) for place in places), ()
 
 
-def _missing_secret(node: ModelNode, desired: DesiredState) -> str | None:
-    namespace, spec = node.metadata.namespace, node.spec
-    if spec.tls is not None and spec.tls.ca_secret_ref is not None:
-        name = spec.tls.ca_secret_ref.name
-        if "ca.crt" not in desired.secrets.get((namespace, name), {}):
-            return f"spec.tls.caSecretRef: there is no Secret {name} with an entry ca.crt in namespace {namespace}"
-    if spec.credentials is not None:
-        entry = spec.credentials.secret_ref
-        if entry.key not in desired.secrets.get((namespace, entry.name), {}):
-            return (
-                f"spec.credentials.secretRef: there is no Secret {entry.name} with an entry {entry.key} "
-                f"in namespace {namespace}"
-            )
-    return None
+def _find_secrets(node: ModelNode, desired: DesiredState) -> Iterator[Finding]:
+    """What is wrong with the entries that the node refers to: Envoy would refuse it, or it would leave its header."""
+    namespace, tls, credentials = node.metadata.namespace, node.spec.tls, node.spec.credentials
+    if tls is not None and tls.ca_secret_ref is not None:
+        name = tls.ca_secret_ref.name
+        found = desired.secrets.get((namespace, name), {}).get("ca.crt")
+        if found is None:
+            yield _miss(node, "spec.tls.caSecretRef", name, "ca.crt")
+        elif not _is_pem(found):
+            message = f"spec.tls.caSecretRef: entry ca.crt of Secret {name} holds no certificate in PEM form"
+            yield Finding(node_ref(node), RESOLVED_REFS, "SecretInvalid", f"{message}; correct the Secret")
+    elif tls is not None and desired.authorities is None:
+        yield Finding(node_ref(node), RESOLVED_REFS, "AuthoritiesNotFound", _NO_AUTHORITIES)
+    if credentials is not None:
+        name, entry = credentials.secret_ref.name, credentials.secret_ref.key
+        found = desired.secrets.get((namespace, name), {}).get(entry)
+        if found is None:
+            yield _miss(node, "spec.credentials.secretRef", name, entry)
+        elif not (key := found.strip()) or any(byte < 33 or byte > 126 for byte in key):
+            message = f"spec.credentials.secretRef: entry {entry} of Secret {name}"
+            remedy = "must be one line of printable characters without blanks; correct the Secret"
+            yield Finding(node_ref(node), RESOLVED_REFS, "SecretInvalid", f"{message} {remedy}")
 
 
-def _broken_secret(node: ModelNode, desired: DesiredState) -> str | None:
-    """What Envoy would refuse, or what would break out of a header; values are never repeated."""
-    namespace, spec = node.metadata.namespace, node.spec
-    if spec.tls is not None and spec.tls.ca_secret_ref is not None:
-        name = spec.tls.ca_secret_ref.name
-        if not _is_pem(desired.secrets[namespace, name]["ca.crt"]):
-            return f"spec.tls.caSecretRef: entry ca.crt of Secret {name} holds no certificate in PEM form"
-    if spec.credentials is not None:
-        entry = spec.credentials.secret_ref
-        key = desired.secrets[namespace, entry.name][entry.key].strip()
-        if not key or any(byte < 33 or byte > 126 for byte in key):
-            return (
-                f"spec.credentials.secretRef: entry {entry.key} of Secret {entry.name} must be one line of printable "
-                "characters without blanks"
-            )
-    return None
+def _miss(node: ModelNode, field: str, name: str, entry: str) -> Finding:
+    message = f"{field}: there is no Secret {name} with an entry {entry} in namespace {node.metadata.namespace}"
+    return Finding(node_ref(node), RESOLVED_REFS, "SecretNotFound", f"{message}; add it, or correct the reference")
 
 
 def _is_pem(text: bytes) -> bool:

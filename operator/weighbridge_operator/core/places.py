@@ -44,10 +44,9 @@ def find_places(node: ModelNode, desired: DesiredState, scope: Scope) -> tuple[P
     found = literal or desired.addresses.get(address.host)
     ref = node_ref(node)
     if found is None:
-        return Finding(
-            ref, RESOLVED_REFS, "AddressNotFound", f"spec.address.host: no address is known for {address.host}"
-        )
-    why = refuse_address(found, scope) or _refuse_entrance(found, address.port, scope)
+        message = f"spec.address.host: no address is known for {address.host}; correct it, or the DNS"
+        return Finding(ref, RESOLVED_REFS, "AddressNotFound", message)
+    why = refuse_address(found, scope) or _refuse_entrance(found, address.port, desired, scope)
     if why is not None:
         return Finding(ref, ACCEPTED, "AddressRefused", f"spec.address.host: {found} is {why}; give the node's own")
     return (Place(node.id, found, address.port, None if literal else address.host),)
@@ -76,11 +75,12 @@ def refuse_address(address: str, scope: Scope) -> str | None:
     return None
 
 
-def _refuse_entrance(address: str, port: int, scope: Scope) -> str | None:
-    """Each request there would come back and be sent there again, until Envoy has no connection left."""
+def _refuse_entrance(address: str, port: int, desired: DesiredState, scope: Scope) -> str | None:
+    """Each request there would come back."""
     host, own = scope.entrance or ("", 0)
     ip = ip_address(address)
-    is_own = address == host or (ip.is_loopback and parse_literal(host) is not None and ip_address(host).is_unspecified)
+    is_here = ip.is_loopback and parse_literal(host) is not None and ip_address(host).is_unspecified
+    is_own = address == host or is_here or address in desired.envoys
     return "the gateway's own entrance" if port == own and is_own else None
 
 
@@ -96,13 +96,17 @@ def _find_endpoints(
         return lack("ServiceNotFound", "Services exist only in a cluster; give spec.address instead")
     state = desired.services.get((namespace, service.name))
     if state is None:
-        return lack("ServiceNotFound", f"there is no Service {service.name} in namespace {namespace}")
+        return lack("ServiceNotFound", f"there is no Service {service.name} in namespace {namespace}; correct the name")
     port = _name_port(state, service.port)
     if port is None:
         known = ", ".join(f"{name} {number}".strip() for name, number in state.ports) or "none"
         return lack("PortNotFound", f"Service {service.name} has no port {service.port}; it has {known}")
     allowed = [e for e in state.endpoints if refuse_address(e.address, scope) is None]
-    ready = {_name(e): place for e in allowed if (place := _place(node, service, e, port)) is not None}
+    found = {_name(e): place for e in allowed if (place := _place(node, service, e, port)) is not None}
+    ready = {n: p for n, p in found.items() if _refuse_entrance(p.address, p.port, desired, scope) is None}
+    if found and not ready:
+        why = "leads to the gateway's own entrance; name the Service of the model servers"
+        return Finding(ref, ACCEPTED, "AddressRefused", f"spec.service: Service {service.name} {why}")
     if not ready:
         return lack(NO_ENDPOINTS, f"Service {service.name}: {_tell_endpoints(state, allowed)}")
     return tuple(ready[name] for name in sorted(ready))

@@ -5,6 +5,7 @@ An object that can't be honoured is left out and says why; it never disturbs ano
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from weighbridge_api.conditions import ACCEPTED, RESOLVED_REFS
@@ -19,6 +20,9 @@ from weighbridge_operator.core.routing import Router
 from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.state import DesiredState, Ref
 
+#: What makes the other reasons of a policy unimportant is told first, and gives its condition the reason.
+_FIRST = ("NoNodes", "NoModel")
+
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
@@ -31,57 +35,78 @@ class Resolved:
 
 def resolve(desired: DesiredState, scope: Scope) -> Resolved:
     """The gateway that these objects ask for."""
-    findings: list[Finding] = []
-    nodes = [node for node in desired.nodes if _is_in_scope(node, scope, findings)]
-    policies = [policy for policy in desired.policies if _is_in_scope(policy, scope, findings)]
+    findings: list[Finding] = list(list_outside(desired, scope))
+    nodes = [node for node in desired.nodes if scope.serves(node.metadata.namespace)]
+    policies = [policy for policy in desired.policies if scope.serves(policy.metadata.namespace)]
     servers: list[Server] = []
     offering: list[ModelNode] = []
     for node in nodes:
-        match resolve_node(node, desired, scope):
-            case Finding() as finding:
-                findings.append(finding)
-                if finding.reason == NO_ENDPOINTS:
-                    offering.append(node)
-            case found:
-                servers.extend(found)
-                offering.append(node)
+        found, wrong = resolve_node(node, desired, scope)
+        servers.extend(found)
+        findings.extend(wrong)
+        if all(finding.reason == NO_ENDPOINTS for finding in wrong):
+            offering.append(node)
     router = Router(tuple(servers), tuple(policies), tuple(offering), scope.namespace)
     gateway = router.route()
     findings.extend(router.findings)
     findings.extend(_unused(policies, offering, router.used))
+    findings.extend(_unserved(policies, offering))
     return Resolved(
         gateway,
-        tuple(sorted(findings, key=lambda f: (f.ref, f.condition, f.reason, f.message))),
+        tuple(sorted(findings, key=lambda f: (f.ref, f.condition, f.reason not in _FIRST, f.reason, f.message))),
         tuple({server.node.id: server.node for server in servers}.values()),
     )
 
 
-def _is_in_scope(item: ModelNode | RoutePolicy, scope: Scope, findings: list[Finding]) -> bool:
-    namespace = item.metadata.namespace
-    if scope.serves(namespace):
-        return True
-    message = f"metadata.namespace: this gateway serves {scope}, not {namespace}"
-    findings.append(Finding(Ref(item.kind, namespace, item.metadata.name), ACCEPTED, "NamespaceNotServed", message))
-    return False
+def list_outside(desired: DesiredState, scope: Scope) -> Iterator[Finding]:
+    """Objects of namespaces that are not served."""
+    items: tuple[ModelNode | RoutePolicy, ...] = (*desired.nodes, *desired.policies)
+    for item in items:
+        namespace = item.metadata.namespace
+        if not scope.serves(namespace):
+            message = (
+                f"metadata.namespace: this gateway serves {scope}, not {namespace}; move it, or serve that one, too"
+            )
+            yield Finding(Ref(item.kind, namespace, item.metadata.name), ACCEPTED, "NamespaceNotServed", message)
 
 
-def _unused(policies: list[RoutePolicy], nodes: list[ModelNode], used: dict[str, str | None]) -> list[Finding]:
-    found: list[Finding] = []
+def _unused(policies: list[RoutePolicy], nodes: list[ModelNode], used: dict[str, str | None]) -> Iterator[Finding]:
+    """Policies that speak for no request."""
     for policy in policies:
-        key = f"{policy.metadata.namespace}/{policy.metadata.name}"
-        ref = Ref("RoutePolicy", policy.metadata.namespace, policy.metadata.name)
-        if policy.spec.nodes is not None and not _selects_any(policy, nodes):
+        ref, namespace = _refer(policy), policy.metadata.namespace
+        key = f"{namespace}/{policy.metadata.name}"
+        named = policy.spec.nodes is None or any(is_named(node, policy) for node in nodes)
+        if not named and policy.spec.nodes is not None:
             labels = ", ".join(f"{k}={v}" for k, v in policy.spec.nodes.match_labels.items())
-            message = f"spec.nodes.matchLabels: no ModelNode of namespace {policy.metadata.namespace} carries {labels}"
-            found.append(Finding(ref, RESOLVED_REFS, "NoNodes", message))
-        elif key not in used:
-            message = "spec.match: no model that is served here fits; compare spec.models of the nodes"
-            found.append(Finding(ref, RESOLVED_REFS, "NoModel", message))
-        elif (winner := used[key]) is not None:
+            message = f"spec.nodes.matchLabels: no ModelNode of namespace {namespace} carries {labels}"
+            yield Finding(ref, RESOLVED_REFS, "NoNodes", f"{message}; label the nodes, or correct the selector")
+        if key not in used and (named or policy.spec.match.models):
+            field = "models" if policy.spec.match.models else "types"
+            message = f"spec.match.{field}: no model that is served here fits; compare spec.models of the nodes"
+            yield Finding(ref, RESOLVED_REFS, "NoModel", message)
+        elif named and (winner := used.get(key)) is not None:
             message = f"spec.match: RoutePolicy {winner} speaks for all of these requests; narrow one of the two"
-            found.append(Finding(ref, ACCEPTED, "Overruled", message))
-    return found
+            yield Finding(ref, ACCEPTED, "Overruled", message)
 
 
-def _selects_any(policy: RoutePolicy, nodes: list[ModelNode]) -> bool:
-    return any(is_named(node, policy) for node in nodes)
+def _unserved(policies: list[RoutePolicy], nodes: list[ModelNode]) -> Iterator[Finding]:
+    """What policies name and nobody serves, whether or not they speak for a request. The router looks at types."""
+    names = {model.name for node in nodes for model in node.spec.models}
+    versions = {model.version for node in nodes for model in node.spec.models}
+    for policy in policies:
+        ref, spec = _refer(policy), policy.spec
+        for fallback in spec.fallback:
+            if fallback.model not in names:
+                message = f"spec.fallback: no node serves {fallback.model}; correct it, or add a node"
+                yield Finding(ref, RESOLVED_REFS, "FallbackNotServed", message)
+        if spec.default_model is not None and spec.default_model not in names:
+            message = f"spec.defaultModel: no node serves {spec.default_model}; correct it, or add a node"
+            yield Finding(ref, RESOLVED_REFS, "DefaultNotServed", message)
+        for share in spec.versions:
+            if share.version not in versions:
+                message = f"spec.versions: no node serves version {share.version}; correct it, or the nodes"
+                yield Finding(ref, RESOLVED_REFS, "VersionNotServed", message)
+
+
+def _refer(policy: RoutePolicy) -> Ref:
+    return Ref("RoutePolicy", policy.metadata.namespace, policy.metadata.name)

@@ -54,6 +54,7 @@ class Router:
                 self._offering[key].append(node)
         # What no server is ready for is still offered: "not now" (503) is another answer than "no such model" (404).
         self._offers = _list_offers(offering)  # kind -> model -> versions
+        self._versions = {version for models in self._offers.values() for each in models.values() for version in each}
         self._ready = _list_offers(server.node for server in servers)
 
     def route(self) -> ir.Gateway:
@@ -126,9 +127,9 @@ class Router:
         for fallback in policy.spec.fallback if policy else ():
             if fallback.model in self._offers.get(kind, {}):
                 found.append(fallback.model)
-            elif policy is not None and not self._offered_otherwise(fallback.model, kind):
+            elif policy is not None and self._lacks(fallback.model, kind):
                 message = f"spec.fallback: no node serves {fallback.model} for {kind} requests"
-                self._note(policy, "FallbackNotServed", message)
+                self._note(policy, "FallbackNotServed", f"{message}; correct it, or add a node")
         return found
 
     def _shares(self, policy: RoutePolicy, kind: ir.Kind, model: str) -> tuple[tuple[str, float], ...]:
@@ -137,9 +138,9 @@ class Router:
         ready = self._ready.get(kind, {}).get(model) or offered
         served = [(v.version, v.share) for v in policy.spec.versions if v.version in ready and v.share > 0]
         for version in policy.spec.versions:
-            if version.version not in offered:
+            if version.version not in offered and version.version in self._versions:
                 message = f"spec.versions: no node serves version {version.version} of {model}"
-                self._note(policy, "VersionNotServed", message)
+                self._note(policy, "VersionNotServed", f"{message}; correct it, or the nodes")
         total = sum(share for _, share in served)
         return tuple((version, 100.0 * share / total) for version, share in served)
 
@@ -150,9 +151,9 @@ class Router:
             for policy in rank_defaults(self._policies, kind):
                 model = str(policy.spec.default_model)
                 if model not in models:
-                    if not self._offered_otherwise(model, kind):
+                    if self._lacks(model, kind):
                         message = f"spec.defaultModel: no node serves {model} for {kind} requests"
-                        self._note(policy, "DefaultNotServed", message)
+                        self._note(policy, "DefaultNotServed", f"{message}; correct it, or add a node")
                     continue
                 rules += [_with_default(r, model, policy) for r in by_key[kind, model].rules]
                 if not policy.spec.match.headers:
@@ -163,9 +164,10 @@ class Router:
                     rules += [_with_default(r, only, None) for r in by_key[kind, only].rules]
             yield ir.Entry(kind, "", tuple(rules))
 
-    def _offered_otherwise(self, model: str, kind: ir.Kind) -> bool:
-        """Whether requests of this type reach the model in another API: a policy can't tell the two apart."""
-        return any(model in models for other, models in self._offers.items() if other.type == kind.type)
+    def _lacks(self, model: str, kind: ir.Kind) -> bool:
+        """Whether the model is served for other types alone, in whatever API: a policy can't tell these apart."""
+        types = {other.type for other, models in self._offers.items() if model in models}
+        return bool(types) and kind.type not in types
 
     def _note(self, policy: RoutePolicy, reason: str, message: str) -> None:
         ref = Ref("RoutePolicy", policy.metadata.namespace, policy.metadata.name)

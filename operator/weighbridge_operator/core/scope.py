@@ -18,7 +18,7 @@ class Scope:
     cluster: bool = False
     #: IP literals that no node may have: the API server's.
     refused: frozenset[str] = frozenset()
-    #: IP literal and port of the gateway's own entrance, where they are known: a node there would be asked for ever.
+    #: IP literal and port of the gateway's own entrance: what is sent to a node there comes back.
     entrance: tuple[str, int] | None = None
 
     def serves(self, namespace: str) -> bool:

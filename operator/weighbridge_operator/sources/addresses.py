@@ -13,6 +13,7 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Thread
@@ -44,15 +45,17 @@ def look_up(host: str) -> Iterable[str]:
 
 def look_up_now(hosts: Iterable[str]) -> Mapping[str, str]:
     """One blocking look at each name, for commands that run once; unknown ones are absent."""
-    found = {}
-    for host in sorted(set(hosts)):
-        try:
-            answer = parse_literal(host) or choose(None, look_up(host))
-        except (OSError, UnicodeError):
-            continue
-        if answer is not None:
-            found[host] = answer
-    return found
+    names = sorted(set(hosts))
+    with ThreadPoolExecutor(THREADS) as threads:
+        answers = dict(zip(names, threads.map(_find, names), strict=True))
+    return {name: answer for name, answer in answers.items() if answer is not None}
+
+
+def _find(host: str) -> str | None:
+    try:
+        return parse_literal(host) or choose(None, look_up(host))
+    except (OSError, UnicodeError):
+        return None
 
 
 def parse_literal(host: str) -> str | None:

@@ -47,6 +47,8 @@ class Flaw:
     path: Path
     message: str
     remedy: str
+    #: Below this nothing was read as it was meant; None: below `path`.
+    below: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +217,8 @@ class _Builder:
     def _read_key(self, event: yaml.Event, path: Path, mark: Mark) -> str:
         if isinstance(event, yaml.ScalarEvent):
             return str(event.value)
-        self._flaw(mark, path, "has a key that is not a text", "put values with braces or stars in quotes")
+        message, remedy = "has a key that is not a text", "put values with braces or stars in quotes"
+        self.flaws.append(Flaw(mark, path, message, remedy, (*path, "?")))
         self._build(event, (*path, "?"), mark)
         return "?"  # its text could be gigabytes, of a few aliases
 

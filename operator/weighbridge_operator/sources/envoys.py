@@ -4,33 +4,31 @@ Complete or nothing: requests of an Envoy that was not read would look like othe
 answer its own traffic. So one live Envoy without an answer makes the counts of all of them unknown, and names itself.
 
 One statistics request brings it all (per-endpoint statistics must be on: `track_cluster_stats.per_endpoint_stats`).
-Measured on Envoy 1.40 with 2,000 endpoints: 430 KB and 26 ms of its main thread, against 1.6 MB of
-`/clusters?format=json`, which says the same.
+Measured on Envoy 1.40 with 10,000 endpoints in 1,000 clusters: 4.1 MB and 0.22 s of its main thread, 0.1 s here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+import re
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
 import aiohttp
 
 from weighbridge_operator.sources import exposition
-from weighbridge_operator.sources.scrape import FetchError, fetch
+from weighbridge_operator.sources.scrape import LARGE, READER, FetchError, fetch
 
 TIMEOUT = 1.0  # seconds for one Envoy
+SIZE = 32 * 2**20  # bytes of its page: 80,000 endpoints
 _WANTED = (
     r"^(cluster\..+\.endpoint\..+\.(rq_active|rq_total|healthy)|cluster_manager\.warming_clusters|server\.live"
     r"|(cluster_manager\.cds|listener_manager\.lds|http\.entrance\.rds\.entrance)\.version_text)$"
 )
 PATH = f"/stats/prometheus?text_readouts&filter={quote(_WANTED)}"
 
-_ACTIVE = "envoy_cluster_endpoint_rq_active"
-_TOTAL = "envoy_cluster_endpoint_rq_total"
-_HEALTHY = "envoy_cluster_endpoint_healthy"
 _WARMING = "envoy_cluster_manager_warming_clusters"
 _LIVE = "envoy_server_live"
 _VERSIONS = {
@@ -38,7 +36,15 @@ _VERSIONS = {
     "envoy_listener_manager_lds_version_text": "LDS",
     "envoy_http_rds_version_text": "RDS",
 }
-_FAMILIES = frozenset({_ACTIVE, _TOTAL, _HEALTHY, _WARMING, _LIVE, *_VERSIONS})
+_FAMILIES = frozenset({_WARMING, _LIVE, *_VERSIONS})
+#: Lines of endpoints are all but a few of a page, so that they have a reader of their own, in half of the time.
+_COUNTS = r"^envoy_cluster_endpoint_(rq_active|rq_total|healthy)[ {]"
+_LINE = re.compile(_COUNTS, re.MULTILINE)
+_COUNT = re.compile(
+    _COUNTS + r'(?=[^}\n]*envoy_cluster_name="([^"\\\n]*)")(?=[^}\n]*envoy_endpoint_address="([^"\\\n]*)")'
+    r"[^}\n]*\} (\d+)$",
+    re.MULTILINE,
+)
 
 #: Cluster as Envoy's statistics spell it (see `spell`), and "ip:port", IPv6 in brackets.
 Endpoint = tuple[str, str]
@@ -122,29 +128,27 @@ async def _read_envoy(
     if base is None:
         return "does not tell where its statistics are: start it with what `weighbridge bootstrap` prints"
     try:
-        page = await fetch(session, base + PATH, clock, timeout=limit)
+        page = await fetch(session, base + PATH, clock, timeout=limit, size=SIZE)
     except FetchError as error:
         return str(error)
-    state = read_statistics(page.text, page.at)
+    if len(page.text) > LARGE:
+        state = await asyncio.get_running_loop().run_in_executor(READER, read_statistics, page.text, page.at)
+    else:
+        state = read_statistics(page.text, page.at)
     return state or f"{base.rpartition('/')[2]} answered something else than an Envoy's statistics"
 
 
-def read_statistics(text: bytes | str, at: float) -> EnvoyState | None:
+def read_statistics(text: bytes, at: float) -> EnvoyState | None:
     """Reads one Envoy's answer; None if it is none, or not whole."""
-    page = exposition.read(text, _FAMILIES)
+    page, counts = exposition.read(text, _FAMILIES), _read_counts(text.decode("utf-8", "replace"))
     live, warming = _read_one(page, _LIVE), _read_one(page, _WARMING)
-    if live is None or warming is None or page.broken:
-        return None
-    try:
-        active, healthy = dict(_read_endpoints(page, _ACTIVE)), dict(_read_endpoints(page, _HEALTHY))
-        total = dict(_read_endpoints(page, _TOTAL))
-    except ValueError:
+    if live is None or warming is None or page.broken or counts is None:
         return None
     return EnvoyState(
         at=at,
-        active=active,
-        healthy={endpoint: value > 0 for endpoint, value in healthy.items()},
-        total=total,
+        active=counts["rq_active"],
+        healthy={endpoint: value > 0 for endpoint, value in counts["healthy"].items()},
+        total=counts["rq_total"],
         warming_clusters=warming,
         live=live > 0,
         versions={
@@ -160,10 +164,13 @@ def _read_one(page: exposition.Page, family: str) -> int | None:
     return int(samples[0].value) if len(samples) == 1 and math.isfinite(samples[0].value) else None
 
 
-def _read_endpoints(page: exposition.Page, family: str) -> Iterator[tuple[Endpoint, int]]:
-    """The family's values by endpoint; raises ValueError at one that no gauge of Envoy has."""
-    for sample in page.families.get(family, ()):
-        cluster, address = sample.labels.get("envoy_cluster_name"), sample.labels.get("envoy_endpoint_address")
-        if cluster is None or address is None or not 0 <= sample.value < math.inf:
-            raise ValueError(family)
-        yield (cluster, address), int(sample.value)
+def _read_counts(text: str) -> Mapping[str, dict[Endpoint, int]] | None:
+    """What is counted by endpoint; None where a line is not as Envoy writes them."""
+    counts: dict[str, dict[Endpoint, int]] = {"rq_active": {}, "rq_total": {}, "healthy": {}}
+    names: dict[Endpoint, Endpoint] = {}
+    lines = 0
+    for lines, match in enumerate(_COUNT.finditer(text), start=1):  # noqa: B007  the last number is wanted
+        what, cluster, address, value = match.groups()
+        endpoint = names.setdefault((cluster, address), (cluster, address))
+        counts[what][endpoint] = int(value)
+    return counts if lines == sum(1 for _ in _LINE.finditer(text)) else None

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from weighbridge_api.base import Resource
+from weighbridge_api.drafts import Draft
 from weighbridge_api.modelnode import ModelNode
 from weighbridge_api.routepolicy import RoutePolicy
 from weighbridge_api.secret import Secret
@@ -40,12 +41,23 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class Sketch:
+    """An object that does not serve, as it would be without its mistakes."""
+
+    draft: Draft
+    file: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
 class Loaded:
     """What the files ask for. `objects` includes those held in their last good form."""
 
     objects: Mapping[Ref, Held] = field(default_factory=dict, repr=False)
     rejections: tuple[Rejection, ...] = ()
     problems: tuple[Problem, ...] = ()
+    #: For who looks for more problems; in the order of the files.
+    sketches: tuple[Sketch, ...] = field(default=(), repr=False)
 
     @property
     def desired(self) -> DesiredState:
@@ -105,15 +117,16 @@ def settle(files: Iterable[FileText], held: Mapping[Ref, Held]) -> Loaded:
     problems: list[Problem] = []
     places: dict[Ref, list[tuple[str, Reading]]] = defaultdict(list)
     unread: dict[str, Problem] = {}
+    read: list[tuple[str, Reading]] = []
     held_files = {each.file for each in held.values()}
     for file in files:
-        trouble = _state_trouble(file, held_files)
-        if trouble is not None:
+        if (trouble := _state_trouble(file, held_files)) is not None:
             problems.append(trouble)
             # What a directory held is not known to be gone with it; what a file held is.
             unread |= {file.name + os.sep: trouble} | ({} if file.gone else {file.name: trouble})
         for reading in read_objects(file.name, read_documents(file.data or b""), private=file.private):
             problems.extend(reading.problems)
+            read.append((file.name, reading))
             if reading.ref is not None:
                 places[reading.ref].append((file.name, reading))
             elif reading.problems:
@@ -121,8 +134,7 @@ def settle(files: Iterable[FileText], held: Mapping[Ref, Held]) -> Loaded:
     objects: dict[Ref, Held] = {}
     rejections: list[Rejection] = []
     for ref, found in places.items():
-        doubles = _name_doubles(ref, found) if len(found) > 1 else ()
-        problems.extend(doubles)
+        problems.extend(doubles := _name_doubles(ref, found) if len(found) > 1 else ())
         file_name, reading = found[0]
         if reading.object is not None and not doubles:
             objects[ref] = Held(reading.object, file_name, reading.line)
@@ -135,9 +147,22 @@ def settle(files: Iterable[FileText], held: Mapping[Ref, Held]) -> Loaded:
         rejections.append(Rejection(ref, str(reason), held=True))
     return Loaded(
         objects={ref: objects[ref] for ref in sorted(objects)},
-        rejections=tuple(sorted((each for each in rejections if each.ref.kind != "Secret"), key=lambda each: each.ref)),
+        rejections=_sort(rejections),
         problems=tuple(sorted(set(problems), key=lambda each: (each.file, each.line, each.column, str(each)))),
+        sketches=tuple(_sketch(read, objects)),
     )
+
+
+def _sort(rejections: Iterable[Rejection]) -> tuple[Rejection, ...]:
+    return tuple(sorted((each for each in rejections if each.ref.kind != "Secret"), key=lambda each: each.ref))
+
+
+def _sketch(read: Iterable[tuple[str, Reading]], objects: Mapping[Ref, Held]) -> Iterator[Sketch]:
+    """Those that were read but do not serve."""
+    for file, reading in read:
+        serves = reading.ref is not None and reading.ref in objects and objects[reading.ref].object is reading.object
+        if not serves and reading.draft is not None and reading.draft.object is not None:
+            yield Sketch(reading.draft, file, reading.line)
 
 
 def _state_trouble(file: FileText, held_files: Set[str]) -> Problem | None:

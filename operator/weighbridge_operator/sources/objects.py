@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-
-from pydantic import ValidationError
+from dataclasses import dataclass, replace
 
 from weighbridge_api.base import API_VERSION, Resource
-from weighbridge_api.faults import Fault, read_faults, spell, suggest
-from weighbridge_api.modelnode import ModelNode
-from weighbridge_api.routepolicy import RoutePolicy
+from weighbridge_api.drafts import Draft, draw
+from weighbridge_api.faults import Fault, spell, suggest
+from weighbridge_api.modelnode import ModelNode, ModelNodeSpec
+from weighbridge_api.routepolicy import RoutePolicy, RoutePolicySpec
 from weighbridge_api.secret import Secret
 from weighbridge_operator.sources.documents import Document, Flaw
 from weighbridge_operator.state import Ref
@@ -34,6 +33,8 @@ class Problem:
     field: str  # "spec.models[0].name", empty where it concerns the whole
     message: str
     remedy: str
+    #: It is wrong on this machine, and may be right where the file is to be used.
+    local: bool = False
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
@@ -49,6 +50,8 @@ class Reading:
     object: Resource | None
     line: int
     problems: tuple[Problem, ...]
+    #: What it is apart from its problems, for those who look for more of them; never served.
+    draft: Draft | None = None
 
 
 def read_objects(file: str, documents: Iterable[Document], *, private: bool) -> Iterator[Reading]:
@@ -63,19 +66,21 @@ def _read_object(file: str, document: Document, *, private: bool) -> Reading:
     if not isinstance(value, dict):
         flaws = document.flaws or (_refuse_shape(document),)
         return Reading(None, None, start, tuple(_state(file, None, flaw) for flaw in flaws))
-    ref = _identify(value)
     name = _name(value)
-    wrong = _check_kind(value)
-    if wrong is not None:
-        flaws = (*document.flaws, _place(document, wrong))
-        return Reading(None, None, start, tuple(_state(file, name, flaw) for flaw in flaws))
-    model = _KINDS[str(value["kind"])][1]
-    found, faults = _validate(model, document)
-    flaws = (*document.flaws, *(_place(document, each) for each in faults if not _is_known(each, document.flaws)))
-    if model is Secret and not private:
-        flaws = (*flaws, Flaw(document.start, (), "is in a file that others can read", f"chmod 600 {file}"))
+    kind, wrong = _check_kind(value)
+    flaws = (*document.flaws, *(_place(document, each) for each in wrong))
+    draft = Draft(None, (), ())
+    if kind is not None:
+        version, model = _KINDS[kind]
+        draft = _validate(model, document, value | {"apiVersion": version, "kind": kind})
+        flaws = (*flaws, *(_place(document, each) for each in draft.faults if not _is_known(each, document.flaws)))
+    local = kind == "Secret" and not private
     problems = tuple(_state(file, name, flaw) for flaw in flaws)
-    return Reading(ref, None if problems else found, start, problems)
+    if local:
+        flaw = Flaw(document.start, (), "is in a file that others can read", f"chmod 600 {file}")
+        problems = (*problems, replace(_state(file, name, flaw), local=True))
+    ref = None if wrong else _identify(value)
+    return Reading(ref, None if problems else draft.object, start, problems, draft)
 
 
 def _refuse_shape(document: Document) -> Flaw:
@@ -106,37 +111,52 @@ def _name(value: dict[str, object]) -> str | None:
     return kind[:63] if isinstance(kind, str) else None
 
 
-def _check_kind(value: dict[str, object]) -> Fault | None:
-    """Why the document is none of the kinds that are read."""
+def _check_kind(value: dict[str, object]) -> tuple[str | None, tuple[Fault, ...]]:
+    """The kind that the document is or was meant to be, if one can tell, and what is wrong with how it says so."""
     kind, version = value.get("kind"), value.get("apiVersion")
+    faults: list[Fault] = []
+    meant = kind if isinstance(kind, str) and kind in _KINDS else None
     if kind is None:
-        return Fault(("kind",), "is missing", "add kind: ModelNode, or RoutePolicy")
-    if not isinstance(kind, str) or kind not in _KINDS:
-        close = suggest(kind, _KINDS) if isinstance(kind, str) else None
-        remedy = f"did you mean {close}?" if close else f"known kinds are {_KNOWN}"
-        return Fault(("kind",), "is not known", remedy)
-    wanted = _KINDS[kind][0]
+        meant = _guess_kind(value)
+        faults.append(Fault(("kind",), "is missing", "add kind: ModelNode, or RoutePolicy"))
+    elif meant is None:
+        meant = suggest(kind, _KINDS) if isinstance(kind, str) else None
+        remedy = f"did you mean {meant}?" if meant else f"known kinds are {_KNOWN}"
+        faults.append(Fault(("kind",), "is not known", remedy))
+    wanted = _KINDS[meant][0] if meant else API_VERSION
     if version is None:
-        return Fault(("apiVersion",), "is missing", f"add apiVersion: {wanted}")
-    if version != wanted:
-        return Fault(("apiVersion",), f"is not that of a {kind}", f"write apiVersion: {wanted}")
-    return None
+        faults.append(Fault(("apiVersion",), "is missing", f"add apiVersion: {wanted}"))
+    elif version != wanted and meant:
+        faults.append(Fault(("apiVersion",), f"is not that of a {meant}", f"write apiVersion: {wanted}"))
+    return meant, tuple(faults)
 
 
-def _validate(model: type[Resource], document: Document) -> tuple[Resource | None, tuple[Fault, ...]]:
+def _guess_kind(value: dict[str, object]) -> str | None:
+    """By its fields, where no two kinds have them."""
+    if "data" in value or "stringData" in value:
+        return "Secret"
+    spec = value.get("spec")
+    written = set(spec) if isinstance(spec, dict) else set()
+    fitting = [
+        kind
+        for kind, fields in (("ModelNode", ModelNodeSpec.model_fields), ("RoutePolicy", RoutePolicySpec.model_fields))
+        if written & {info.alias or name for name, info in fields.items()}
+    ]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _validate(model: type[Resource], document: Document, value: dict[str, object]) -> Draft:
     empty = tuple(path for path in document.empty if path[0] == "spec")
-    missing = tuple(Fault(path, "has no value", "give it one, or remove the line") for path in empty)
-    try:
-        found = model.from_file(document.value)
-    except ValidationError as error:
-        faults = read_faults(error, model, quote=model.quotable)
-        return None, (*missing, *(fault for fault in faults if fault.path not in empty))
-    return found, missing
+    missing = tuple(Fault(path, "has no value", "give it one, or remove the line", path) for path in empty)
+    draft = draw(model, value, empty)
+    return replace(draft, faults=(*missing, *draft.faults))
 
 
 def _is_known(fault: Fault, flaws: Iterable[Flaw]) -> bool:
     """A place that could not be read as it was meant is wrong once, not twice."""
-    return any(flaw.path[: len(fault.path)] == fault.path[: len(flaw.path)] for flaw in flaws)
+    place = fault.cure or fault.path
+    belows = [(flaw.path, flaw.path if flaw.below is None else flaw.below) for flaw in flaws]
+    return any(place == path or place[: len(below)] == below for path, below in belows)
 
 
 def _place(document: Document, fault: Fault) -> Flaw:

@@ -32,7 +32,7 @@ _HEADERS = {"Accept": "text/plain;version=0.0.4, text/plain;q=0.5, */*;q=0.1", "
 #: Exposition text travels under many names, or none; these are certainly something else.
 _FOREIGN = ("html", "json", "protobuf", "xml", "image/", "event-stream")
 
-_READER = ThreadPoolExecutor(1, "pages")
+READER = ThreadPoolExecutor(1, "pages")
 
 
 class FetchError(Exception):
@@ -157,7 +157,7 @@ async def scrape(
     texts = [page.text for page in pages]
     reading = partial(extract, target.node, target.engine, texts, previous, pages[0].at, target.mapped)
     large = sum(map(len, texts)) > LARGE
-    sample, counters = await asyncio.get_running_loop().run_in_executor(_READER, reading) if large else reading()
+    sample, counters = await asyncio.get_running_loop().run_in_executor(READER, reading) if large else reading()
     if not errors:
         return sample, counters
     # What the engine's own page lacks is explained by its absence, which is the first error.

@@ -6,9 +6,10 @@ What is wrong with one is said in words that name the entry and never quote a va
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -27,11 +28,15 @@ MOST = 64  # certificates in one entry
 
 SKEW = timedelta(minutes=10)  # by which a peer's clock may be behind ours
 
+_Read = TypeVar("_Read")
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 class MaterialError(ValueError):
-    """The entries can't be used; the message says which one, why, and what to do."""
+    """The entries can't be used; each argument says which one, why, and what to do."""
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.args))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +73,10 @@ def read_material(entries: Mapping[str, bytes], *, trusts: bool, now: datetime |
 
     Raises MaterialError.
     """
-    chain = read_certificates(_entry(entries, CERTIFICATE), CERTIFICATE)
-    key = read_key(_entry(entries, KEY), KEY)
+    wrong: list[str] = []
+    chain, key = _try(read_certificates, entries, CERTIFICATE, wrong), _try(read_key, entries, KEY, wrong)
+    if chain is None or key is None:
+        raise MaterialError(*wrong)
     if _public(key) != chain[0].public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo):
         raise MaterialError(f"{KEY} does not belong to the first certificate of {CERTIFICATE}; replace both together")
     if now is not None and chain[0].not_valid_after_utc <= now:
@@ -127,6 +134,16 @@ def _entry(entries: Mapping[str, bytes], name: str) -> bytes:
     if len(value) > LONGEST:
         raise MaterialError(f"{name} is larger than {LONGEST // 1024} KiB")
     return value
+
+
+def _try(
+    read: Callable[[bytes, str], _Read], entries: Mapping[str, bytes], name: str, wrong: list[str]
+) -> _Read | None:
+    try:
+        return read(_entry(entries, name), name)
+    except MaterialError as error:
+        wrong.append(str(error))
+        return None
 
 
 def _public(key: PrivateKey) -> bytes:

@@ -89,6 +89,8 @@ def _envoys(report: Report) -> Iterator[str]:
     )
     text = "Whether the Envoy runs all that it was offered."
     yield _family("weighbridge_envoy_current", "gauge", text, [(labels, int(e.current)) for labels, e in envoys])
+    text = "Whether the Envoy's statistics can't be read, so that no requests in flight are known; status says why."
+    yield _family("weighbridge_envoy_unread", "gauge", text, [(labels, int(bool(e.error))) for labels, e in envoys])
     text = "Whether the Envoy refuses what it was offered of this kind of resource; status has its words."
     samples: list[Sample] = [
         ((*labels, ("kind", kind.kind)), int(kind.rejected is not None)) for labels, e in envoys for kind in e.kinds

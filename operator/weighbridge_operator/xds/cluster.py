@@ -216,15 +216,15 @@ def _inject(credential: Credential, api: ir.Format) -> Json:
 def _socket(name: str, tls: ir.Tls) -> Json:
     wanted = {"san_type": "DNS" if any(c.isalpha() for c in tls.server_name) else "IP_ADDRESS"}
     matcher = {"match_typed_subject_alt_names": [{**wanted, "matcher": {"exact": tls.server_name}}]}
-    common: Json = {"alpn_protocols": ["http/1.1"]}
-    if tls.ca is None:
-        common["validation_context"] = {**matcher, "system_root_certs": {}}
-    else:
-        trusted = {"name": name_authorities(tls.ca), "sds_config": ADS}
-        common["combined_validation_context"] = {
+    # Envoy has no trust of its own: it refuses `system_root_certs`.
+    trusted = {"name": name_authorities(tls.ca), "sds_config": ADS}
+    common: Json = {
+        "alpn_protocols": ["http/1.1"],
+        "combined_validation_context": {
             "default_validation_context": matcher,
             "validation_context_sds_secret_config": trusted,
-        }
+        },
+    }
     kind = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
     context: Json = {"common_tls_context": common}
     if wanted["san_type"] == "DNS":

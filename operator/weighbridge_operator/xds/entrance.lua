@@ -170,10 +170,31 @@ local function ask_otherwise(handle, headers, path, content_type)
   if kind then return ask_by_path(handle, headers, kind, content_type, model, method) end
 end
 
+-- Whether a request has come through this gateway before, or through more than anybody chains on purpose. Its nodes are
+-- then gateways that lead back, and each turn would take another connection and be multiplied by the retries of all.
+local function leads_back(handle, hops)
+  local own, count = handle:virtualHost():metadata():get("gateway"), 0
+  for hop in string.gmatch(hops, "%w+") do
+    count = count + 1
+    if hop == own or count > MOST_HOPS then return true end
+  end
+  return false
+end
+
+local function refuse_loop(handle, path)
+  local bare = match(path, "^[^?]*")
+  local kind = PLAIN[bare] or FORMS[bare] or METHODS[match(bare, ":(%a+)$")] or "text"
+  local message = "The request came through this gateway before, or through too many: "
+    .. "a ModelNode of a gateway leads back to one. Give that ModelNode the address of a model server."
+  refuse(handle, kind, "508", message, nil, "loop_detected")
+end
+
 function envoy_on_request(handle)
   local headers = handle:headers()
   if headers:get(":method") ~= "POST" then return end
   local path, content_type = headers:get(":path"), headers:get("content-type") or ""
+  local hops = headers:get("x-weighbridge-hops")
+  if hops and leads_back(handle, hops) then return refuse_loop(handle, path) end
   local kind = PLAIN[path]
   if kind then return ask_json(handle, headers, kind, content_type) end
   return ask_otherwise(handle, headers, path, content_type)

@@ -24,6 +24,7 @@ from weighbridge_operator.xds.tokens import read_tokens
 class Entrance:
     """Where callers come in. `host` is an IP literal; `tls`: over HTTPS alone; `keys`: with a key alone.
 
+    `name`: letters and digits that no other gateway calls itself by, so that a request that comes back is known.
     `debug_headers`: answers tell which node and policy served them. `requests`: where each is written down.
     """
 
@@ -33,6 +34,7 @@ class Entrance:
     tls: bool = False
     keys: bool = False
     requests: RequestLog | None = None
+    name: str = "weighbridge"
 
 
 _MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
@@ -76,6 +78,7 @@ def _tls() -> Json:
 
 def _http(entrance: Entrance, asks: bool) -> Json:
     keys, requests = entrance.keys, entrance.requests
+    script = write_entrance(logged=requests is not None)
     return {
         "stat_prefix": "entrance",
         "rds": {"route_config_name": ROUTES, "config_source": ADS},
@@ -101,11 +104,7 @@ def _http(entrance: Entrance, asks: bool) -> Json:
         "access_log": [count_requests(), *([write_requests(requests, keys)] if requests else [])],
         "http_filters": [
             *([ask_for_keys()] if keys else []),
-            extension(
-                "envoy.filters.http.lua",
-                _LUA,
-                {"default_source_code": {"inline_string": write_entrance(logged=requests is not None)}},
-            ),
+            extension("envoy.filters.http.lua", _LUA, {"default_source_code": {"inline_string": script}}),
             *(read_tokens() if requests and requests.tokens else []),
             *([ask_dataplane()] if asks else []),
             extension("envoy.filters.http.router", _ROUTER, {"suppress_envoy_headers": True}),

@@ -31,6 +31,7 @@ POLICY_HEADER = "x-weighbridge-policy"
 CHOICE_HEADER = "x-weighbridge-choice"  # on answers: "precise" where the node was named for this request
 CHOSEN_CLUSTER_HEADER = "x-weighbridge-cluster"  # of the named node, written by the data plane
 CLIENT_HEADER = "x-weighbridge-client"  # whose key a request came with; for filters, never for nodes
+HOPS_HEADER = "x-weighbridge-hops"  # the gateways that a request has come through, by what each calls itself
 #: What a client may never send: listed so that Envoy strips it before any filter.
 OWN_HEADERS = (
     ROUTE_HEADER,
@@ -69,9 +70,9 @@ def name_chain(clusters: tuple[str, ...], adapts: bool) -> str:
     return f"chain-{_digest(chr(10).join(clusters) + suffix)}"
 
 
-def name_authorities(ca: tuple[str, str]) -> str:
-    """The SDS secret with the authorities of Secret (namespace, name)."""
-    return f"ca/{ca[0]}/{ca[1]}"
+def name_authorities(ca: tuple[str, str] | None) -> str:
+    """The SDS secret with the authorities of Secret (namespace, name), or of the system."""
+    return f"ca/{ca[0]}/{ca[1]}" if ca else "ca/system"
 
 
 def name_credential(credential: tuple[str, str, str], api: ir.Format) -> str:
@@ -81,7 +82,7 @@ def name_credential(credential: tuple[str, str, str], api: ir.Format) -> str:
 
 def name_tls(tls: ir.Tls) -> str:
     """The transport socket for nodes with these TLS settings."""
-    return f"{tls.server_name} {name_authorities(tls.ca) if tls.ca else 'system'}"
+    return f"{tls.server_name} {name_authorities(tls.ca)}"
 
 
 def _plain(text: str) -> str:

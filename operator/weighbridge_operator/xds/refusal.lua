@@ -8,12 +8,15 @@ end
 -- `kind` is what the route header starts with; before its dot stands the API, if it is not OpenAI's.
 local function refuse(handle, kind, status, message, param, code)
   local api, body = match(kind, "^(%a+)%."), nil
+  local ours = status >= "500"
+  local fault = ours and "api_error" or "invalid_request_error"
   if api == "anthropic" then
-    body = '{"type":"error","error":{"type":"invalid_request_error","message":' .. quoted(message) .. "}}"
+    body = '{"type":"error","error":{"type":"' .. fault .. '","message":' .. quoted(message) .. "}}"
   elseif api == "gemini" then
-    body = '{"error":{"code":' .. status .. ',"message":' .. quoted(message) .. ',"status":"INVALID_ARGUMENT"}}'
+    fault = ours and "INTERNAL" or "INVALID_ARGUMENT"
+    body = '{"error":{"code":' .. status .. ',"message":' .. quoted(message) .. ',"status":"' .. fault .. '"}}'
   else
-    body = '{"error":{"message":' .. quoted(message) .. ',"type":"invalid_request_error","param":'
+    body = '{"error":{"message":' .. quoted(message) .. ',"type":"' .. fault .. '","param":'
       .. (param and quoted(param) or "null") .. ',"code":' .. quoted(code) .. "}}"
   end
   handle:respond({ [":status"] = status, ["content-type"] = "application/json" }, body)

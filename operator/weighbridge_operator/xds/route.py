@@ -27,12 +27,14 @@ from weighbridge_operator.xds.addresses import find_path, list_paths
 from weighbridge_operator.xds.build import Json, extension, message, seconds
 from weighbridge_operator.xds.chains import Plan, Target
 from weighbridge_operator.xds.keys import FILTER, Callers, let_in
+from weighbridge_operator.xds.listener import Entrance
 from weighbridge_operator.xds.matching import by_prefix, on
 from weighbridge_operator.xds.memo import Memo
 from weighbridge_operator.xds.names import (
     CHOICE,
     CHOICE_HEADER,
     CLIENT_HEADER,
+    HOPS_HEADER,
     METADATA,
     NODE_HEADER,
     OWN_HEADERS,
@@ -70,7 +72,7 @@ _KEPT_FROM_NODES = (
 
 
 def translate_routes(
-    gateway: ir.Gateway, plan: Plan, debug_headers: bool, callers: Callers | None, memo: Memo
+    gateway: ir.Gateway, plan: Plan, entrance: Entrance, callers: Callers | None, memo: Memo
 ) -> tuple[Message, tuple[Reference, ...]]:
     """The RouteConfiguration of the entrance, and what it refers to.
 
@@ -87,6 +89,9 @@ def translate_routes(
                 {
                     "name": ROUTES,
                     "domains": ["*"],
+                    # For the entrance's script, which looks only where a request came through a gateway before.
+                    "metadata": {"filter_metadata": {"envoy.filters.http.lua": {"gateway": entrance.name}}},
+                    "request_headers_to_add": [_add(HOPS_HEADER, entrance.name)],
                     "request_headers_to_remove": list(_KEPT_FROM_NODES),
                     "matcher": {**by_prefix(ROUTE_HEADER, {}), "on_no_match": find_path(gateway)},
                 }
@@ -95,7 +100,7 @@ def translate_routes(
     )
     needs = set(find_references(made))
     matcher = made.virtual_hosts[0].matcher  # type: ignore[attr-defined]
-    needs |= _fill(matcher.matcher_tree.prefix_match_map.map, _models(gateway, plan, debug_headers), memo)
+    needs |= _fill(matcher.matcher_tree.prefix_match_map.map, _models(gateway, plan, entrance.debug_headers), memo)
     needs |= _fill(matcher.on_no_match.matcher.matcher_tree.exact_match_map.map, list_paths(gateway), memo)
     if callers:
         made.virtual_hosts[0].typed_per_filter_config[FILTER].CopyFrom(let_in(callers))  # type: ignore[attr-defined]
@@ -233,6 +238,10 @@ def _retry(rule: ir.Rule, mode: str, patience: int | None) -> Json:
             "envoy.retry_priorities.previous_priorities", kind, {"update_frequency": patience}
         )
     return policy
+
+
+def _add(name: str, value: str) -> Json:
+    return {"header": {"key": name, "value": value}, "append_action": "APPEND_IF_EXISTS_OR_ADD"}
 
 
 def _set(name: str, value: str) -> Json:

@@ -6,13 +6,14 @@ from importlib import resources
 
 from weighbridge_operator.xds.paths import write_suffixes, write_tables
 
+MOST_HOPS = 5  # gateways that a request may have come through
+
 
 def write_entrance(logged: bool = False) -> str:
     """What every request passes before its route is known. `logged`: it tells the request log what was asked for."""
-    told = "LOGGED = true\n" if logged else ""
-    return (
-        told + write_tables() + "".join(_read(name) for name in ("json.lua", "form.lua", "refusal.lua", "entrance.lua"))
-    )
+    told = f"local MOST_HOPS = {MOST_HOPS}\n" + ("LOGGED = true\n" if logged else "")
+    files = ("json.lua", "form.lua", "refusal.lua", "entrance.lua")
+    return told + write_tables() + "".join(_read(name) for name in files)
 
 
 def write_adapting() -> str:

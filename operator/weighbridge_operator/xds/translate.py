@@ -40,10 +40,12 @@ def translate(
     salt: bytes = b"",
     doors: Doors = Doors(),  # noqa: B008  # a frozen value
     memo: Memo | None = None,
+    authorities: bytes | None = None,
     pages: Mapping[str, Pages] = MappingProxyType({}),
 ) -> Snapshot:
     """Everything that the gateway's Envoys should hold. `salt` keys the versions of what holds secrets.
 
+    `authorities`, in PEM, are those of the system, needed where a node has TLS and names none.
     `pages`: where nodes print their metrics, for the choice per request.
     """
     memo = memo or Memo()
@@ -59,14 +61,14 @@ def translate(
         )
         for name, members in plan.chains.items()
     ]
-    routes, needs = translate_routes(gateway, plan, entrance.debug_headers, _callers(entrance, doors), memo)
+    routes, needs = translate_routes(gateway, plan, entrance, _callers(entrance, doors), memo)
     return snapshot.build(
         clusters=clusters,
         endpoints=[_pack_assignment(pool, part, weights, memo) for pool in gateway.pools for part in pool.parts],
         listeners=[translate_listener(entrance, asks=bool(plan.precise))],
         routes=[pack(ROUTE, routes, salt, needs)],
         runtimes=[list_choices({name: plan.parts[name] for name in sorted(plan.precise)}, pages)],
-        secrets=[*_secrets(gateway, secrets), *_certificate(doors)],
+        secrets=[*_secrets(gateway, secrets, authorities), *_certificate(doors)],
         salt=salt,
         awaited=frozenset({CERTIFICATE}) if entrance.tls else frozenset(),
     )
@@ -96,7 +98,7 @@ def _pack_assignment(pool: ir.Pool, part: ir.Part, weights: Weights, memo: Memo)
     return memo.recall((ENDPOINT, part, told), lambda: pack(ENDPOINT, assign(part, by_node)))
 
 
-def _secrets(gateway: ir.Gateway, secrets: Secrets) -> list[Message]:
+def _secrets(gateway: ir.Gateway, secrets: Secrets, system: bytes | None) -> list[Message]:
     found: dict[str, Message] = {}
     for part in (part for pool in gateway.pools for part in pool.parts):
         if part.credential is not None:
@@ -104,9 +106,9 @@ def _secrets(gateway: ir.Gateway, secrets: Secrets) -> list[Message]:
             key = secrets[part.credential[:2]][part.credential[2]].strip()
             found[name] = _credential(name, b"Bearer " + key if part.format == "openai" else key)
         for endpoint in part.endpoints:
-            if endpoint.tls is not None and endpoint.tls.ca is not None:
-                name = name_authorities(endpoint.tls.ca)
-                found[name] = _authorities(name, secrets[endpoint.tls.ca]["ca.crt"])
+            if endpoint.tls is not None:
+                ca, name = endpoint.tls.ca, name_authorities(endpoint.tls.ca)
+                found[name] = _authorities(name, secrets[ca]["ca.crt"] if ca else system or b"")
     return list(found.values())
 
 

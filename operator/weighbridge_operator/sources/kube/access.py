@@ -12,6 +12,7 @@ import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -59,6 +60,7 @@ class Api:
         settings.retries = None
         settings.connection_pool_maxsize = 0
         self._host = str(settings.host)
+        self._authority = str(settings.ssl_ca_cert or "")
         self._client = ApiClient(settings)
         return self
 
@@ -73,6 +75,12 @@ class Api:
             answers = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
             found |= {str(answer[4][0]) for answer in answers}
         return frozenset(address for address in found if _is_literal(address))
+
+    def find_authority(self) -> bytes:
+        """Whose certificate the API server has, which tells a cluster from others; else where it is."""
+        with suppress(OSError):
+            return Path(self._authority).read_bytes()
+        return self._host.encode()
 
     async def get(self, path: str, query: Query = (), accept: str = "application/json") -> Raw:
         """One object or one part of a list."""

@@ -31,9 +31,12 @@ class ClusterState:
 
 
 def gather(
-    ledgers: Iterable[Ledger], services: Mapping[Key, ServiceState], secrets: Mapping[Key, Mapping[str, bytes]]
+    ledgers: Iterable[Ledger],
+    services: Mapping[Key, ServiceState],
+    secrets: Mapping[Key, Mapping[str, bytes]],
+    own: ServiceState | None = None,
 ) -> ClusterState:
-    """The state that these make up."""
+    """The state that these make up; `own` is the Service of the gateway's Envoys."""
     ledgers = tuple(ledgers)
     found = [item for ledger in ledgers for item in ledger.objects]
     named = find_services(item for item in found if isinstance(item, ModelNode))
@@ -44,6 +47,7 @@ def gather(
             secrets=secrets,
             rejections=tuple(sorted((r for ledger in ledgers for r in ledger.rejections), key=lambda r: r.ref)),
             services={key: state for key, state in services.items() if key in named},
+            envoys=frozenset(endpoint.address for endpoint in own.endpoints) if own else frozenset(),
         )
     )
 

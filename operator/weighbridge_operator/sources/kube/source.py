@@ -150,10 +150,11 @@ class ClusterSource:
 
     def _publish(self) -> None:
         services = self.services.states
-        envoys = find_envoys(services.get(self._own)) if self._own else None
+        own = services.get(self._own) if self._own else None
+        envoys = find_envoys(own) if self._own else None
         if envoys is not None and envoys != self.envoys.get():
             self.envoys.set(envoys)
-        state = gather(self._ledgers.values(), services, self.secrets.values)
+        state = gather(self._ledgers.values(), services, self.secrets.values, own)
         if state != self._states.get():
             self._states.set(state)
 
