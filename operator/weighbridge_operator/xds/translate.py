@@ -16,7 +16,7 @@ from weighbridge_operator.core import ir
 from weighbridge_operator.core.doors import Doors
 from weighbridge_operator.state import Pages
 from weighbridge_operator.xds import snapshot
-from weighbridge_operator.xds.chains import plan_clusters
+from weighbridge_operator.xds.chains import Plan, plan_clusters
 from weighbridge_operator.xds.cluster import translate_chain, translate_part
 from weighbridge_operator.xds.endpoint import assign
 from weighbridge_operator.xds.keys import Callers
@@ -51,19 +51,9 @@ def translate(
     memo = memo or Memo()
     memo.turn()
     plan = plan_clusters(gateway)
-    clusters: list[Resource | Message] = [
-        _pack_part(part, name in plan.adapting, plan.budgets.get(name, 0.0), name in plan.precise, memo)
-        for name, part in plan.parts.items()
-    ]
-    clusters += [
-        translate_chain(
-            name, members, name in plan.adapting, plan.budgets[name], plan.credentials(members), plan.format(members)
-        )
-        for name, members in plan.chains.items()
-    ]
     routes, needs = translate_routes(gateway, plan, entrance, _callers(entrance, doors), memo)
     return snapshot.build(
-        clusters=clusters,
+        clusters=[*_clusters(plan, memo)],
         endpoints=[_pack_assignment(pool, part, weights, memo) for pool in gateway.pools for part in pool.parts],
         listeners=[translate_listener(entrance, asks=bool(plan.precise))],
         routes=[pack(ROUTE, routes, salt, needs)],
@@ -72,6 +62,14 @@ def translate(
         salt=salt,
         awaited=frozenset({CERTIFICATE}) if entrance.tls else frozenset(),
     )
+
+
+def _clusters(plan: Plan, memo: Memo) -> Iterator[Resource | Message]:
+    for name, part in plan.parts.items():
+        yield _pack_part(part, name in plan.adapting, plan.budgets.get(name, 0.0), name in plan.precise, memo)
+    for name, members in plan.chains.items():
+        adapts, budget = name in plan.adapting, plan.budgets[name]
+        yield translate_chain(name, members, adapts, budget, plan.credentials(members), plan.format(members))
 
 
 def assign_weights(before: Snapshot, gateway: ir.Gateway, weights: Weights) -> Snapshot:
