@@ -57,6 +57,7 @@ class EnvoySettings:
     concurrency: int = 2
     connections: int = CONNECTIONS
     memory: int | None = None  # bytes that it may take
+    dataplanes: tuple[str, ...] = ()  # sockets of the data plane's processes beside it
 
 
 class EnvoyProcess:
@@ -140,6 +141,7 @@ class EnvoyProcess:
                 self.admin_port,
                 connections=settings.connections,
                 memory=settings.memory,
+                dataplanes=settings.dataplanes,
             )
         )
         workers = max(1, min(settings.concurrency, os.cpu_count() or 1))

@@ -130,6 +130,12 @@ class Loop:
         knowledge = self.knowledge.get()
         return node in self._asked or (knowledge is not None and node in knowledge.found)
 
+    async def wait_precise(self) -> None:
+        """Waits until some policy lets a node be named for each request."""
+        version = 0
+        while self.resolved is None or not self.resolved.gateway.precise:
+            _, version = await self.planned.wait_newer(version)
+
     async def _look_up(self) -> None:
         hosts = self._ask_names()
         if any(parse_literal(host) is None for host in hosts):

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from weighbridge_operator.dataplane_process import DataplaneProcess, choose_socket
 from weighbridge_operator.ending import Ending
 from weighbridge_operator.envoy_process import EnvoyProcess, EnvoySettings, check_port_free
 from weighbridge_operator.latest import Latest
@@ -39,21 +40,24 @@ async def run_up(settings: Settings, *beside: Work) -> int:
             requests = replace(settings.requests, place=require_file(settings.requests.place))
             settings = replace(settings, requests=requests)
         plane = await running.enter_async_context(ControlPlane(settings))
-        envoy = EnvoyProcess(_describe_envoy(settings, plane), stdout=stdout)
+        socket = choose_socket()
+        envoy = EnvoyProcess(_describe_envoy(settings, plane, socket), stdout=stdout)
+        dataplane = DataplaneProcess(socket, envoy, plane.loop.wait_precise)
         plane.admin.envoy = envoy.ready
         view = _make_view(settings, plane.reports, passes=True)
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, envoy.reopen_files)
-        await run_until_signal(plane.run(), envoy.run(), view.run(), *(work(plane) for work in beside))
+        await run_until_signal(plane.run(), envoy.run(), dataplane.run(), view.run(), *(work(plane) for work in beside))
     return 0
 
 
-def _describe_envoy(settings: Settings, plane: ControlPlane) -> EnvoySettings:
+def _describe_envoy(settings: Settings, plane: ControlPlane, socket: str) -> EnvoySettings:
     return EnvoySettings(
         operator=f"{settings.xds[0]}:{plane.xds_port}",
         gateway=GATEWAY,
         binary=settings.envoy,
         concurrency=settings.concurrency,
         memory=settings.envoy_memory,
+        dataplanes=(socket,),
     )
 
 

@@ -36,7 +36,7 @@ async def reach(oracle: Oracle, stack: Stack) -> None:
 
 
 async def name_by_choice(stack: Stack, **headers: str) -> set[str]:
-    """The nodes of 20 answers that say they were chosen; on a busy machine some time out, and then the weights serve."""
+    """The nodes of 20 answers that were chosen; on a busy machine some time out, and then the weights serve."""
     told = [(await ask(stack, **headers))[1] for _ in range(20)]
     named = [each["x-weighbridge-node"] for each in told if each.get("x-weighbridge-choice") == "precise"]
     assert len(named) >= 10

@@ -166,5 +166,10 @@ class Gateway:
     entries: tuple[Entry, ...] = ()
     kinds: tuple[Kind, ...] = ()
 
+    @property
+    def precise(self) -> bool:
+        """Whether some rule lets a node be named for each request."""
+        return any(rule.precise for entry in self.entries for rule in entry.rules)
+
     def pool(self, name: str) -> Pool:
         return next(pool for pool in self.pools if pool.name == name)
