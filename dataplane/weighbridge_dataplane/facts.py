@@ -5,8 +5,7 @@ Times are seconds of one monotonic clock. Absent is not zero: what a node did no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 
@@ -44,12 +43,14 @@ class Counts:
     """What the Envoy beside us says of an endpoint.
 
     `active` are its requests there, those that wait for a connection included; `errors` its failures so far (5xx,
-    resets, time-outs, refused connections); `healthy` is false while it is ejected, unready or draining.
+    resets, time-outs, refused connections), `total` all of its requests; `healthy` is false while it is ejected or
+    unready.
     """
 
     active: int
     errors: int
     healthy: bool
+    total: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +82,12 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The node that was named, or None and why not. `left_out` are addresses with the reason in a word."""
+    """The node that was named, or None and why not. `rows` are the fields of each `Judged`, put together when asked."""
 
     member: Member | None
     silence: Silence | None = None
-    judged: tuple[Judged, ...] = ()
-    left_out: Mapping[str, str] = field(default_factory=dict)
+    rows: tuple[tuple[str, float, float, float, float, bool], ...] = ()
+
+    @property
+    def judged(self) -> tuple[Judged, ...]:
+        return tuple(Judged(*row) for row in self.rows)

@@ -1,0 +1,70 @@
+"""Which node has read which beginnings of prompts: what was sent there, remembered, and forgotten as a cache forgets.
+
+A prompt's beginning is a chain of block hashes, each of which stands for all before it; a node that was sent the first
+k of them need not read those again. A session is the same without a look at the prompt: its last node has read what its
+last request held. Both are guesses: nodes say nothing of what they hold, so that memory is kept small.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+BLOCK = 256  # tokens of a block of 1,024 bytes
+BLOCKS_KEPT = 4096  # of one node
+SESSIONS_KEPT = 20_000
+
+
+class Affinity:
+    """The memory of one pool, by address."""
+
+    def __init__(self, blocks: int = BLOCKS_KEPT, sessions: int = SESSIONS_KEPT) -> None:
+        self._most_blocks, self._most_sessions = blocks, sessions
+        self._blocks: dict[str, OrderedDict[str, None]] = {}  # of each node, the one used longest ago first
+        self._holders: dict[str, set[str]] = {}
+        self._sessions: OrderedDict[str, tuple[str, float]] = OrderedDict()
+
+    def find(self, blocks: Sequence[str], session: str | None) -> dict[str, float]:
+        """Tokens that each node need not read, of those that it has any of."""
+        depth: dict[str, int] = {}
+        for number, block in enumerate(blocks):
+            going = [node for node in self._holders.get(block, ()) if depth.get(node, 0) == number]
+            if not going:
+                break
+            for node in going:
+                depth[node] = number + 1
+        hits = {node: float(BLOCK * count) for node, count in depth.items()}
+        if session is not None and (last := self._sessions.get(session)) is not None:
+            hits[last[0]] = max(last[1], hits.get(last[0], 0.0))
+        return hits
+
+    def remember(self, node: str, blocks: Sequence[str], session: str | None, tokens: float) -> None:
+        """A request of so many tokens went to the node."""
+        if blocks:
+            kept = self._blocks.setdefault(node, OrderedDict())
+            # From the end, so that of a chain the beginning stays longest.
+            for block in reversed(blocks):
+                if block not in kept:
+                    self._holders.setdefault(block, set()).add(node)
+                kept[block] = None
+                kept.move_to_end(block)
+            while len(kept) > self._most_blocks:
+                self._drop(node, kept.popitem(last=False)[0])
+        if session is not None:
+            self._sessions[session] = (node, tokens)
+            self._sessions.move_to_end(session)
+            while len(self._sessions) > self._most_sessions:
+                self._sessions.popitem(last=False)
+
+    def forget(self, node: str) -> None:
+        """The node is gone, or has begun anew."""
+        for block in self._blocks.pop(node, ()):
+            self._drop(node, block)
+        for session in [session for session, (place, _) in self._sessions.items() if place == node]:
+            del self._sessions[session]
+
+    def _drop(self, node: str, block: str) -> None:
+        holders = self._holders[block]
+        holders.discard(node)
+        if not holders:
+            del self._holders[block]

@@ -1,0 +1,205 @@
+"""Names a node for each request, from samples a quarter of a second old, or is silent where it has no right to.
+
+Least J wins, ties at random:
+
+    fill_i = kv_i + (waiting_i + named since the sample) · g_i      at least 0.9 · (own_i + 0.7 · others_i) · g_i
+    fill_i · min(4, max(1, median(v) / v_i)) ^ 0.5                  a slow node holds its requests longer
+    J_i    = fill_i + backlog_i / P_i - hit_i / P                   a second of unread prompts weighs as a full node
+
+Without a sample of its own, or with one that is not believed, a node is judged by our own counts. Where fewer than half
+of the nodes can be judged by samples the choice is silent, and stays so until they could be for 10 s: to go to and fro
+between the two is worse than either. g, v and P: `rates`. No clock and no randomness but the caller's.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import accumulate
+
+from weighbridge_dataplane.affinity import Affinity
+from weighbridge_dataplane.facts import Asked, Choice, Counts, Member, Sample, Silence
+from weighbridge_dataplane.rates import fill_of_request, make_sound, middle
+from weighbridge_dataplane.standing import FRESH, OTHERS_WEIGHT, Standing
+
+FLOOR = 0.9
+SLOWEST = 4.0
+BACKLOG_MOST = 5.0  # seconds of reading that are remembered as unread
+QUIET = 10.0  # seconds for which the nodes must have been known before it speaks again
+OTHERS_FRESH = 10.0  # seconds
+LOOK = 0.05  # seconds between two looks whether enough nodes are known
+FEW, DRAWS, MANY_DRAWS = 32, 3, 16  # nodes that are all looked at; draws with three Envoys or more, and with more nodes
+BYTES = 4.0  # of a token
+USUAL_SIZE = 500.0  # tokens of a prompt, before there was one
+
+Row = tuple[str, float, float, float, float, bool]
+
+
+class Chooser:
+    """For one set of nodes. `random` gives numbers from 0 to below 1."""
+
+    def __init__(self, random: Callable[[], float]) -> None:
+        self._random = random
+        self._nodes: dict[str, Standing] = {}
+        self._order: tuple[Standing, ...] = ()
+        self._rooms: list[float] | None = None  # capacities, added up
+        self._envoys = 1
+        self._counted = self._heard = float("-inf")
+        self._quiet_until = float("-inf")
+        self._affinity = Affinity()
+        self._size = USUAL_SIZE
+        self._reading: float | None = None  # the pool's P
+        self._stale = True
+        self._looked = float("-inf")  # when `_silence` was found
+        self._silence: Silence | None = None
+
+    def tell(self, members: Sequence[Member], envoys: int, now: float) -> None:  # noqa: ARG002  as the others
+        """The nodes now, all of them. What is known of those that stay is kept."""
+        known, self._nodes = self._nodes, {}
+        for member in members:
+            standing = known.get(member.address)
+            if standing is None or standing.member.node != member.node:
+                standing = Standing(member)
+            standing.member = member
+            self._nodes[member.address] = standing
+        for address in known.keys() - self._nodes.keys():
+            self._affinity.forget(address)
+        self._order, self._envoys, self._stale = tuple(self._nodes.values()), max(1, envoys), True
+        rooms = [node.member.capacity for node in self._order]
+        self._rooms = list(accumulate(room for room in rooms if room)) if rooms and all(rooms) else None
+
+    def read(self, address: str, sample: Sample | None, now: float) -> None:  # noqa: ARG002  as the others
+        """A node's page was read; None: it could not be, and the sample before grows old."""
+        standing = self._nodes.get(address)
+        if standing is None or sample is None:
+            return
+        sound = make_sound(sample)
+        if sound.running is not None and sound.waiting is not None:
+            standing.read(sound)
+            self._stale = True
+
+    def count(self, counts: Mapping[str, Counts], now: float) -> None:
+        """Envoy's own page was read. A node that is not on it has no request yet; it is not named."""
+        self._counted = now
+        for address, standing in self._nodes.items():
+            if (counted := counts.get(address)) is not None:
+                standing.take_count(counted, now)
+
+    def hear(self, active: Mapping[str, int], suspect: Collection[str], now: float) -> None:
+        """What all Envoys together have in flight, and whom the weights suspect."""
+        self._heard = now
+        for address, standing in self._nodes.items():
+            told = active.get(address)
+            standing.others = None if told is None else float(max(0, told - standing.own))
+            standing.hinted = address in suspect
+
+    def choose(self, asked: Asked, now: float) -> Choice:
+        """The node for this request, remembered as sent there."""
+        silence = self._find_silence(now)
+        if silence is not None:
+            return Choice(None, silence)
+        if self._stale:
+            self._refresh()
+        size = self._measure(asked)
+        hits = self._affinity.find(asked.blocks, asked.session) if asked.blocks or asked.session is not None else {}
+        rows: list[Row] = []
+        best, least, ties = None, float("inf"), 0
+        for standing in self._draw(hits):
+            if standing.is_open(now):
+                row = self._judge(standing, min(hits.get(standing.member.address, 0.0), size), now)
+                rows.append(row)
+                if row[1] < least:
+                    best, least, ties = standing, row[1], 1
+                elif row[1] == least:
+                    ties += 1
+                    best = standing if self._random() * ties < 1 else best
+        if best is None:
+            return Choice(None, "none")
+        self._send(best, asked, size, min(hits.get(best.member.address, 0.0), size))
+        return Choice(best.member, None, tuple(rows))
+
+    def _find_silence(self, now: float) -> Silence | None:
+        if not self._nodes:
+            return "unknown"
+        if now - self._counted > FRESH:
+            return "stale"
+        if not 0 <= now - self._looked < LOOK:
+            self._looked, self._silence = now, self._look(now)
+        return self._silence
+
+    def _look(self, now: float) -> Silence | None:
+        # Nodes that are out for Envoy take no part: what is left decides among itself.
+        there = [standing for standing in self._order if standing.is_open(now)]
+        usable = sum(standing.is_usable(now) for standing in there)
+        if usable < max(2, (len(there) + 1) // 2):
+            first = self._quiet_until == float("-inf") and not any(s.rates.sample for s in self._order)
+            self._quiet_until = self._quiet_until if first else now + QUIET
+            return "few"
+        return "few" if now < self._quiet_until else None
+
+    def _refresh(self) -> None:
+        """What changes with samples alone, reckoned once for many requests."""
+        self._stale = False
+        nodes = self._order
+        fills = fill_of_request((node.rates, node.member.capacity) for node in nodes)
+        speed = middle(node.rates.speed for node in nodes)
+        self._reading = middle(node.rates.reading for node in nodes)
+        for node, fill in zip(nodes, fills, strict=True):
+            node.g = fill
+            own = node.rates.speed
+            node.slow = min(SLOWEST, max(1.0, speed / own)) ** 0.5 if speed and own else 1.0
+
+    def _measure(self, asked: Asked) -> float:
+        if asked.size is None:
+            return self._size
+        size = asked.size / BYTES
+        self._size += 0.05 * (size - self._size)
+        return size
+
+    def _draw(self, hits: Mapping[str, float]) -> Sequence[Standing]:
+        many = len(self._order) > FEW
+        if not many and self._envoys < DRAWS:
+            return self._order
+        draws = DRAWS if self._envoys >= DRAWS else MANY_DRAWS
+        drawn = {self._draw_one().member.address for _ in range(draws)}
+        drawn.update(sorted(hits, key=hits.__getitem__)[-2:])
+        return [self._nodes[address] for address in drawn if address in self._nodes]
+
+    def _draw_one(self) -> Standing:
+        # In proportion to capacity, where every node has one; by bisection, so that many nodes cost no more than few.
+        if self._rooms is None:
+            return self._order[int(self._random() * len(self._order))]
+        return self._order[bisect_right(self._rooms, self._random() * self._rooms[-1])]
+
+    def _judge(self, standing: Standing, hit: float, now: float) -> Row:
+        known = now - self._heard <= OTHERS_FRESH or self._envoys == 1
+        others = standing.others if known else None
+        own, g = standing.own, standing.g
+        usable = standing.is_usable(now)
+        if usable:
+            sample = standing.rates.sample
+            assert sample is not None
+            assert sample.running is not None
+            assert sample.waiting is not None
+            kv = sample.running * g if sample.kv is None else sample.kv
+            fill = kv + (sample.waiting + standing.sent - standing.sent_at_sample) * g
+            fill = max(fill, FLOOR * (own + OTHERS_WEIGHT * (others or 0.0)) * g) * standing.slow
+        else:
+            fill = (own * self._envoys if others is None else own + others) * g
+        reading = standing.rates.reading or self._reading
+        backlog = self._settle(standing, reading, now) / reading if reading else 0.0
+        saved = hit / self._reading if self._reading else 0.0
+        return standing.member.address, fill + backlog - saved, fill, backlog, hit, not usable
+
+    def _settle(self, standing: Standing, reading: float, now: float) -> float:
+        """Prompt tokens that the node has not read."""
+        left = standing.backlog - reading * (now - standing.backlog_at)
+        standing.backlog = min(max(0.0, left), BACKLOG_MOST * reading)
+        standing.backlog_at = now
+        return standing.backlog
+
+    def _send(self, standing: Standing, asked: Asked, size: float, hit: float) -> None:
+        standing.sent += 1
+        standing.backlog += size - hit
+        if asked.blocks or asked.session is not None:
+            self._affinity.remember(standing.member.address, asked.blocks, asked.session, size)

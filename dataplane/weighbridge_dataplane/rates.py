@@ -1,0 +1,115 @@
+"""What is learned of a node from its samples: the fill that a request adds, how fast tokens come, how fast it reads.
+
+    g   fill that one request adds: EWMA of KV use / EWMA of running requests, 30 s, leaned on the pool's figure
+    v   tokens a second and running request, EWMA of 10 s
+    P   prompt tokens a second at best: the highest of windows of a second, which fades with 120 s
+
+P is a highest value on purpose: taken too low, unread prompts would never seem to be read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from statistics import median
+
+from weighbridge_dataplane.facts import Sample
+
+FILL_MEMORY, SPEED_MEMORY, READING_MEMORY = 30.0, 10.0, 120.0  # seconds
+WINDOW = 1.0  # seconds over which reading is measured, at least
+USUAL_FILL = 0.016  # of one request, where nothing is known
+LEAN = 0.03  # of fill, that the pool's figure counts for beside a node's own
+
+
+class Rates:
+    """One node's. `learn` takes each usable sample once."""
+
+    __slots__ = ("_window", "fill", "reading", "running", "sample", "speed")
+
+    def __init__(self) -> None:
+        self.sample: Sample | None = None
+        self.fill = self.running = 0.0
+        self.speed: float | None = None
+        self.reading: float | None = None
+        self._window: Sample | None = None
+
+    def learn(self, sample: Sample) -> None:
+        """Takes a sample; a counter that fell means a new start, from which is counted anew."""
+        before, self.sample = self.sample, sample
+        if before is None or sample.at <= before.at:
+            self._window = sample
+            return
+        passed = sample.at - before.at
+        lean = 1 - math.exp(-passed / FILL_MEMORY)
+        if sample.kv is not None and sample.running is not None:
+            self.fill += lean * (sample.kv - self.fill)
+            self.running += lean * (sample.running - self.running)
+        self._learn_speed(before, sample, passed)
+        self._learn_reading(sample)
+
+    def _learn_speed(self, before: Sample, sample: Sample, passed: float) -> None:
+        done = _sum(sample), _sum(before)
+        if done[0] is None or done[1] is None or done[0] <= done[1]:
+            return
+        working = ((sample.running or 0.0) + (before.running or 0.0)) / 2
+        if (sample.running or 0.0) >= 1:
+            speed = (done[0] - done[1]) / passed / max(1.0, working)
+            lean = min(1.0, passed / SPEED_MEMORY)
+            self.speed = speed if self.speed is None else self.speed + lean * (speed - self.speed)
+
+    def _learn_reading(self, sample: Sample) -> None:
+        window, read = self._window, sample.prompt_tokens
+        if read is None:
+            return
+        if window is None or window.prompt_tokens is None or read < window.prompt_tokens:
+            self._window = sample
+            return
+        passed = sample.at - window.at
+        if passed < WINDOW:
+            return
+        rate = (read - window.prompt_tokens) / passed
+        self._window = sample
+        faded = (self.reading or 0.0) * math.exp(-passed / READING_MEMORY)
+        best = max(faded, rate)
+        self.reading = best if best > 0 else self.reading
+
+
+def make_sound(sample: Sample) -> Sample:
+    """The sample without what is no number of 0 or more; a share above 1 is 1."""
+    kv = _sound(sample.kv)
+    return Sample(
+        sample.at,
+        min(kv, 1.0) if kv is not None else None,
+        _sound(sample.waiting),
+        _sound(sample.running),
+        _sound(sample.prompt_tokens),
+        _sound(sample.generated_tokens),
+    )
+
+
+def _sound(value: float | None) -> float | None:
+    return value if value is not None and 0 <= value < math.inf else None
+
+
+def _sum(sample: Sample) -> float | None:
+    found = [tokens for tokens in (sample.prompt_tokens, sample.generated_tokens) if tokens is not None]
+    return sum(found) if found else None
+
+
+def fill_of_request(nodes: Iterable[tuple[Rates, float | None]]) -> list[float]:
+    """g of each of a pool's nodes, given with their capacities; those count if every node has one."""
+    pool = list(nodes)
+    told = all(capacity for _, capacity in pool)
+    parts = [(rates, (capacity or 1.0) if told else 1.0) for rates, capacity in pool]
+    fill = sum(rates.fill * capacity for rates, capacity in parts)
+    running = sum(rates.running for rates, _ in parts)
+    usual = fill / running if fill > 0 and running > 1e-6 else USUAL_FILL
+    if told:
+        return [usual / capacity for _, capacity in parts]
+    return [(rates.fill + LEAN) / (rates.running + LEAN / usual) for rates, _ in parts]
+
+
+def middle(values: Iterable[float | None]) -> float | None:
+    """The median of those that are known and above 0."""
+    known = [value for value in values if value is not None and value > 0]
+    return median(known) if known else None

@@ -1,0 +1,96 @@
+"""One node as the chooser sees it: what it said last, what we count there ourselves, and whether it is believed.
+
+Own requests in flight are those that Envoy counted last, and what was named since. A node is suspect when its page
+contradicts our count: we hold requests there and it says that it has less than half of them, or that not one token
+moved. A report can make a node look worse than our count, never better.
+"""
+
+from __future__ import annotations
+
+from weighbridge_dataplane.facts import Counts, Member, Sample
+from weighbridge_dataplane.rates import Rates
+
+FRESH = 1.5  # seconds for which a sample says what is
+BELIEVED_AGAIN = 10.0  # seconds after the last sign of a lie
+SIGNS = 2  # samples in a row that contradict our count
+OTHERS_WEIGHT = 0.7  # of other replicas' requests, which are counted 2 s late
+HOLDS = 4.0  # requests that we must have there to call it a lie
+STILL, STILL_HOLDS = 1.0, 3.0  # seconds without a token, with so many requests of ours
+FAILS = 0.2  # of the requests since the last count, from which a node is left out
+FIRST_PAUSE, LONGEST_PAUSE = 10.0, 60.0  # seconds that it is left out, doubling
+FORGIVEN = 120.0  # seconds without a failure
+
+
+class Standing:
+    """Mutable; belongs to one chooser."""
+
+    __slots__ = (
+        "_contradictions", "_counted", "_failed", "_moved", "_pause", "_tokens",
+        "backlog", "backlog_at", "count", "g", "hinted", "left_out_until", "member", "others", "rates", "sent",
+        "sent_at_count", "sent_at_sample", "slow", "suspect_until",
+    )  # fmt: skip
+
+    def __init__(self, member: Member) -> None:
+        self.member = member
+        self.rates = Rates()
+        self.count: Counts | None = None
+        self._counted = self._failed = float("-inf")
+        self.sent = self.sent_at_count = self.sent_at_sample = 0
+        self.others: float | None = 0.0  # requests in flight of other replicas; None: unknown
+        self.hinted = False  # whether the weights suspect it
+        self.suspect_until = self.left_out_until = float("-inf")
+        self._contradictions = 0
+        self._pause = FIRST_PAUSE
+        self._tokens: float | None = None
+        self._moved = float("-inf")
+        self.backlog = self.backlog_at = 0.0  # prompt tokens sent and not read, and when that was reckoned
+        self.g = self.slow = 1.0
+
+    @property
+    def own(self) -> int:
+        """Our requests there, at most: of those named since the count none is taken for answered."""
+        return (self.count.active if self.count is not None else 0) + self.sent - self.sent_at_count
+
+    def is_usable(self, now: float) -> bool:
+        """Whether its last sample says anything of now."""
+        sample = self.rates.sample
+        return sample is not None and now - sample.at <= FRESH and not self.hinted and now >= self.suspect_until
+
+    def is_open(self, now: float) -> bool:
+        """Whether it may be named: healthy by Envoy's own checks, and not failing."""
+        return self.count is not None and self.count.healthy and now >= self.left_out_until
+
+    def read(self, sample: Sample) -> None:
+        """Takes a sample; nothing is learned from one that contradicts our count."""
+        self._look_for_lies(sample)
+        self.sent_at_sample = self.sent
+        if sample.at >= self.suspect_until:
+            self.rates.learn(sample)
+        else:
+            self.rates.sample = sample
+
+    def take_count(self, count: Counts, now: float) -> None:
+        """Takes what Envoy counts; a node that fails is truthfully empty, and would draw everybody."""
+        before, self.count = self.count, count
+        self.sent_at_count = self.sent
+        self._counted = now
+        if before is None or count.errors < before.errors:
+            return
+        failed, asked = count.errors - before.errors, max(count.total - before.total, 1)
+        if failed and failed >= FAILS * asked:
+            if now >= self.left_out_until:
+                self._pause = FIRST_PAUSE if now - self._failed > FORGIVEN else min(2 * self._pause, LONGEST_PAUSE)
+            self._failed = now
+            self.left_out_until = now + self._pause
+
+    def _look_for_lies(self, sample: Sample) -> None:
+        ours = self.own + OTHERS_WEIGHT * (self.others or 0.0)
+        said = (sample.running or 0.0) + (sample.waiting or 0.0)
+        self._contradictions = self._contradictions + 1 if ours >= HOLDS and said < ours / 2 else 0
+        tokens = [t for t in (sample.prompt_tokens, sample.generated_tokens) if t is not None]
+        total = sum(tokens) if tokens else None
+        if total is None or total != self._tokens or self.own < STILL_HOLDS:
+            self._tokens, self._moved = total, sample.at
+        still = total is not None and sample.at - self._moved >= STILL
+        if self._contradictions >= SIGNS or still:
+            self.suspect_until = sample.at + BELIEVED_AGAIN
