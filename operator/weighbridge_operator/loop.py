@@ -35,9 +35,11 @@ from weighbridge_operator.sources.rounds import Owners, Rounds
 from weighbridge_operator.sources.scrape import ScrapeTarget
 from weighbridge_operator.sources.targets import list_owners, list_pages, list_targets, list_wanted
 from weighbridge_operator.state import EnvoyPlaces, LoadRound, Objects
+from weighbridge_operator.xds.chains import plan_clusters
 from weighbridge_operator.xds.envoys import EnvoyStates
 from weighbridge_operator.xds.listener import Entrance
 from weighbridge_operator.xds.memo import Memo
+from weighbridge_operator.xds.precise import count_others
 from weighbridge_operator.xds.snapshot import Snapshot, SnapshotError, derive_salt
 from weighbridge_operator.xds.translate import assign_weights, translate
 
@@ -88,6 +90,7 @@ class Loop:
         self._targets: tuple[ScrapeTarget, ...] = ()
         self._asked: frozenset[str] = frozenset()
         self._owners: Owners = {}
+        self._named: frozenset[str] = frozenset()  # clusters of which a node may be named for a request
         self._memo = Memo()
         self._dirty = asyncio.Event()
 
@@ -204,6 +207,7 @@ class Loop:
             [target.node for target in self._targets] + [each.node for each in self._wanted if each.required]
         )
         self._owners = list_owners(self.resolved.gateway)
+        self._named = plan_clusters(self.resolved.gateway).precise if self.resolved.gateway.precise else frozenset()
         return self.resolved
 
     def _replan(self) -> None:
@@ -233,9 +237,10 @@ class Loop:
             log.exception("no snapshot can be made of these objects; the last one keeps serving")
             self.resolved = held  # what the ticks to come have to weigh is what is served
             return
+        after = self._count_others(after, self.rounds.get())
         if after != before:
             self.snapshots.set(after)
-            log.info("snapshot %s: %s", after.version, _describe(resolved))
+            log.info("snapshot %s: %s", after.version, resolved.summary)
         self.planned.set(loaded)
 
     def _take(self, secrets: Secrets) -> bytes:
@@ -255,13 +260,20 @@ class Loop:
                 break
         assert weighed is not None
         changed, self.weighed = changed_pools(self.weighed, weighed), weighed
-        if changed:
-            snapshot = self.snapshots.get()
-            assert snapshot is not None
-            self.snapshots.set(assign_weights(snapshot, self.resolved.gateway, changed))
-            for pool, weights in changed.items():
-                told = ", ".join(f"{node.partition('/')[2]} {weight}" for node, weight in weights.items())
-                log.info("weights of %s: %s", pool, told)
+        snapshot = self.snapshots.get()
+        assert snapshot is not None
+        after = assign_weights(snapshot, self.resolved.gateway, changed) if changed else snapshot
+        after = self._count_others(after, load)
+        if after != snapshot:
+            self.snapshots.set(after)
+        for pool, weights in changed.items():
+            told = ", ".join(f"{node.partition('/')[2]} {weight}" for node, weight in weights.items())
+            log.info("weights of %s: %s", pool, told)
+
+    def _count_others(self, snapshot: Snapshot, load: LoadRound | None) -> Snapshot:
+        if not self._named:
+            return snapshot
+        return snapshot.with_runtime(count_others(self._owners, self._named, load, len(self._stats_urls())))
 
     async def _weigh(self, load: LoadRound, turn: float | None) -> Weighed | None:
         """Every pool weighed, at most `turn` seconds at a time; None if something else was planned meanwhile."""
@@ -285,9 +297,3 @@ async def _within(limit: float, event: Awaitable[object]) -> None:
             await event
     except TimeoutError:
         return
-
-
-def _describe(resolved: Resolved) -> str:
-    gateway = resolved.gateway
-    models = sum(1 for entry in gateway.entries if entry.key and "@" not in entry.key)
-    return f"{len(resolved.nodes)} nodes, {len(gateway.pools)} pools, {models} models"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ import pytest
 
 from support.oracle import Oracle
 from support.stack import Stack, node, policy
-from support.witness import Witness, status
+from support.witness import Heard, Witness, status
 
 pytestmark = pytest.mark.envoy
 PRECISE: dict[str, Any] = {"balance": {"precise": True}}
@@ -146,3 +147,25 @@ async def test_without_a_data_plane_the_weights_decide() -> None:
             assert {(await ask(bare))[1]["x-weighbridge-node"] for _ in range(40)} == {"a", "b"}
         async with Stack(*objects, dataplanes=("/nowhere/socket",)) as dead:
             assert {(await ask(dead))[1]["x-weighbridge-node"] for _ in range(40)} == {"a", "b"}
+
+
+async def test_several_envoys_are_told_what_all_have_in_flight() -> None:
+    async def held(_: Heard, __: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(60)
+
+    async with Witness(held) as a, Witness(held) as b:
+        objects = [node("a", a.port), node("b", b.port), policy("p", **PRECISE)]
+        async with Stack(*objects, envoys=2, dataplanes=("/nowhere/socket",)) as stack, asyncio.TaskGroup() as tasks:
+            waiting = [tasks.create_task(ask(stack)) for _ in range(8)]
+            key = f"weighbridge.others.{cluster_of(stack, 'a')}"
+            async with asyncio.timeout(20):
+                while True:
+                    entries = json.loads(await stack.envoys[0].admin("/runtime"))["entries"]
+                    told = json.loads(entries[key]["final_value"]) if key in entries else {"active": {}}
+                    if sum(told["active"].values()) == 8:
+                        break
+                    await asyncio.sleep(0.1)
+            assert told["envoys"] == 2
+            assert set(told["active"]) == {f"127.0.0.1:{a.port}", f"127.0.0.1:{b.port}"}
+            for each in waiting:
+                each.cancel()

@@ -32,6 +32,12 @@ class Resolved:
     findings: tuple[Finding, ...]
     nodes: tuple[ModelNode, ...]
 
+    @property
+    def summary(self) -> str:
+        """How much there is, for a line in the log."""
+        models = sum(1 for entry in self.gateway.entries if entry.key and "@" not in entry.key)
+        return f"{len(self.nodes)} nodes, {len(self.gateway.pools)} pools, {models} models"
+
 
 def resolve(desired: DesiredState, scope: Scope) -> Resolved:
     """The gateway that these objects ask for."""

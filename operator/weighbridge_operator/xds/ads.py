@@ -140,7 +140,7 @@ class Conversation:
                 frozenset(name for name, wanted in self._target.of(kind).items() if not exchange.holds(wanted)),
             )
             for kind, exchange in self._exchanges.items()
-            if kind != RUNTIME or exchange.subscribed  # only an Envoy with a data plane asks for it
+            if kind != RUNTIME  # told every other second, and nothing serves by it
         )
 
     def resource_states(self, kind: str) -> Iterator[ResourceState]:

@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from weighbridge_operator.xds.bootstrap_tls import TlsFiles, operator_tls
-from weighbridge_operator.xds.names import DATAPLANE, RUNTIME_LAYER, STATISTICS, is_literal, print_address
+from weighbridge_operator.xds.names import DATAPLANE, OTHERS_LAYER, RUNTIME_LAYER, STATISTICS, is_literal, print_address
 from weighbridge_operator.xds.overload import manage_overload
 
 Json = dict[str, Any]
@@ -68,7 +68,7 @@ def bootstrap(settings: BootstrapSettings) -> Json:
         **manage_overload(settings.connections, settings.memory),
     }
     if settings.dataplanes:
-        config["layered_runtime"] = {"layers": [_choices()]}
+        config["layered_runtime"] = {"layers": [_runtime(name) for name in (RUNTIME_LAYER, OTHERS_LAYER)]}
         config["static_resources"]["clusters"].append(_dataplane(settings.dataplanes))
     if stats is not None:
         config["static_resources"]["clusters"].append(_admin(settings.admin_port))
@@ -120,10 +120,10 @@ def _operator(host: str, port: int, tls: TlsFiles | None) -> Json:
     return cluster if tls is None else cluster | {"transport_socket": operator_tls(host, tls)}
 
 
-def _choices() -> Json:
-    # What nodes there are to choose from; an operator that does not know of it must not keep an Envoy from starting.
+def _runtime(name: str) -> Json:
+    # An operator that does not know of it must not keep an Envoy from starting.
     source = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "1s"}
-    return {"name": RUNTIME_LAYER, "rtds_layer": {"name": RUNTIME_LAYER, "rtds_config": source}}
+    return {"name": name, "rtds_layer": {"name": name, "rtds_config": source}}
 
 
 def _dataplane(sockets: tuple[str, ...]) -> Json:

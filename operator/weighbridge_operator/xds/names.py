@@ -20,7 +20,8 @@ METADATA = "weighbridge"
 STATISTICS = "weighbridge"  # first part of the names of what Envoy counts for us
 CHOICE = "weighbridge.choice"  # namespace of dynamic metadata: the node that the data plane names
 DATAPLANE = "dataplane"  # the cluster of the bootstrap that leads to it
-RUNTIME_LAYER = "weighbridge"
+RUNTIME_LAYER = "weighbridge"  # of RTDS: what nodes there are to choose from
+OTHERS_LAYER = "weighbridge-others"  # of RTDS: what all Envoys together have in flight there
 ASKED = "weighbridge.asked"  # namespace of dynamic metadata: what the entrance read of a request, for the request log
 
 ROUTE_HEADER = "x-weighbridge-route"  # "type mode model first last", written by the entrance

@@ -14,19 +14,20 @@ interface: no second way from the operator, and nothing that serves is touched b
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from envoy.service.runtime.v3.rtds_pb2 import Runtime
 from google.protobuf.message import Message
 
 from weighbridge_operator.core import ir
-from weighbridge_operator.state import Pages
+from weighbridge_operator.state import LoadRound, Pages
 from weighbridge_operator.xds.build import Json, extension, message, packed, seconds
 from weighbridge_operator.xds.names import (
     CHOICE,
     CHOSEN_CLUSTER_HEADER,
     DATAPLANE,
     METADATA,
+    OTHERS_LAYER,
     RUNTIME_LAYER,
     print_address,
 )
@@ -98,6 +99,25 @@ def list_choices(parts: Mapping[str, ir.Part], pages: Mapping[str, Pages]) -> Me
     """The runtime layer with the nodes of each cluster (by its name) from which is chosen."""
     fields = {f"weighbridge.pool.{name}": _list_members(part.endpoints, pages) for name, part in parts.items()}
     return message(Runtime, {"name": RUNTIME_LAYER, "layer": dict(sorted(fields.items()))})
+
+
+def count_others(
+    owners: Mapping[tuple[str, str], tuple[str, str]], clusters: Collection[str], load: LoadRound | None, envoys: int
+) -> Message:
+    """The runtime layer with the requests in flight of all Envoys together: nothing, where there is but one.
+
+    `owners`: (cluster, address) to (pool, node). Where counts are not known nothing is said.
+    """
+    fields: dict[str, str] = {}
+    if envoys > 1 and load is not None and load.inflight is not None:
+        active: dict[str, dict[str, int]] = {cluster: {} for cluster in clusters}
+        for (cluster, address), place in owners.items():
+            if cluster in active:
+                active[cluster][address] = load.inflight.get(place, 0)
+        for cluster, counts in sorted(active.items()):
+            told = {"at": round(load.at, 1), "envoys": envoys, "active": dict(sorted(counts.items()))}
+            fields[f"weighbridge.others.{cluster}"] = json.dumps(told, separators=(",", ":"))
+    return message(Runtime, {"name": OTHERS_LAYER, "layer": fields})
 
 
 def _list_members(endpoints: Iterable[ir.Endpoint], pages: Mapping[str, Pages]) -> str:

@@ -78,8 +78,8 @@ class Snapshot:
 
     @property
     def version(self) -> str:
-        """One version for all of it."""
-        return _digest("".join(self.versions[kind] for kind in KINDS).encode())
+        """One version for all of it, but for what is told every other second."""
+        return _digest("".join(self.versions[kind] for kind in KINDS if kind != RUNTIME).encode())
 
     def with_endpoints(self, endpoints: Iterable[Message]) -> Snapshot:
         """The same snapshot with these assignments in place of its own of the same names: what a load change is."""
@@ -87,11 +87,18 @@ class Snapshot:
         for name in changed:
             if name not in self.endpoints:
                 raise SnapshotError(f"EDS {name}: no cluster asks for it")
-        merged = _sorted({**self.endpoints, **changed})
+        return self._merge(ENDPOINT, changed)
+
+    def with_runtime(self, layer: Message) -> Snapshot:
+        """The same snapshot with this layer of the runtime in place of its own of the same name."""
+        return self._merge(RUNTIME, _pack_all(RUNTIME, [layer], b""))
+
+    def _merge(self, kind: str, changed: Mapping[str, Resource]) -> Snapshot:
+        merged = _sorted({**self.resources[kind], **changed})
         return replace(
             self,
-            resources=MappingProxyType({**self.resources, ENDPOINT: merged}),
-            versions=MappingProxyType({**self.versions, ENDPOINT: combine_versions(merged.values())}),
+            resources=MappingProxyType({**self.resources, kind: merged}),
+            versions=MappingProxyType({**self.versions, kind: combine_versions(merged.values())}),
         )
 
 

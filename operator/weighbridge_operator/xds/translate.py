@@ -24,7 +24,7 @@ from weighbridge_operator.xds.kinds import CLUSTER, ENDPOINT, ROUTE
 from weighbridge_operator.xds.listener import Entrance, translate_listener
 from weighbridge_operator.xds.memo import Memo
 from weighbridge_operator.xds.names import CERTIFICATE, name_authorities, name_credential
-from weighbridge_operator.xds.precise import list_choices
+from weighbridge_operator.xds.precise import count_others, list_choices
 from weighbridge_operator.xds.route import translate_routes
 from weighbridge_operator.xds.snapshot import Resource, Snapshot, pack
 
@@ -57,7 +57,10 @@ def translate(
         endpoints=[_pack_assignment(pool, part, weights, memo) for pool in gateway.pools for part in pool.parts],
         listeners=[translate_listener(entrance, asks=bool(plan.precise))],
         routes=[pack(ROUTE, routes, salt, needs)],
-        runtimes=[list_choices({name: plan.parts[name] for name in sorted(plan.precise)}, pages)],
+        runtimes=[
+            list_choices({name: plan.parts[name] for name in sorted(plan.precise)}, pages),
+            count_others({}, (), None, 1),
+        ],
         secrets=[*_secrets(gateway, secrets, authorities), *_certificate(doors)],
         salt=salt,
         awaited=frozenset({CERTIFICATE}) if entrance.tls else frozenset(),
