@@ -18,6 +18,7 @@ CERTIFICATE = "entrance"  # the SDS secret that the entrance opens with
 #: Namespace of endpoint metadata, and the keys in it.
 METADATA = "weighbridge"
 STATISTICS = "weighbridge"  # first part of the names of what Envoy counts for us
+UNKNOWN = "unknown"  # the entrance's script for answers about models that nobody serves
 ASKED = "weighbridge.asked"  # namespace of dynamic metadata: what the entrance read of a request, for the request log
 
 ROUTE_HEADER = "x-weighbridge-route"  # "type mode model first last", written by the entrance
