@@ -72,9 +72,17 @@ def _tls() -> Json:
     }
 
 
+def _scripts(entrance: Entrance) -> Json:
+    """What every request passes; and what a route can name to be passed by its answers alone."""
+    script = write_entrance(logged=entrance.requests is not None)
+    return {
+        "default_source_code": {"inline_string": script},
+        "source_codes": {UNKNOWN: {"inline_string": write_unknown()}},
+    }
+
+
 def _http(entrance: Entrance) -> Json:
     keys, requests = entrance.keys, entrance.requests
-    script = write_entrance(logged=requests is not None)
     return {
         "stat_prefix": "entrance",
         "rds": {"route_config_name": ROUTES, "config_source": ADS},
@@ -100,14 +108,7 @@ def _http(entrance: Entrance) -> Json:
         "access_log": [count_requests(), *([write_requests(requests, keys)] if requests else [])],
         "http_filters": [
             *([ask_for_keys()] if keys else []),
-            extension(
-                "envoy.filters.http.lua",
-                _LUA,
-                {
-                    "default_source_code": {"inline_string": script},
-                    "source_codes": {UNKNOWN: {"inline_string": write_unknown()}},
-                },
-            ),
+            extension("envoy.filters.http.lua", _LUA, _scripts(entrance)),
             *(read_tokens() if requests and requests.tokens else []),
             extension("envoy.filters.http.router", _ROUTER, {"suppress_envoy_headers": True}),
         ],
