@@ -24,6 +24,7 @@ class SignalReport:
     points: float  # what it adds to the score
     source: str | None = None  # "scrape", or which Prometheus; None where it follows from the gateway's own counts
     age: float | None = None  # seconds
+    full: float | None = None  # points that its full value would make
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,8 @@ class PoolReport:
     guard: float | None  # seconds for which others' load is still ignored, because it swung
     nodes: tuple[str, ...]  # its servers: "namespace/name", of a Service "namespace/name/pod"
     pushes: int  # weight changes since the start
+    #: What leads here, "policy: model" each ("default" where no policy speaks), bounded; the name is the first.
+    serves: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,7 +157,9 @@ def tell_origin(part: SignalReport) -> str:
 
 
 def weight_of(part: SignalReport) -> float | None:
-    """The points that a full signal gives; a signal at zero does not tell."""
+    """The points that a full signal gives. An older operator does not say it; then a signal at zero does not tell."""
+    if part.full is not None:
+        return part.full
     return part.points / part.share if part.share > 0 else None
 
 
