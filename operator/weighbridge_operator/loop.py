@@ -283,4 +283,5 @@ async def _within(limit: float, event: Awaitable[object]) -> None:
 def _describe(resolved: Resolved) -> str:
     gateway = resolved.gateway
     models = sum(1 for entry in gateway.entries if entry.key and "@" not in entry.key)
-    return f"{len(resolved.nodes)} nodes, {len(gateway.pools)} pools, {models} models"
+    counts = ((len(resolved.nodes), "node"), (len(gateway.pools), "pool"), (models, "model"))
+    return ", ".join(f"{number} {word}{'' if number == 1 else 's'}" for number, word in counts)

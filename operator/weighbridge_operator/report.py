@@ -157,6 +157,7 @@ class Report:
     envoys: tuple[EnvoyReport, ...]
     problems: tuple[str, ...]  # one line each: what is wrong with the files, or with Secrets that the flags name
     uptime: float  # seconds
+    models: int = 0  # that callers can name, versions not counted
     prometheus: tuple[PrometheusReport, ...] = ()
     remarks: Remarks = Remarks()
     writer: WriterReport | None = None  # in a cluster

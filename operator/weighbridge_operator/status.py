@@ -99,6 +99,7 @@ class Reporter:
             envoys=report_envoys(loop.envoys.get(), self._answered, elsewhere, now),
             problems=(*(str(problem) for problem in loaded.problems), *loop.doors.problems) if loaded else (),
             uptime=now - self._began,
+            models=len({entry.key.partition("@")[0] for entry in gateway.entries if entry.key}),
             prometheus=report_servers(loop.knowledge.get(), now),
             remarks=self._remark(loop.doors),
             writer=self.describe_writer(),

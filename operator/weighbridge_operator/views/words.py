@@ -14,7 +14,7 @@ UNKNOWN: Final = "-"
 GOOD, WARN, BAD = "✓", "?", "✗"
 SHORT: Final = 12  # characters of a version
 
-_WEIGHT = re.compile(r"\bweight \d+ of \d+: ")
+_WEIGHT = re.compile(r"\bweight \d+(?: of \d+: |, )")
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _PLAIN = str.maketrans({"✓": "+", "✗": "x", "█": "#", "…": "~", "─": "-", "→": ">", "×": "x", "·": "|", "│": "|"})
 
