@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import aiohttp
 
 from support.envoy import free_port
-from weighbridge_comparison.cells import Cell, Row, make_cell
+from weighbridge_comparison.cells import GIVEN_UP, Cell, Row, make_cell
 from weighbridge_comparison.fleet import Event, Fleet
 from weighbridge_comparison.setting import Setting, draw
 from weighbridge_simulator.outcome import Turns
@@ -29,7 +29,6 @@ from weighbridge_simulator.records import Records, percentile
 from weighbridge_simulator.traffic import Question, Traffic
 
 TAIL = 8.0  # seconds in which the last requests may still be answered
-GIVEN_UP = 60.0  # seconds; what a failed request counts as
 Ports = Sequence[Mapping[str, Any]]  # of the nodes, as `weighbridge simulate` announces them
 
 

@@ -32,7 +32,7 @@ from mechanisms import Gateway
 from programs import PEERS, Peer, install, start
 from support.envoy import RealEnvoy
 from support.stack import Stack
-from weighbridge_comparison.cells import list_mechanisms, p99
+from weighbridge_comparison.cells import list_mechanisms, p99, tell_ratio, tell_time
 from weighbridge_comparison.files import FleetError
 from weighbridge_comparison.fleet import Fleet
 from weighbridge_comparison.options import add_flags, read_settings
@@ -123,7 +123,9 @@ async def compare_balance(settings: Sequence[Setting], peers: Sequence[Peer], op
         show_cells(console, setting, cells)
         own = [cell for cell in cells if (cell.setting, cell.load) == (setting.name, setting.load)]
         waits = {name: p99([cell for cell in own if cell.mechanism == name]) for name in list_mechanisms(own)}
-        table.add_row(setting.title, f"{waits['llm']:.2f}", *(f"{waits[name] / waits['llm']:.2f}" for name in names))
+        table.add_row(
+            setting.title, tell_time(waits["llm"]), *(tell_ratio(waits[name], waits["llm"]) for name in names)
+        )
     console.print(table)
     return keep(settings, cells, options)
 

@@ -18,6 +18,7 @@ from weighbridge_simulator.fleet import Fleet, PortTakenError
 from weighbridge_simulator.node import NodeSpec
 from weighbridge_simulator.sender import send_traffic
 
+RATE = 10.0  # requests a second that are sent, if nothing else is said
 _LOOK = 0.5  # seconds between two looks for the parent
 
 
@@ -26,7 +27,9 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     try:
         specs = _read_specs(options)
-        return _run(_send(specs[0], options) if options.send else _serve(specs, options))
+        _check_sending(options)
+        alone = options.send and not options.node
+        return _run(_send(specs[0], options) if alone else _serve(specs, options))
     except (FlagError, PortTakenError, ValueError) as error:
         print(f"weighbridge simulate: {error}", file=sys.stderr)
         return 2
@@ -47,8 +50,12 @@ def _parser() -> argparse.ArgumentParser:
             parser.add_argument(flag, dest=name, action="append_const", const="true", help=key.meaning)
         else:
             parser.add_argument(flag, dest=name, action="append", metavar="VALUE", help=key.meaning)
-    parser.add_argument("--send", metavar="URL", help="no nodes: send chat requests there and count them")
-    parser.add_argument("--rate", type=float, default=10.0, help="with --send: requests a second (default: 10)")
+    parser.add_argument(
+        "--send",
+        metavar="URL",
+        help="send chat requests for the model there, and count them; without --node nothing else",
+    )
+    parser.add_argument("--rate", type=float, help=f"with --send: requests a second (default: {RATE:g})")
     parser.add_argument("--print-json", action="store_true", help="announce the ports on stdout as one line of JSON")
     parser.add_argument("--parent-pid", type=int, metavar="PID", help="end when this process is gone")
     parser.add_argument("--end-with-stdin", action="store_true", help="end when standard input does")
@@ -67,6 +74,21 @@ def _read_specs(options: argparse.Namespace) -> list[NodeSpec]:
     return specs
 
 
+def _check_sending(options: argparse.Namespace) -> None:
+    """FlagError where a flag would do nothing."""
+    if options.send is None:
+        if options.rate is not None:
+            raise FlagError("--rate is of the requests that --send sends: add --send URL, or leave it out")
+        return
+    given = [name for name in KEYS if getattr(options, name) and name != "model"]
+    if given and not options.node:
+        flag = given[0].replace("_", "-")
+        remedy = f"write it as --node {given[0]}=..., or leave it out"
+        raise FlagError(f"--{flag} is of a node, and --send alone starts none: {remedy}")
+    if options.rate is not None and options.rate <= 0:
+        raise FlagError(f"--rate takes a number above 0, not {options.rate:g}")
+
+
 def _await_signal() -> asyncio.Event:
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -76,17 +98,24 @@ def _await_signal() -> asyncio.Event:
 
 async def _send(spec: NodeSpec, options: argparse.Namespace) -> int:
     ended = _await_signal()
-    tell = options.print_json
-    sending = asyncio.create_task(send_traffic(options.send, spec.models[0][0], options.rate, ended, tell=tell))
+    sending = _start_sending(spec, options, ended)
     await _wait(ended, options.parent_pid)
     ended.set()
     await sending
     return 0
 
 
+def _start_sending(spec: NodeSpec, options: argparse.Namespace, ended: asyncio.Event) -> asyncio.Task[None]:
+    model, rate = spec.models[0][0], options.rate or RATE
+    if not options.print_json:
+        print(f"sends {rate:g} chat requests a second for {model} to {options.send}", flush=True)
+    return asyncio.create_task(send_traffic(options.send, model, rate, ended, tell=options.print_json))
+
+
 async def _serve(specs: Sequence[NodeSpec], options: argparse.Namespace) -> int:
     ended = _await_signal()
     loop = asyncio.get_running_loop()
+    sending: asyncio.Task[None] | None = None
     async with Fleet(specs) as fleet:
         announcement = fleet.announce()
         if options.print_json:
@@ -97,7 +126,12 @@ async def _serve(specs: Sequence[NodeSpec], options: argparse.Namespace) -> int:
                 print(f"{node['name']}: {where} serves {', '.join(node['models'])}", flush=True)
         if options.end_with_stdin:
             await loop.connect_read_pipe(lambda: _Input(ended.set), sys.stdin)
+        if options.send:
+            sending = _start_sending(specs[0], options, ended)
         await _wait(ended, options.parent_pid)
+        ended.set()
+        if sending is not None:
+            await sending
     return 0
 
 

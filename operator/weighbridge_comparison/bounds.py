@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from weighbridge_comparison.cells import Cell, p99
+from weighbridge_comparison.cells import Cell, p99, tell_ratio, tell_time
 from weighbridge_comparison.fleet import Bound
 from weighbridge_comparison.setting import Setting
 
@@ -74,7 +74,8 @@ def _compare(
     assert bound.at_most is not None
     (profile, own), (other, others) = ours, theirs
     by_seed = {cell.seed: cell.p99 for cell in others}
-    ratios = sorted(cell.p99 / by_seed[cell.seed] for cell in own if cell.seed in by_seed)
+    pairs = sorted(((c.p99, by_seed[c.seed]) for c in own if c.seed in by_seed), key=lambda pair: pair[0] / pair[1])
+    ratios = [mine / theirs for mine, theirs in pairs]
     tolerance = 1.1 if (setting.load or 0.0) >= 0.95 else 1.05
     room = ""
     if len(ratios) < SEEDS:
@@ -84,7 +85,8 @@ def _compare(
     else:
         holds = min(ratios) <= bound.at_most and median(ratios) <= bound.at_most * tolerance
     what = f"p99 of {profile} at most {bound.at_most:g} of {other}'s{room}"
-    found = f"{p99(own):.2f} against {p99(others):.2f} s; by seed {', '.join(f'{ratio:.2f}' for ratio in ratios)}"
+    told = ", ".join(tell_ratio(mine, theirs) for mine, theirs in pairs)
+    found = f"{tell_time(p99(own))} against {tell_time(p99(others))} s; by seed {told}"
     return _say(setting, bound, what, found, holds)
 
 

@@ -9,6 +9,8 @@ from statistics import median
 from weighbridge_comparison.fleet import MECHANISMS, Fleet
 from weighbridge_simulator.records import percentile
 
+#: Seconds after which a request without a first token is given up: a wait of that length may have been any longer one.
+GIVEN_UP = 60.0
 Row = tuple[float, float, int]  # arrival, seconds to the first token, number of the node or -1
 
 
@@ -83,6 +85,24 @@ def p50(cells: Iterable[Cell]) -> float:
 
 def p99(cells: Iterable[Cell]) -> float:
     return median(cell.p99 for cell in cells)
+
+
+def is_open(seconds: float) -> bool:
+    """Whether the time is a bound alone: requests that were given up are among those it stands for."""
+    return seconds >= GIVEN_UP
+
+
+def tell_time(seconds: float) -> str:
+    """Seconds with two digits, or what they are more than."""
+    return f">{GIVEN_UP:g}" if is_open(seconds) else f"{seconds:.2f}"
+
+
+def tell_ratio(mine: float, other: float) -> str:
+    """One time as a multiple of another, or the bound of it that is known."""
+    if is_open(mine) and is_open(other):
+        return "unknown"
+    sign = ">" if is_open(mine) else "<" if is_open(other) else ""
+    return f"{sign}{mine / max(other, 1e-9):.2f}"
 
 
 def list_mechanisms(cells: Iterable[Cell]) -> list[str]:

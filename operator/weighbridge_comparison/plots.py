@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from weighbridge_comparison.cells import Cell, list_mechanisms, middle
+from weighbridge_comparison.cells import Cell, list_mechanisms, middle, tell_time
 from weighbridge_comparison.fleet import MECHANISMS, OURS
 from weighbridge_comparison.setting import Setting
 from weighbridge_comparison.slices import slice_waits
@@ -40,7 +40,7 @@ def _draw(setting: Setting, cells: dict[Any, Cell]) -> Figure:
     figure.suptitle(f"{setting.title}, {setting.rate:.0f} requests a second: {setting.fleet.description}", fontsize=9)
     for mechanism, cell in cells.items():
         at, slow = slice_waits(cell, setting.fleet.duration)
-        label = f"{mechanism}: {cell.p99:.3g} s"
+        label = f"{mechanism}: {tell_time(cell.p99)} s"
         waits.plot(at, slow, label=label, color=_COLOURS.get(mechanism), linewidth=2.2 if mechanism in OURS else 1.2)
     for event in setting.fleet.events:
         waits.axvspan(event.at, min(event.until or setting.fleet.duration, setting.fleet.duration), color="#00000010")

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from weighbridge_comparison.bounds import Result
-from weighbridge_comparison.cells import Cell, list_mechanisms, middle, p50, p99
+from weighbridge_comparison.cells import GIVEN_UP, Cell, is_open, list_mechanisms, middle, p50, p99, tell_time
 from weighbridge_comparison.fleet import OURS
 from weighbridge_comparison.setting import Setting, strengths
 
@@ -48,8 +48,8 @@ def _add(table: Table, mechanism: str, cells: Sequence[Cell], best: float) -> No
     table.add_row(
         f"ours: {mechanism}" if mechanism in OURS else mechanism,
         f"{shown.requests}",
-        f"{p50(cells):.2f}",
-        f"{found:.2f}",
+        tell_time(p50(cells)),
+        tell_time(found),
         f"{min(cell.answered for cell in cells):.2%}",
         f"{shown.pushes}",
         " ".join(f"{share * 100:4.1f}" for share in shown.shares.values()),
@@ -75,13 +75,17 @@ def show_gain(console: Console, setting: Setting, cells: Sequence[Cell]) -> None
     if not ours or len(ours) == len(found):
         return
     mine = min(ours, key=lambda m: ours[m])
-    said = [f"{_times(seconds / max(ours[mine], 1e-9))} {m}" for m, seconds in found.items() if m not in OURS]
-    console.print(
-        f"{setting.title}: with {mine} 99 of 100 first tokens come within {ours[mine]:.2f} s; {'; '.join(said)}"
-    )
+    said = "; ".join(_beside(ours[mine], seconds, m) for m, seconds in found.items() if m not in OURS)
+    within = f"do not all come within {GIVEN_UP:g} s" if is_open(ours[mine]) else f"come within {ours[mine]:.2f} s"
+    console.print(f"{setting.title}: with {mine} 99 of 100 first tokens {within}; {said}")
 
 
-def _times(ratio: float) -> str:
-    if ratio >= 1.05:
-        return f"{ratio:.3g} times faster than"
-    return "as fast as" if ratio > 1 / 1.05 else f"{1 / ratio:.3g} times slower than"
+def _beside(mine: float, other: float, name: str) -> str:
+    """A time that is a bound alone makes a ratio that is one, too."""
+    if is_open(mine) and is_open(other):
+        return f"beside {name} there is no telling: neither answers 99 of 100 in {GIVEN_UP:g} s"
+    more = "more than " if is_open(mine) or is_open(other) else ""
+    ratio = other / max(mine, 1e-9)
+    if ratio >= 1.05 or (more and ratio > 1):
+        return f"{more}{ratio:.3g} times faster than {name}"
+    return f"as fast as {name}" if ratio > 1 / 1.05 and not more else f"{more}{1 / ratio:.3g} times slower than {name}"

@@ -93,22 +93,22 @@ def _programmed(evidence: Evidence, clusters: Iterable[str]) -> ConditionReport:
     return ConditionReport(PROGRAMMED, status, reason, message)
 
 
-def _concerns(lack: Lack, clusters: set[str]) -> bool:
-    return lack.clusters is None or not lack.clusters.isdisjoint(clusters)
+def _concerns(lack: Lack, own: set[str]) -> bool:
+    return lack.names is None or not lack.names.isdisjoint(own)
 
 
-def _waits(envoy: EnvoyState, clusters: set[str]) -> bool:
+def _waits(envoy: EnvoyState, own: set[str]) -> bool:
     """Whether it lacks what stands for an object. What it refused of others keeps nothing from this one."""
     if not envoy.kinds:
         return True
-    return any(kind.lacking and (kind.kind in (LISTENER, ROUTE) or kind.lacking & clusters) for kind in envoy.kinds)
+    return any(kind.lacking and (kind.kind in (LISTENER, ROUTE) or kind.lacking & own) for kind in envoy.kinds)
 
 
-def _refusals(envoy: EnvoyState, clusters: set[str]) -> Iterator[str]:
-    # A refused route table or listener concerns every object; a cluster those that stand in it.
+def _refusals(envoy: EnvoyState, own: set[str]) -> Iterator[str]:
+    # A refused route table or listener concerns every object; a cluster or secret those that stand in it.
     for kind in envoy.kinds:
         for name, refusal in kind.refusals:
-            if name in clusters or kind.kind in (LISTENER, ROUTE):
+            if name in own or kind.kind in (LISTENER, ROUTE):
                 yield f"Envoy {envoy.id} refused {LABELS[kind.kind]} {name}: {refusal.text}"
 
 

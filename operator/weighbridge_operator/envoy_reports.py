@@ -1,8 +1,8 @@
 """What is told of each Envoy; of those that are connected to another replica by what their own statistics say.
 
 Versions of clusters, listener and routes say it by themselves. Assignments differ between replicas by weights, which
-each works out for itself, so of these the endpoints count. Secrets are left out: several come in one response, whose
-version says nothing of one of them.
+each works out for itself, so of these the endpoints count. A secret comes in a response of its own, whose version every
+replica knows, as long as there are no more secrets than responses at once; else nothing is known of secrets.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping
 from weighbridge_operator.report import EnvoyReport, KindReport
 from weighbridge_operator.sources.envoys import Endpoint, EnvoyRound
 from weighbridge_operator.sources.envoys import EnvoyState as Answer
+from weighbridge_operator.xds.ads import SPREAD
 from weighbridge_operator.xds.envoys import EnvoyState, EnvoyStates, Lack
-from weighbridge_operator.xds.kinds import CLUSTER, LABELS, LISTENER, ROUTE
+from weighbridge_operator.xds.kinds import CLUSTER, LABELS, LISTENER, ROUTE, SECRET
 from weighbridge_operator.xds.snapshot import Resource, Snapshot, combine_versions
 
 MOST = 100  # clusters among which the one that is missing is looked for
@@ -22,7 +23,7 @@ BEHIND = "it does not hold the newest configuration"
 
 
 class Elsewhere:
-    """The Envoys that are connected to other replicas. Remembers what clusters were before, and since when one lacks.
+    """The Envoys that are connected to other replicas. Remembers what clusters were before, and since when what lacks.
 
     An Envoy that refuses one cluster is sent all others, and the last accepted form of this one. So the version that it
     names tells which one is missing, to a replica that never spoke with it.
@@ -71,21 +72,23 @@ class Elsewhere:
         if snapshot is None:
             return Lack(BEHIND)
         versions = {LABELS[kind]: snapshot.versions[kind] for kind in (CLUSTER, LISTENER, ROUTE)}
-        if state.holds(versions, wanted):
-            self._keep(envoy, frozenset())
+        names = _find_old_secrets(state.secrets, snapshot)
+        if not state.holds(versions, wanted):
+            if any(state.versions.get(LABELS[kind]) != versions[LABELS[kind]] for kind in (LISTENER, ROUTE)):
+                return Lack(BEHIND)
+            clusters = self._find_missing(state.versions.get(LABELS[CLUSTER], ""), snapshot)
+            if clusters is None:
+                return Lack(BEHIND)
+            names |= clusters
+        self._keep(envoy, names)
+        if not names:
             return None
-        if any(state.versions.get(LABELS[kind]) != versions[LABELS[kind]] for kind in (LISTENER, ROUTE)):
-            return Lack(BEHIND)
-        clusters = self._find_missing(state.versions.get(LABELS[CLUSTER], ""), snapshot)
-        if clusters is None:
-            return Lack(BEHIND)
-        self._keep(envoy, clusters)
-        lasting = all(now - self._since.setdefault((envoy, name), now) > LASTING for name in clusters)
-        return Lack(BEHIND, clusters, lasting)
+        since = [self._since.setdefault((envoy, name), now) for name in names]
+        return Lack(BEHIND, names, lasting=now - max(since) > LASTING)
 
-    def _keep(self, envoy: str, clusters: frozenset[str]) -> None:
+    def _keep(self, envoy: str, names: frozenset[str]) -> None:
         """Forgets since when the Envoy lacked others."""
-        self._since = {key: since for key, since in self._since.items() if key[0] != envoy or key[1] in clusters}
+        self._since = {key: since for key, since in self._since.items() if key[0] != envoy or key[1] in names}
 
     def _find_missing(self, version: str, snapshot: Snapshot) -> frozenset[str] | None:
         """The one cluster without whose newest form the set has this version; None where it is not one."""
@@ -100,6 +103,15 @@ class Elsewhere:
             if former is not None and combine_versions((*before, former, *after)) == version:
                 return frozenset({resource.name})
         return None
+
+
+def _find_old_secrets(told: Mapping[str, str], snapshot: Snapshot) -> frozenset[str]:
+    """Names of secrets that the Envoy has asked for and holds in another form, or not yet."""
+    secrets = snapshot.of(SECRET)
+    if len(secrets) > SPREAD:
+        return frozenset()
+    wanted = {name: combine_versions((secret,)) for name, secret in secrets.items()}
+    return frozenset(name for name, version in wanted.items() if told.get(name, version) != version)
 
 
 def report_envoys(

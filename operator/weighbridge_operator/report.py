@@ -24,6 +24,7 @@ class SignalReport:
     points: float  # what it adds to the score
     source: str | None = None  # "scrape", or which Prometheus; None where it follows from the gateway's own counts
     age: float | None = None  # seconds
+    full: float | None = None  # points that its full value would make
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,8 @@ class PoolReport:
     guard: float | None  # seconds for which others' load is still ignored, because it swung
     nodes: tuple[str, ...]  # its servers: "namespace/name", of a Service "namespace/name/pod"
     pushes: int  # weight changes since the start
+    #: What leads here, "policy: model" each ("default" where no policy speaks), bounded; the name is the first.
+    serves: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +157,7 @@ class Report:
     envoys: tuple[EnvoyReport, ...]
     problems: tuple[str, ...]  # one line each: what is wrong with the files, or with Secrets that the flags name
     uptime: float  # seconds
+    models: int = 0  # that callers can name, versions not counted
     prometheus: tuple[PrometheusReport, ...] = ()
     remarks: Remarks = Remarks()
     writer: WriterReport | None = None  # in a cluster

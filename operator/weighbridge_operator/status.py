@@ -38,6 +38,7 @@ from weighbridge_operator.tally import Tally, Traffic
 from weighbridge_operator.xds.envoys import Lack
 from weighbridge_operator.xds.names import name_authorities, name_cluster, name_credential, print_address
 
+MOST_SERVED = 100  # ways to one pool that a report lists
 PERIOD = 0.5  # seconds between reports
 REST = 20  # times as long as a report took, for fleets so large that it takes long
 REST_AFTER_EDIT = 3  # the same, where objects changed: somebody waits for what is said of them
@@ -98,6 +99,7 @@ class Reporter:
             envoys=report_envoys(loop.envoys.get(), self._answered, elsewhere, now),
             problems=(*(str(problem) for problem in loaded.problems), *loop.doors.problems) if loaded else (),
             uptime=now - self._began,
+            models=len({entry.key.partition("@")[0] for entry in gateway.entries if entry.key}),
             prometheus=report_servers(loop.knowledge.get(), now),
             remarks=self._remark(loop.doors),
             writer=self.describe_writer(),
@@ -222,7 +224,8 @@ def _endpoint(
         address=print_address(endpoint.address, endpoint.port),
         score=round(score.value, 1) if score else None,
         parts=tuple(
-            SignalReport(p.signal, p.value, p.share, p.points, p.source, p.age) for p in (score.parts if score else ())
+            SignalReport(p.signal, p.value, p.share, p.points, p.source, p.age, p.full)
+            for p in (score.parts if score else ())
         ),
         weight=weight,
         weight_share=100.0 * weight / max(1, sum(weights.values())),
@@ -255,6 +258,7 @@ def _pools(gateway: ir.Gateway, weighed: Weighed, now: float) -> tuple[PoolRepor
                 guard=guard - now if guard and guard > now else None,
                 nodes=tuple(endpoint.node for endpoint in pool.endpoints),
                 pushes=weighed.pushes.get(pool.name, 0),
+                serves=pool.serves[:MOST_SERVED],
             )
         )
     return tuple(reports)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from weighbridge_api.console import main
 from weighbridge_comparison.bounds import judge
@@ -14,6 +16,7 @@ from weighbridge_comparison.cells import Cell, p99
 from weighbridge_comparison.files import read_fleet
 from weighbridge_comparison.mechanisms import CHOICES, run_cell
 from weighbridge_comparison.setting import Setting, draw, list_settings, served
+from weighbridge_comparison.tables import show_cells, show_gain
 from weighbridge_operator.xds import cluster
 from weighbridge_simulator.scenario import UNIT_RATE
 
@@ -127,3 +130,33 @@ def test_the_tolerance_is_that_of_the_promises(tmp_path: Path) -> None:
     assert not holds([0.52, 0.51, 0.52], [1, 1, 1])  # every seed misses
     assert not holds([0.6, 0.6, 0.1], [1, 1, 1])  # the median misses by more
     assert p99([replace(cell, p99=x) for x in (1, 2, 9)]) == 2
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "told", "ratio"),
+    [
+        (2.0, 10.0, "come within 2.00 s; 5 times faster than LEAST_REQUEST", "2.00 against 10.00 s; by seed 0.20"),
+        (2.0, 60.0, "2.00 s; more than 30 times faster than LEAST_REQUEST", "2.00 against >60 s; by seed <0.03"),
+        (
+            60.0,
+            30.0,
+            "do not all come within 60 s; more than 2 times slower than LEAST_REQUEST",
+            ">60 against 30.00 s; by seed >2.00",
+        ),
+        (60.0, 60.0, "beside LEAST_REQUEST there is no telling", ">60 against >60 s; by seed unknown"),
+        (59.0, 60.0, "more than 1.02 times faster than LEAST_REQUEST", "59.00 against >60 s; by seed <0.98"),
+    ],
+)
+def test_a_time_that_was_given_up_is_told_as_a_bound(
+    tmp_path: Path, ours: float, theirs: float, told: str, ratio: str
+) -> None:
+    one = setting(tmp_path, UNEVEN)
+    cell = Cell("mine", 0.8, "llm", 1, 100, 0.1, ours, 1.0, {}, 0, 0.0, None, 0.0)
+    cells = [cell, replace(cell, mechanism="LEAST_REQUEST", p99=theirs)]
+    console = Console(record=True, width=200, file=io.StringIO())
+    show_gain(console, one, cells)
+    show_cells(console, one, cells)
+    text = console.export_text()
+    assert told in text
+    assert text.count(">60") == sum(seconds >= 60 for seconds in (ours, theirs))
+    assert judge(one, cells)[0].found == ratio

@@ -70,6 +70,20 @@ def test_equal_sets_of_nodes_are_one_pool() -> None:
     assert sorted(sets) == [["default/a", "default/b"], ["default/a", "default/b", "default/c"]]
 
 
+def test_a_pool_tells_all_that_leads_to_it() -> None:
+    models = [{"name": "m", "version": "1"}, {"name": "n"}]
+    found = settle(node("a", 1, models=models), policy("p", match={"models": ["n"]}))
+    (pool,) = found.gateway.pools
+    assert pool.serves == ("default: m", "default: m@1", "p: n")
+    assert pool.name == "default: m"
+
+
+def test_a_policy_called_default_is_not_taken_for_none() -> None:
+    own = policy("default", match={"headers": {"x-team": "a"}}, balance={"profile": "classic"})
+    pools = settle(node("a", 1, "m"), own).gateway.pools
+    assert [pool.name for pool in pools] == ["default: m", "policy default: m"]
+
+
 def test_shares_of_versions_nobody_serves_go_to_the_others() -> None:
     canary = policy("p", versions=[{"version": v, "share": s} for v, s in (("1", 60), ("2", 20), ("3", 20))])
     found = settle(node("a", 1, models=[{"name": "m", "version": v} for v in ("1", "2")]), canary)

@@ -57,6 +57,7 @@ def test_running_counts_only_where_concurrency_is_known() -> None:
     assert with_it is not None
     assert without is not None
     assert with_it.value == pytest.approx(40.0)
+    assert {part.signal: part.full for part in with_it.parts} == {"kv": 40.0, "queue": 40.0, "running": 20.0}
     assert without.value == pytest.approx(25.0)
 
 

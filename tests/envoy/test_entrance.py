@@ -65,17 +65,56 @@ async def test_the_official_client_chats_streams_embeds_and_lists(fleet: Fleet) 
 
 async def test_what_nobody_serves_is_refused_and_named(fleet: Fleet) -> None:
     async with Stack(*serve(fleet)) as stack, client(stack) as ask:
-        with pytest.raises(openai.NotFoundError, match=r"There are: m\.") as unknown:
+        with pytest.raises(openai.NotFoundError, match=r"The model nobody does not .* There are: m\.") as unknown:
             await ask.chat.completions.create(model="nobody", messages=HI)
         assert unknown.value.code == "model_not_found"
         with pytest.raises(openai.NotFoundError, match=r"embedding requests. There are: e\."):
             await ask.embeddings.create(model="m", input="x")
-        with pytest.raises(openai.NotFoundError, match="There are: e, m"):
+        with pytest.raises(openai.NotFoundError, match=r"The model nobody does not .* There are: e, m"):
             await ask.models.retrieve("nobody")
         with pytest.raises(openai.NotFoundError, match=r"image requests[.] Served here: embedding, text"):
             await ask.images.generate(model="m", prompt="x")
         requests = sum(one.state()["requests"].get("nobody", 0) for one in fleet.nodes.values())
         assert requests == 0
+
+
+async def test_a_model_that_is_not_served_is_named_whatever_it_is(fleet: Fleet) -> None:
+    names = [
+        ("m@2025-11", "m@2025-11"),
+        ("x" * 256, "x" * 256),
+        ("x" * 300, "x" * 256 + "..."),
+        ("x" * 5000, "x" * 256 + "..."),
+        ('a","code":"b', "a?code?:?b"),
+        ("\u6a21\u578b \x7f", "?"),
+        ("meta-llama/Llama 3", "meta-llama/Llama?3"),
+        ("%s%1{}[]", "?s?1?"),
+    ]
+    async with Stack(*serve(fleet)) as stack:
+        for ascii_alone in (True, False):
+            for name, told in names:
+                body = json.dumps({"model": name, "messages": HI}, ensure_ascii=ascii_alone).encode()
+                status, answer = await post(stack, body)
+                assert status == 404
+                # Written as an escape it is odd in another way, and named all the same.
+                assert ascii_alone or answer["error"].pop("message").startswith(f"The model {told} does not exist")
+                answer["error"].pop("message", None)
+                rest = {"type": "invalid_request_error", "param": "model", "code": "model_not_found"}
+                assert answer == {"error": rest}
+
+
+async def test_a_version_that_is_not_served_is_told_with_those_that_are(fleet: Fleet) -> None:
+    models = [{"name": "m", "version": "1"}, {"name": "m", "version": "2"}, {"name": "n"}]
+    async with Stack(node("a", fleet.nodes["a"].port, models=models)) as stack, client(stack) as ask:
+        with pytest.raises(openai.NotFoundError, match=r"The model m@3 does .* There are: m \(@1, @2\), n\."):
+            await ask.chat.completions.create(model="m@3", messages=HI)
+
+
+async def test_a_slash_at_the_end_of_a_path_is_told(fleet: Fleet) -> None:
+    async with Stack(*serve(fleet)) as stack, aiohttp.ClientSession() as http:
+        for path in ("chat/completions", "audio/transcriptions", "messages"):
+            async with http.post(f"{stack.url}/v1/{path}/", data=b"{}") as answer:
+                assert answer.status == 404
+                assert f"/v1/{path}, without the slash" in (await answer.json())["error"]["message"]
 
 
 async def test_bad_requests_never_reach_a_node(fleet: Fleet) -> None:

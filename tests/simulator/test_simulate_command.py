@@ -97,6 +97,22 @@ def test_it_ends_soon_after_its_parent_was_killed(started: list[subprocess.Popen
         time.sleep(0.02)
 
 
+def test_nodes_and_traffic_to_them_start_together(started: list[subprocess.Popen[str]]) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    flags = ["--node", f"name=a,port={port},model=m,zero=true", "--send", f"http://127.0.0.1:{port}", "--rate", "50"]
+    process, announced = run(started, *flags)
+    assert announced["nodes"][0]["port"] == port
+    assert process.stdout is not None
+    end = time.monotonic() + 10
+    while json.loads(process.stdout.readline())["traffic"].get("ok", 0) < 10:
+        assert time.monotonic() < end, "nothing was answered"
+    assert json.loads(get(port, "/sim/state"))["requests"]["m"] >= 10
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(5) == 0
+
+
 def test_a_taken_port_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -121,6 +137,12 @@ def test_a_taken_port_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> N
         (["--base", "v1"], "base must start with /"),
         (["--tls-cert", "x.pem"], "both a certificate and a key"),
         (["--lie", "always"], "lie: takes off, idle"),
+        (["--rate", "5"], "--rate is of the requests that --send sends: add --send URL, or leave it out"),
+        (
+            ["--send", "http://127.0.0.1:1", "--port", "8001"],
+            "starts none: write it as --node port=..., or leave it out",
+        ),
+        (["--send", "http://127.0.0.1:1", "--rate", "0"], "--rate takes a number above 0, not 0"),
     ],
 )
 def test_what_makes_no_sense_is_one_clear_line(

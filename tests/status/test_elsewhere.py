@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from support.model_envoy import make_resource, make_snapshot
@@ -9,10 +11,11 @@ from weighbridge_operator.conditions import Evidence, judge_policy
 from weighbridge_operator.envoy_reports import LASTING, Elsewhere
 from weighbridge_operator.sources.envoys import EnvoyRound, EnvoyState
 from weighbridge_operator.state import Ref
+from weighbridge_operator.xds.ads import SPREAD
 from weighbridge_operator.xds.envoys import EnvoyState as Connected
 from weighbridge_operator.xds.envoys import EnvoyStates, KindState, Lack
 from weighbridge_operator.xds.exchange import Refusal
-from weighbridge_operator.xds.kinds import CLUSTER, ENDPOINT, LABELS, LISTENER, ROUTE
+from weighbridge_operator.xds.kinds import CLUSTER, ENDPOINT, LABELS, LISTENER, ROUTE, SECRET
 from weighbridge_operator.xds.snapshot import Resource, Snapshot, combine_versions
 
 NAMES = ("a", "b", "c")
@@ -56,13 +59,46 @@ def test_the_one_cluster_that_an_envoy_refuses_is_found(held: Snapshot) -> None:
 def test_where_more_is_missing_nobody_knows_which() -> None:
     lack = judge(Elsewhere(), build(a="", b=""), build(), 0.0)
     assert lack is not None
-    assert lack.clusters is None
+    assert lack.names is None
 
 
 def test_a_route_table_that_is_behind_concerns_all() -> None:
     lack = Elsewhere().judge(EnvoyStates(), answer(build(b=""), routes="old"), build(), (), 0.0)["far"]
     assert lack is not None
-    assert lack.clusters is None
+    assert lack.names is None
+
+
+def make_secrets(**forms: str) -> Snapshot:
+    secrets = [make_resource(SECRET, name, form) for name, form in forms.items()]
+    return make_snapshot(*(r for kind in (CLUSTER, LISTENER, ROUTE) for r in build().of(kind).values()), *secrets)
+
+
+@pytest.mark.parametrize(
+    ("told", "lacking"),
+    [
+        ({"k": "1", "other": "1"}, None),
+        ({"k": "0", "other": "1"}, {"k"}),
+        ({"k": "", "other": "0"}, {"k", "other"}),
+        ({"other": "1"}, None),
+    ],
+)
+def test_a_secret_in_another_form_is_lacking(told: dict[str, str], lacking: set[str] | None) -> None:
+    """But for one of which the Envoy says nothing, which it may never have asked for."""
+    wanted = make_secrets(k="1", other="1")
+    held = {name: form and combine_versions((make_resource(SECRET, name, form),)) for name, form in told.items()}
+    answered = answer(wanted)
+    answered = EnvoyRound({"far": replace(answered.states["far"], secrets=held)}, {})
+    elsewhere = Elsewhere()
+    lack = elsewhere.judge(EnvoyStates(), answered, wanted, (), 0.0)["far"]
+    assert (lack and lack.names) == lacking
+    later = elsewhere.judge(EnvoyStates(), answered, wanted, (), 0.1 + LASTING)["far"]
+    assert (later is not None and later.lasting) == (lacking is not None)
+
+
+def test_of_more_secrets_than_come_one_by_one_nothing_is_said() -> None:
+    wanted = make_secrets(**{f"k{number}": "1" for number in range(SPREAD + 1)})
+    answered = EnvoyRound({"far": replace(answer(wanted).states["far"], secrets={"k1": "x"})}, {})
+    assert Elsewhere().judge(EnvoyStates(), answered, wanted, (), 0.0)["far"] is None
 
 
 def programmed(own: str, elsewhere: dict[str, Lack | None], *connected: Connected) -> tuple[str, str]:

@@ -14,7 +14,7 @@ import pytest
 
 from support import reports
 from weighbridge_operator.latest import Latest
-from weighbridge_operator.report import Report
+from weighbridge_operator.report import ConditionReport, Report
 from weighbridge_operator.views.changes import compare, tell
 from weighbridge_operator.views.plain import PlainView
 
@@ -23,6 +23,34 @@ def test_the_first_report_tells_all_weights_and_conditions() -> None:
     lines = tell(compare(None, reports.healthy()))
     assert sum(": weight " in line for line in lines) == 3
     assert any("RoutePolicy default/chat: condition Ready=True" in line for line in lines)
+
+
+def test_the_start_of_an_envoy_is_no_news_and_where_it_listens_is_told_once() -> None:
+    ready = reports.make_report((reports.make_node("a", reports.make_endpoint()),))
+    objects = tuple(
+        replace(
+            found,
+            conditions=(
+                ConditionReport("Programmed", "Unknown", "NoEnvoy", "no Envoy is connected"),
+                ConditionReport("Ready", "False", "NoEnvoy", "no Envoy is connected"),
+            ),
+        )
+        for found in ready.objects
+    )
+    starting = replace(ready, objects=objects, envoys=(), uptime=0.5)
+    first = tell(compare(None, starting))
+    assert not any("NoEnvoy" in line or "listening" in line for line in first)
+    ready = replace(ready, models=2)
+    lines = tell(compare(starting, ready))
+    assert "ModelNode default/a: condition Ready=True" in lines
+    assert [line for line in lines if "listening" in line] == ["listening on http://127.0.0.1:8080: 1 node, 2 models"]
+    assert not any("listening" in line for line in tell(compare(ready, replace(ready, uptime=99.0))))
+    # One that had served and went is news.
+    assert any("Ready=True -> Ready=False (NoEnvoy)" in line for line in tell(compare(ready, starting)))
+    late = tell(compare(replace(starting, uptime=9.5), replace(starting, uptime=10.1)))
+    assert late == (
+        "not listening after 10 s: no Envoy has taken the listener; `weighbridge status` says what is known",
+    )
 
 
 def test_scores_ages_and_counts_are_no_change() -> None:

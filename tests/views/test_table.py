@@ -112,7 +112,20 @@ def test_each_signal_says_where_it_was_read_and_when() -> None:
     text = explain(replace(report, objects=(told,)))
     assert re.search(r"cpu +40% .* 20\.0 +Prometheus p:9090, 12 s ago", text)
     assert re.search(r"queue .* 25\.0 +its own page, 0\.5 s ago", text)
+    idle = SignalReport("queue", 0.0, 0.0, 0.0, "scrape", 0.5, 40.0)
+    assert words.arithmetic(idle) == "queue 0 → 0 × 40 = 0.0 (its own page, 0.5 s ago)"
     assert words.arithmetic(parts[0]) == "cpu 40% → 0.4 × 50 = 20.0 (Prometheus p:9090, 12 s ago)"
+
+
+def test_a_pool_says_what_else_leads_to_it_than_its_name() -> None:
+    report = reports.healthy()
+    (pool,) = report.pools
+    for serves, told in (
+        ((pool.name,), f"pool {pool.name} · llm"),
+        ((pool.name, "a: m", "b: m"), f"pool {pool.name} (also a: m, b: m) · llm"),
+        ((pool.name, *(f"p: m{number}" for number in range(5))), "(also p: m0, p: m1, p: m2 and 2 more) · llm"),
+    ):
+        assert told in status(replace(report, pools=(replace(pool, serves=serves),)))
 
 
 def test_a_node_without_score_or_pool_is_explained_too() -> None:

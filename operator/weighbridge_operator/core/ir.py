@@ -8,7 +8,7 @@ All tuples are sorted where order has no meaning, so that equality is meaning.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Profile = Literal["llm", "classic"]
@@ -96,6 +96,8 @@ class Pool:
     name: str
     parts: tuple[Part, ...]
     balance: Balance
+    #: What leads here, "policy: model" each, for people; the name is one of them. Weighed is the pool without it.
+    serves: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:

@@ -18,6 +18,8 @@ from weighbridge_operator.core.endpoints import Server
 from weighbridge_operator.core.engines import COUNTS, list_published
 from weighbridge_operator.core.score import PROFILES
 
+NO_POLICY = "default"
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Demand:
@@ -31,8 +33,10 @@ class Demand:
     @property
     def title(self) -> str:
         version = f"@{self.version}" if self.version else ""
+        # A policy may be called as having none is.
+        policy = f"policy {self.policy}" if self.policy == NO_POLICY else self.policy or NO_POLICY
         kind = "" if self.kind == ir.Kind("text") else f" ({self.kind})"
-        return f"{self.policy or 'default'}: {self.model}{version}{kind}"
+        return f"{policy}: {self.model}{version}{kind}"
 
 
 def select_servers(servers: Iterable[Server], demand: Demand, policy: RoutePolicy | None) -> tuple[Server, ...]:
@@ -100,7 +104,12 @@ class Pools:
         """The pools by name, and each demand's pool. A pool is named after its smallest demand: content, no history."""
         names = {key: min(demands).title for key, demands in self._demands.items()}
         pools = [
-            ir.Pool(name=names[key], parts=_split(names[key], servers), balance=key[1])
+            ir.Pool(
+                name=names[key],
+                parts=_split(names[key], servers),
+                balance=key[1],
+                serves=tuple(dict.fromkeys(demand.title for demand in sorted(self._demands[key]))),
+            )
             for key, servers in self._members.items()
         ]
         return (

@@ -36,7 +36,8 @@ class Resolved:
     def summary(self) -> str:
         """How much there is, for a line in the log."""
         models = sum(1 for entry in self.gateway.entries if entry.key and "@" not in entry.key)
-        return f"{len(self.nodes)} nodes, {len(self.gateway.pools)} pools, {models} models"
+        counts = ((len(self.nodes), "node"), (len(self.gateway.pools), "pool"), (models, "model"))
+        return ", ".join(f"{number} {word}{'' if number == 1 else 's'}" for number, word in counts)
 
 
 def resolve(desired: DesiredState, scope: Scope) -> Resolved:

@@ -45,6 +45,7 @@ class Part:
     points: float
     source: str | None = None  # where it was read; None where it follows from our own counts
     age: float | None = None  # seconds
+    full: float | None = None  # points that its full value would make
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,9 @@ def score(
     total = sum(weight for _, weight, _, _ in measured)
     if total <= 0:
         return None
-    parts = tuple(Part(s, v, x, 100 * w * x / total, *_date(s, load, now)) for s, w, v, x in measured)
+    parts = tuple(
+        Part(s, v, x, 100 * w * x / total, *_date(s, load, now), full=100 * w / total) for s, w, v, x in measured
+    )
     ordered = tuple(sorted(parts, key=lambda p: (-p.points, p.signal)))
     return Score(sum(p.points for p in ordered), ordered)
 

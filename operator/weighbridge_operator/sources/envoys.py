@@ -25,7 +25,7 @@ TIMEOUT = 1.0  # seconds for one Envoy
 SIZE = 32 * 2**20  # bytes of its page: 80,000 endpoints
 _WANTED = (
     r"^(cluster\..+\.endpoint\..+\.(rq_active|rq_total|healthy)|cluster_manager\.warming_clusters|server\.live"
-    r"|(cluster_manager\.cds|listener_manager\.lds|http\.entrance\.rds\.entrance)\.version_text)$"
+    r"|(cluster_manager\.cds|listener_manager\.lds|http\.entrance\.rds\.entrance|sds\..+)\.version_text)$"
 )
 PATH = f"/stats/prometheus?text_readouts&filter={quote(_WANTED)}"
 
@@ -36,7 +36,8 @@ _VERSIONS = {
     "envoy_listener_manager_lds_version_text": "LDS",
     "envoy_http_rds_version_text": "RDS",
 }
-_FAMILIES = frozenset({_WARMING, _LIVE, *_VERSIONS})
+_SDS = "envoy_sds_version_text"
+_FAMILIES = frozenset({_WARMING, _LIVE, _SDS, *_VERSIONS})
 #: Lines of endpoints are all but a few of a page, so that they have a reader of their own, in half of the time.
 _COUNTS = r"^envoy_cluster_endpoint_(rq_active|rq_total|healthy)[ {]"
 _LINE = re.compile(_COUNTS, re.MULTILINE)
@@ -66,6 +67,8 @@ class EnvoyState:
     #: What it accepted last, by CDS, LDS and RDS. Assignments have none: their content differs by weights alone, and
     #: replicas need not agree on those at every moment; which endpoints it has, `active` tells.
     versions: Mapping[str, str] = field(default_factory=dict)
+    #: Of each secret that it asked for, the version of the response that brought it; "" where none did yet.
+    secrets: Mapping[str, str] = field(default_factory=dict)
 
     def holds(self, versions: Mapping[str, str], endpoints: Iterable[Endpoint]) -> bool:
         """Whether it runs these versions and has all of these endpoints."""
@@ -155,6 +158,10 @@ def read_statistics(text: bytes, at: float) -> EnvoyState | None:
             kind: sample.labels.get("text_value", "")
             for family, kind in _VERSIONS.items()
             for sample in page.families.get(family, ())
+        },
+        secrets={
+            sample.labels.get("envoy_xds_resource_name", ""): sample.labels.get("text_value", "")
+            for sample in page.families.get(_SDS, ())
         },
     )
 

@@ -14,10 +14,13 @@ from weighbridge_operator.report import EndpointReport, EnvoyReport, Report
 from weighbridge_operator.views import words
 from weighbridge_operator.views.lines import clean
 
-What = Literal["weight", "condition", "health", "envoy", "problem"]
+What = Literal["weight", "condition", "health", "envoy", "entrance", "problem"]
 
 #: Changes of weights of one pool in one line each; a larger turn is told in one line.
 MOST_WEIGHTS: Final = 20
+#: Reasons of a condition that pass by themselves when an Envoy starts.
+PASSING: Final = ("(NoEnvoy)", "(Pending)")
+LONG: Final = 10.0  # seconds without any Envoy that are worth a line
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,7 @@ def compare(before: Report | None, after: Report) -> tuple[Change, ...]:
     return (
         *_problems(before, after),
         *_envoys(before, after),
+        *_entrance(before, after),
         *_conditions(before, after),
         *_endpoints(before, after),
     )
@@ -62,12 +66,22 @@ def tell(changes: Sequence[Change]) -> tuple[str, ...]:
 def _is_expected(change: Change) -> bool:
     """A condition that is true from the start; that it is ready says it once for all of them."""
     state = change.after or ""
-    return change.what == "condition" and change.before is None and "=True" in state and not state.startswith("Ready=")
+    if change.what != "condition" or _before(change) is not None:
+        return False
+    return state.endswith(PASSING) or ("=True" in state and not state.startswith("Ready="))
+
+
+def _before(change: Change) -> str | None:
+    """What was before that anybody need know."""
+    passing = change.what == "condition" and change.before is not None and change.before.endswith(PASSING)
+    return None if passing else change.before
 
 
 def _tell(change: Change) -> str:
-    pool = f" in pool {change.pool}" if change.pool else ""
-    turn = f"{change.before or 'none'} -> {change.after or 'gone'}" if change.before else change.after
+    if change.what == "entrance":
+        return clean(f"{change.after}: {change.text}")
+    pool, before = f" in pool {change.pool}" if change.pool else "", _before(change)
+    turn = f"{before} -> {change.after or 'gone'}" if before else change.after
     text = f": {change.text}" if change.text else ""
     return clean(f"{change.subject}{pool}: {change.what} {turn}{text}" if turn else f"{change.what}{text}")
 
@@ -89,6 +103,22 @@ def _envoys(before: Report | None, after: Report) -> Iterator[Change]:
         was, now = (_stand(table[name]) if name in table else None for table in (old, new))
         if (was and was[0]) != (now and now[0]):
             yield Change("envoy", f"Envoy {name}", was and was[0], now and now[0], now[1] if now else "")
+
+
+def _entrance(before: Report | None, after: Report) -> Iterator[Change]:
+    """Once an Envoy has the listener, where callers come in; and that there is none, where it lasts."""
+    serves, served = _serves(after), before is not None and _serves(before)
+    if serves and not served:
+        nodes = sum(bool(found.endpoints) for found in after.objects)
+        counts = f"{nodes} node{'' if nodes == 1 else 's'}, {after.models} model{'' if after.models == 1 else 's'}"
+        yield Change("entrance", after.entrance, None, f"listening on {after.entrance}", counts)
+    if before is not None and not serves and before.uptime < LONG <= after.uptime:
+        text = "no Envoy has taken the listener; `weighbridge status` says what is known"
+        yield Change("entrance", after.entrance, None, f"not listening after {LONG:.0f} s", text)
+
+
+def _serves(report: Report) -> bool:
+    return any(kind.kind == "LDS" and kind.accepted for envoy in report.envoys for kind in envoy.kinds)
 
 
 def _stand(envoy: EnvoyReport) -> tuple[str, str]:

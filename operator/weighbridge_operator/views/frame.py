@@ -18,6 +18,7 @@ from weighbridge_operator.views.meters import Meters, measure_meters
 
 #: Lines of reason for each node and lines of log: what is tried, from roomy to cramped.
 PLANS: Final = ((3, 6), (2, 6), (2, 4), (2, 2), (2, 1), (1, 4), (1, 3), (1, 2), (1, 1), (1, 0), (0, 1), (0, 0))
+STARTING: Final = 5.0  # seconds that an Envoy may take to come
 SHARE: Final = 8  # refusals, problems and conditions take at most this part of the screen, each
 QUIET: Final = "waiting for the first report"
 
@@ -90,11 +91,13 @@ def _head(report: Report, elapsed: float) -> list[Line]:
     what = f"configuration {words.version(report.version)}" if report.version else "no configuration yet"
     rest = f"  {what} · up {words.seconds(report.uptime + elapsed)}"
     first = (Span("weighbridge ", "bold"), Span(clean(report.entrance), "head"), Span(rest))
-    return [first, _envoys(report.envoys)]
+    return [first, _envoys(report.envoys, report.uptime + elapsed)]
 
 
-def _envoys(envoys: Sequence[EnvoyReport]) -> Line:
+def _envoys(envoys: Sequence[EnvoyReport], uptime: float) -> Line:
     total = len(envoys)
+    if not total and uptime < STARTING:
+        return (Span(f"{words.WARN} no Envoy is connected yet", "warn"),)
     if not total:
         return (Span(f"{words.BAD} no Envoy is connected", "bad"),)
     refused = sum(any(k.rejected for k in e.kinds) for e in envoys)

@@ -9,6 +9,7 @@ from weighbridge_operator.views import words
 from weighbridge_operator.views.lines import Line, Span, clean
 
 NODE, POLICY = "ModelNode", "RoutePolicy"
+SHOWN = 3  # of what else leads to a pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,4 +56,12 @@ def title(found: Group) -> Line:
     guard = f" · others' load ignored for {words.seconds(pool.guard)}, it swung" if pool.guard else ""
     pushes = f"{pool.pushes} change{'' if pool.pushes == 1 else 's'}"
     rest = f" · {pool.profile} · load {words.score(pool.load)} · {equal}, {pushes}{guard}"
-    return (Span(f"pool {clean(pool.name)}", "bold"), Span(rest, "dim"))
+    return (Span(f"pool {clean(pool.name)}", "bold"), Span(f"{_list_others(pool)}{rest}", "dim"))
+
+
+def _list_others(pool: PoolReport) -> str:
+    """What else leads to the same nodes: the name is only the first of it."""
+    others = [name for name in pool.serves if name != pool.name]
+    shown = ", ".join(clean(name) for name in others[:SHOWN])
+    more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+    return f" (also {shown}{more})" if others else ""

@@ -14,7 +14,7 @@ UNKNOWN: Final = "-"
 GOOD, WARN, BAD = "✓", "?", "✗"
 SHORT: Final = 12  # characters of a version
 
-_WEIGHT = re.compile(r"\bweight \d+ of \d+: ")
+_WEIGHT = re.compile(r"\bweight \d+(?: of \d+: |, )")
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _PLAIN = str.maketrans({"✓": "+", "✗": "x", "█": "#", "…": "~", "─": "-", "→": ">", "×": "x", "·": "|", "│": "|"})
 
@@ -157,7 +157,9 @@ def tell_origin(part: SignalReport) -> str:
 
 
 def weight_of(part: SignalReport) -> float | None:
-    """The points that a full signal gives; a signal at zero does not tell."""
+    """The points that a full signal gives. An older operator does not say it; then a signal at zero does not tell."""
+    if part.full is not None:
+        return part.full
     return part.points / part.share if part.share > 0 else None
 
 

@@ -18,6 +18,7 @@ def list_paths(gateway: ir.Gateway) -> dict[str, Json]:
     listing = answers.direct(200, {"object": "list", "data": list(cards.values())})
     exact: dict[str, Json] = {"/v1/models": on(_get(listing), answers.wrong_method("GET"))}
     exact |= {path.path: on(*_meanwhile(path), answers.wrong_method("POST", path.format)) for path in PATHS}
+    exact |= {f"{path.path}/": on(answers.trailing_slash(path)) for path in PATHS}
     for name, card in cards.items():
         found = on(_get(answers.direct(200, card)), answers.wrong_method("GET"))
         exact[f"/v1/models/{name}"] = found
@@ -27,10 +28,7 @@ def list_paths(gateway: ir.Gateway) -> dict[str, Json]:
 
 def find_path(gateway: ir.Gateway) -> Json:
     """Everything that is no request for a model. The paths themselves are filled in later."""
-    cards = answers.model_cards(gateway)
-    names = answers.list_names(name for name in cards if "@" not in name)
-    no_model = answers.refuse(404, f"There is no such model. There are: {names}.", "model_not_found")
-    rest = {"/v1/models/": on(no_model)} | {
+    rest = {"/v1/models/": on(answers.unknown_card(gateway))} | {
         f"{path.path}?": on(*_meanwhile(path), answers.wrong_method("POST", path.format)) for path in PATHS
     }
     rest["/v1beta/"] = on(answers.unknown_path(gateway, "gemini"))

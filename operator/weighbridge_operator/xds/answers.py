@@ -6,11 +6,13 @@ import json
 from collections.abc import Iterable
 
 from weighbridge_operator.core import ir
-from weighbridge_operator.xds.build import Json
+from weighbridge_operator.xds.build import Json, packed
 from weighbridge_operator.xds.errors import error
-from weighbridge_operator.xds.paths import GEMINI, GEMINI_KIND, PATHS
+from weighbridge_operator.xds.names import ROUTE_HEADER, UNKNOWN
+from weighbridge_operator.xds.paths import GEMINI, GEMINI_KIND, PATHS, Path
 
 MOST_NAMES = 50  # in one message
+MOST_VERSIONS = 8  # of one model in it
 MOST_MODELS = 10_000  # in one list
 
 
@@ -43,9 +45,39 @@ def models_of(gateway: ir.Gateway, kind: ir.Kind) -> list[str]:
 
 
 def unknown_model(gateway: ir.Gateway, kind: ir.Kind) -> Json:
-    names = list_names(models_of(gateway, kind))
-    message = f"The model does not exist here for {kind} requests. There are: {names}."
-    return refuse(404, message, "model_not_found", kind.format, param="model")
+    """Of a request for a model, or for a version of one, that is not served."""
+    message = f"The model does not exist here for {kind} requests. There are: {_list_models(gateway, kind)}."
+    return _name_model(refuse(404, message, "model_not_found", kind.format, param="model"), ROUTE_HEADER)
+
+
+def unknown_card(gateway: ir.Gateway) -> Json:
+    """The same of /v1/models/NAME."""
+    names = list_names(name for name in model_cards(gateway) if "@" not in name)
+    message = f"The model does not exist here. There are: {names}."
+    return _name_model(refuse(404, message, "model_not_found"), ":path")
+
+
+def _name_model(answer: Json, header: str) -> Json:
+    """Puts the name of the model into the message, which unknown.lua reads from a request's header."""
+    told = {"header": {"key": ROUTE_HEADER, "value": f"%REQ({header})%"}}
+    script = packed("envoy.extensions.filters.http.lua.v3.LuaPerRoute", {"name": UNKNOWN})
+    return {
+        **answer,
+        "response_headers_to_add": [*answer["response_headers_to_add"], told],
+        "typed_per_filter_config": {"envoy.filters.http.lua": script},
+    }
+
+
+def _list_models(gateway: ir.Gateway, kind: ir.Kind) -> str:
+    """Each model of the kind with its versions, bounded."""
+    keys = [entry.key for entry in gateway.entries if entry.kind == kind and entry.key]
+    versions: dict[str, list[str]] = {name: [] for name in keys if "@" not in name}
+    for key in keys:
+        name, _, version = key.partition("@")
+        if version:
+            versions.setdefault(name, []).append(f"@{version}")
+    told = {name: f" ({', '.join(each[:MOST_VERSIONS])})" if each else "" for name, each in versions.items()}
+    return list_names(f"{name}{told[name]}" for name in versions)
 
 
 def missing_model(gateway: ir.Gateway, kind: ir.Kind) -> Json:
@@ -66,6 +98,11 @@ def unknown_path(gateway: ir.Gateway, api: ir.Format = "openai") -> Json:
         f"paths: {', '.join([*served, '/v1/models'])}."
     )
     return refuse(404, message, "unknown_path", api)
+
+
+def trailing_slash(path: Path) -> Json:
+    message = f"There is nothing at {path.path}/: ask for {path.path}, without the slash at its end."
+    return refuse(404, message, "unknown_path", path.format)
 
 
 def wrong_method(allowed: str, api: ir.Format = "openai") -> Json:

@@ -5,16 +5,22 @@
 -- request's turn, so that at most four of them wait for collection at once.
 collectgarbage("setpause", 400)
 
--- The name between two places, or "?" where no model can be called that. Names of plain characters, all but a few, are
--- looked at in a loop that compiles.
+-- How a name that no model can have is told to the caller: with "?" for what is odd, which keeps it from being any.
+local function odd_name(name)
+  return (gsub(sub(name, 1, 256), "[^%w._:/@+-]+", "?")) .. (#name > 256 and "?" or "")
+end
+
+-- The name between two places, or one with "?" where no model can be called that. Names of plain characters, all but a
+-- few, are looked at in a loop that compiles.
 local function model_name(text, first, last)
-  if last < first or last - first >= 400 then return "?" end
+  if last < first then return "?" end
+  if last - first >= 400 then return odd_name(sub(text, first, first + 256)) end
   for at = first, last do
     local c = byte(text, at)
     -- Letters, digits, ":", and "-./" before them; "@" before the large letters.
     if not (c >= 97 and c <= 122 or c >= 64 and c <= 90 or c >= 45 and c <= 58 or c == 95 or c == 43) then
       local name = gsub(sub(text, first, last), "\\/", "/")
-      return find(name, "[^%w._:/@+-]") and "?" or name
+      return find(name, "[^%w._:/@+-]") and odd_name(name) or name
     end
   end
   return sub(text, first, last)
@@ -23,6 +29,7 @@ end
 -- What the request log says of a request and no route knows: the model as it was asked for, and whose key came with it,
 -- which is off the request before the log is written. Only where there is a log: it costs 4 us.
 local function tell_log(handle, model)
+  if find(model, "?", 1, true) then model = "?" end
   local asked = { caller = handle:headers():get("x-weighbridge-client"), model = model ~= "" and model or nil }
   handle:streamInfo():dynamicMetadata():set("weighbridge.asked", "request", asked)
 end

@@ -61,5 +61,5 @@ class Lack:
     """What an Envoy that is connected to another replica does not hold, in words."""
 
     text: str
-    clusters: frozenset[str] | None = None  # their names; None: any of them, or what concerns all
+    names: frozenset[str] | None = None  # of clusters and secrets; None: any of them, or what concerns all
     lasting: bool = False  # for longer than a change takes: it refused them

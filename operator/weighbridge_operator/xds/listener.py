@@ -10,12 +10,12 @@ from google.protobuf.message import Message
 from weighbridge_operator.xds.build import Json, extension, message
 from weighbridge_operator.xds.cluster import ADS
 from weighbridge_operator.xds.keys import ask_for_keys
-from weighbridge_operator.xds.names import CERTIFICATE, LISTENER, ROUTES
+from weighbridge_operator.xds.names import CERTIFICATE, LISTENER, ROUTES, UNKNOWN
 from weighbridge_operator.xds.paths import BODY_LIMIT
 from weighbridge_operator.xds.precise import ask_dataplane
 from weighbridge_operator.xds.replies import local_replies
 from weighbridge_operator.xds.request_log import RequestLog, write_requests
-from weighbridge_operator.xds.scripts import write_entrance
+from weighbridge_operator.xds.scripts import write_entrance, write_unknown
 from weighbridge_operator.xds.statistics import count_requests
 from weighbridge_operator.xds.tokens import read_tokens
 
@@ -76,9 +76,17 @@ def _tls() -> Json:
     }
 
 
+def _scripts(entrance: Entrance) -> Json:
+    """What every request passes; and what a route can name to be passed by its answers alone."""
+    script = write_entrance(logged=entrance.requests is not None)
+    return {
+        "default_source_code": {"inline_string": script},
+        "source_codes": {UNKNOWN: {"inline_string": write_unknown()}},
+    }
+
+
 def _http(entrance: Entrance, asks: bool) -> Json:
     keys, requests = entrance.keys, entrance.requests
-    script = write_entrance(logged=requests is not None)
     return {
         "stat_prefix": "entrance",
         "rds": {"route_config_name": ROUTES, "config_source": ADS},
@@ -104,7 +112,7 @@ def _http(entrance: Entrance, asks: bool) -> Json:
         "access_log": [count_requests(), *([write_requests(requests, keys)] if requests else [])],
         "http_filters": [
             *([ask_for_keys()] if keys else []),
-            extension("envoy.filters.http.lua", _LUA, {"default_source_code": {"inline_string": script}}),
+            extension("envoy.filters.http.lua", _LUA, _scripts(entrance)),
             *(read_tokens() if requests and requests.tokens else []),
             *([ask_dataplane()] if asks else []),
             extension("envoy.filters.http.router", _ROUTER, {"suppress_envoy_headers": True}),

@@ -22,6 +22,7 @@ CHOICE = "weighbridge.choice"  # namespace of dynamic metadata: the node that th
 DATAPLANE = "dataplane"  # the cluster of the bootstrap that leads to it
 RUNTIME_LAYER = "weighbridge"  # of RTDS: what nodes there are to choose from
 OTHERS_LAYER = "weighbridge-others"  # of RTDS: what all Envoys together have in flight there
+UNKNOWN = "unknown"  # the entrance's script for answers about models that nobody serves
 ASKED = "weighbridge.asked"  # namespace of dynamic metadata: what the entrance read of a request, for the request log
 
 ROUTE_HEADER = "x-weighbridge-route"  # "type mode model first last", written by the entrance

@@ -1,4 +1,4 @@
-"""The two Lua scripts: each made of the files beside this module, after the table of paths."""
+"""The Lua scripts: each made of the files beside this module, after the table of paths where it needs that."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ def write_entrance(logged: bool = False) -> str:
     told = f"local MOST_HOPS = {MOST_HOPS}\n" + ("LOGGED = true\n" if logged else "")
     files = ("json.lua", "form.lua", "refusal.lua", "entrance.lua")
     return told + write_tables() + "".join(_read(name) for name in files)
+
+
+def write_unknown() -> str:
+    """What the answer about a model that nobody serves passes, and no other."""
+    return _read("unknown.lua")
 
 
 def write_adapting() -> str:
