@@ -26,9 +26,20 @@ class Evidence:
     elsewhere: Mapping[str, Lack | None] = field(default_factory=dict)
 
 
-def judge_policy(ref: Ref, evidence: Evidence, clusters: Iterable[str]) -> tuple[ConditionReport, ...]:
-    """A policy's conditions. `clusters`: the names of what stands for it in the snapshot."""
-    return _with_ready((*_validity(ref, evidence), _programmed(evidence, clusters)))
+def judge_policy(
+    ref: Ref, evidence: Evidence, clusters: Iterable[str], precise: bool = False
+) -> tuple[ConditionReport, ...]:
+    """A policy's conditions. `clusters`: the names of what stands for it in the snapshot; `precise`: as it says."""
+    programmed = _programmed(evidence, clusters)
+    if precise and programmed.status == "True" and (without := _list_without_dataplane(evidence)):
+        message = f"{without} has no data plane beside it: there the weights decide, whatever balance.precise says"
+        programmed = ConditionReport(PROGRAMMED, "True", "NoDataPlane", message)
+    return _with_ready((*_validity(ref, evidence), programmed))
+
+
+def _list_without_dataplane(evidence: Evidence) -> str:
+    envoys = evidence.envoys.envoys if evidence.envoys else ()
+    return ", ".join(f"Envoy {envoy.id}" for envoy in envoys if not envoy.dataplane)
 
 
 def judge_node(

@@ -192,7 +192,7 @@ def _policy(policy: RoutePolicy, gateway: ir.Gateway, evidence: Evidence) -> Obj
         ref.kind,
         ref.namespace,
         ref.name,
-        judge_policy(ref, evidence, clusters),
+        judge_policy(ref, evidence, clusters, policy.spec.balance.precise),
         pools=tuple(sorted(pools)),
         **_identify(ref, evidence, policy.metadata),
     )

@@ -36,6 +36,18 @@ async def reach(oracle: Oracle, stack: Stack) -> None:
     oracle.asked.clear()
 
 
+async def wait_reason(stack: Stack, reason: str) -> str:
+    """Waits until the policy is programmed for this reason; the message."""
+    version = 0
+    async with asyncio.timeout(20):
+        while True:
+            report, version = await stack.reporter.reports.wait_newer(version)
+            for each in report.objects:
+                for condition in each.conditions:
+                    if (each.name, condition.type, condition.reason) == ("p", "Programmed", reason):
+                        return condition.message
+
+
 async def name_by_choice(stack: Stack, **headers: str) -> set[str]:
     """The nodes of 20 answers that were chosen; on a busy machine some time out, and then the weights serve."""
     told = [(await ask(stack, **headers))[1] for _ in range(20)]
@@ -169,3 +181,13 @@ async def test_several_envoys_are_told_what_all_have_in_flight() -> None:
             assert set(told["active"]) == {f"127.0.0.1:{a.port}", f"127.0.0.1:{b.port}"}
             for each in waiting:
                 each.cancel()
+
+
+async def test_a_policy_says_where_no_data_plane_is() -> None:
+    async with Witness() as a, Witness() as b:
+        objects = [node("a", a.port), node("b", b.port), policy("p", **PRECISE)]
+        async with Stack(*objects) as bare:
+            message = await wait_reason(bare, "NoDataPlane")
+            assert message.startswith("Envoy envoy-0 has no data plane beside it")
+        async with Stack(*objects, dataplanes=("/nowhere/socket",)) as beside:
+            await wait_reason(beside, "Programmed")

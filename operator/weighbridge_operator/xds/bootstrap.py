@@ -58,7 +58,7 @@ def bootstrap(settings: BootstrapSettings) -> Json:
         "node": {
             "id": settings.id,
             "cluster": settings.gateway,
-            "metadata": {"weighbridge": {"stats": f"http://{print_address(*told)}"}},
+            "metadata": {"weighbridge": _introduce(settings, told)},
         },
         "admin": {"address": _socket(LOOPBACK, settings.admin_port), "ignore_global_conn_limit": True},
         "dynamic_resources": _ask_operator(),
@@ -74,6 +74,11 @@ def bootstrap(settings: BootstrapSettings) -> Json:
         config["static_resources"]["clusters"].append(_admin(settings.admin_port))
         config["static_resources"]["listeners"] = [_stats_listener(*stats)]
     return config
+
+
+def _introduce(settings: BootstrapSettings, stats: tuple[str, int]) -> Json:
+    told: Json = {"stats": f"http://{print_address(*stats)}"}
+    return {**told, "dataplane": True} if settings.dataplanes else told
 
 
 def read_address(text: str) -> tuple[str, int]:

@@ -42,6 +42,7 @@ class EnvoyState:
     since: float
     kinds: tuple[KindState, ...] = ()  # in the order of making; empty until something was offered
     doubt: str | None = None  # why it is not asked where it says that its statistics are
+    dataplane: bool = False  # whether it says that one is beside it
 
     @property
     def current(self) -> bool:

@@ -54,6 +54,7 @@ class EnvoyNode:
     build: str
     stats: str | None
     doubt: str | None = None  # why it is not asked where it says that its statistics are
+    dataplane: bool = False  # whether it says that one is beside it
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ class Session:
         self.node = node
         self.conversation = Conversation(memory)
         self._clock, self._warmth, self._tell = clock, warmth, tell
-        self.state = EnvoyState(node.id, node.stats, node.build, clock(), doubt=node.doubt)
+        self.state = EnvoyState(node.id, node.stats, node.build, clock(), doubt=node.doubt, dataplane=node.dataplane)
         self._events: asyncio.Queue[Event] = asyncio.Queue(QUEUE)
         self._ended = False
         self._look: asyncio.Task[None] | None = None
@@ -200,9 +201,8 @@ def read_node(node: Node, peer: str, *, proven: bool = False, refused: Collectio
     `peer`, `proven` and `refused` say how far it is believed in that, see `origins`.
     """
     version = node.user_agent_build_version.version
-    stats = ""
-    if "weighbridge" in node.metadata.fields:
-        stats = node.metadata.fields["weighbridge"].struct_value.fields["stats"].string_value
+    told = node.metadata.fields["weighbridge"].struct_value.fields if "weighbridge" in node.metadata.fields else {}
+    stats = told["stats"].string_value if "stats" in told else ""
     doubt = refuse_origin(stats, peer, proven=proven, refused=refused) if stats else None
     return EnvoyNode(
         id=node.id,
@@ -210,6 +210,7 @@ def read_node(node: Node, peer: str, *, proven: bool = False, refused: Collectio
         build=f"{version.major_number}.{version.minor_number}.{version.patch}",
         stats=stats if stats and doubt is None else None,
         doubt=doubt,
+        dataplane="dataplane" in told and told["dataplane"].bool_value,
     )
 
 
