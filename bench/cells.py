@@ -56,7 +56,8 @@ async def simulate(fleet: Fleet) -> AsyncIterator[Ports]:
         keys = {"name": node.name, "size": node.size, "slow": node.slow, "model": "sim", "engine": node.engine}
         keys["host"] = f"127.0.0.{number + 2}"
         keys |= node.compute.model_dump(exclude_none=True, by_alias=False)
-        command += ["--node", ",".join(f"{name}={value}" for name, value in keys.items())]
+        told = {name: str(value).lower() if isinstance(value, bool) else value for name, value in keys.items()}
+        command += ["--node", ",".join(f"{name}={value}" for name, value in told.items())]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     try:
         assert process.stdout is not None
@@ -94,12 +95,25 @@ async def run_cell(
             traffic.records.start[row] - arrival.at
             for row, arrival in zip(traffic.records.rows(), arrivals, strict=False)
         ]
-        cell = _summarise(setting, name, seed, traffic, gateway, began, percentile(late, 0.99))
+        cached = await _measure_cached(ports)
+        cell = _summarise(setting, name, seed, traffic, gateway, began, percentile(late, 0.99), cached)
         for task in tasks:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
         return cell
+
+
+async def _measure_cached(ports: Ports) -> float:
+    """The part of all prompts' tokens that the nodes need not read anew; of those that are there at the end."""
+    prompt = cached = 0
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5.0)) as http:
+        for place in ports:
+            with suppress(aiohttp.ClientError, TimeoutError):
+                async with http.get(f"http://{place['host']}:{place['port']}/sim/state") as answer:
+                    state = await answer.json(content_type=None)
+                prompt, cached = prompt + state["prompt_tokens"], cached + state["cached_tokens"]
+    return cached / max(1, prompt)
 
 
 async def _follow(fleet: Fleet, ports: Ports, gateway: Running) -> None:
@@ -141,7 +155,7 @@ async def _control(places: Ports, patch: dict[str, Any], http: aiohttp.ClientSes
 
 
 def _summarise(
-    setting: Setting, name: str, seed: int, traffic: Traffic, gateway: Running, began: float, late: float
+    setting: Setting, name: str, seed: int, traffic: Traffic, gateway: Running, began: float, late: float, cached: float
 ) -> Cell:
     records, now = traffic.records, traffic.now()
     numbers = {node.name: number for number, node in enumerate(setting.fleet.servers)}
@@ -162,6 +176,7 @@ def _summarise(
         taken_back=gateway.turns.share,
         told=None if gateway.told is None else gateway.told - began,
         late=late,
+        cached=cached,
     )
 
 

@@ -134,12 +134,13 @@ class Completion:
     def _reason(self) -> str:
         return "length" if self._ask.limited else "stop"
 
-    def _usage(self) -> dict[str, int]:
+    def _usage(self) -> dict[str, object]:
         answer = self._ask.answer * len(self._seeds)
         return {
             "prompt_tokens": self._ask.prompt,
             "completion_tokens": answer,
             "total_tokens": self._ask.prompt + answer,
+            "prompt_tokens_details": {"cached_tokens": self._ask.cached},
         }
 
 

@@ -45,7 +45,10 @@ class RefusalError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One valid request. `seeds` has one entry for each prompt or input; `limited`: the client set the length."""
+    """One valid request. `seeds` has one entry for each prompt or input; `limited`: the client set the length.
+
+    `text` is the prompt, where there is one alone, and `cached` how many of its tokens the node need not read.
+    """
 
     operation: Operation
     model: str
@@ -60,6 +63,8 @@ class Ask:
     dimensions: int = 64
     events: bool = True  # a stream is written as events, not as a list
     form: str = ""  # in which the answer is wanted, where there is a choice
+    text: bytes = b""
+    cached: int = 0
 
     @property
     def sequences(self) -> int:
@@ -109,6 +114,7 @@ def read_ask(operation: Operation, body: bytes, headers: Mapping[bytes, bytes], 
         limited=limited,
         stream=read_switch(ask, "stream"),
         usage=read_switch(options, "include_usage") if isinstance(options, dict) else False,
+        text=texts[0] if len(texts) == 1 else b"",
     )
 
 

@@ -15,6 +15,7 @@ from heapq import heappop, heappush
 from itertools import count
 from random import Random
 
+from weighbridge_simulator.conversations import name_turns
 from weighbridge_simulator.engine import Engine
 from weighbridge_simulator.gateway import Gateway, Policy
 from weighbridge_simulator.metering import Meters
@@ -154,7 +155,7 @@ class _Run:
         def come(now: float) -> None:
             self._send(arrivals, number + 1)
             arrival = arrivals[number]
-            self._arrive(now, Job(arrival.prompt, arrival.answer, arrival.n))
+            self._arrive(now, Job(arrival.prompt, arrival.answer, arrival.n, blocks=name_turns(arrival)))
 
         if number < len(arrivals):
             self._at(arrivals[number].at, come)

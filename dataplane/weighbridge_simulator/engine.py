@@ -1,10 +1,10 @@
 """One model node in virtual time: continuous batching, exact between events, without a clock.
 
 A step takes slow·(a + b·decoding [+ chunk/prefill_rate while a prompt is read]) seconds and gives every decoding
-sequence one token and the prompt at the head `chunk` tokens. Admission is first come, first served, bounded by
-sequences and by KV tokens that are reserved whole. Nothing changes the length of a step between two events, so
-progress is linear: the state is kept as of the last change and all else derived, hence event times do not depend on
-how often somebody looks. Time is in seconds on the caller's clock.
+sequence one token and the prompt at the head `chunk` tokens, but for what it shares with earlier ones (`room`).
+Admission is first come, first served, bounded by sequences and by KV tokens that are reserved whole. Nothing changes
+the length of a step between two events, so progress is linear: the state is kept as of the last change and all else
+derived, hence event times do not depend on how often somebody looks. Time is in seconds on the caller's clock.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from heapq import heappop, heappush
 from math import inf
 from typing import assert_never
 
+from weighbridge_simulator.room import Room
 from weighbridge_simulator.service import EngineSample, EngineSpec, Event, EventKind, Job, require_positive
 
 __all__ = ["Engine", "EngineSample", "EngineSpec", "Event", "EventKind", "Job"]
@@ -25,21 +26,22 @@ class Engine:
 
     # fmt: off
     __slots__ = (
-        "_busy", "_cancelled", "_decoding", "_due", "_ended", "_ends", "_frozen", "_generated", "_kv", "_order",
-        "_pending", "_prompt_tokens", "_queue", "_reading", "_rest", "_sequences", "_since", "_slow", "_step", "_steps",
-        "_ttft_count", "_ttft_sum", "_waiting", "spec",
+        "_busy", "_cancelled", "_decoding", "_due", "_ended", "_ends", "_frozen", "_generated", "_order",
+        "_pending", "_prompt_tokens", "_queue", "_reading", "_rest", "_room", "_sequences", "_since", "_slow", "_step",
+        "_steps", "_ttft_count", "_ttft_sum", "_waiting", "spec",
     )
     # fmt: on
 
     def __init__(self, spec: EngineSpec, now: float = 0.0, slow: float = 1.0) -> None:
         self.spec = spec
+        self._room = Room(spec)
         self._queue: deque[Job] = deque()  # cancelled ones stay until they reach the head
         self._reading: deque[Job] = deque()
         self._ends: list[tuple[float, int, Job]] = []  # (step count at which the answer is complete, order, job)
         self._pending: list[Event] = []
         self._since, self._due = now, inf
         self._steps = self._rest = self._step = 0.0
-        self._sequences = self._decoding = self._waiting = self._kv = self._order = 0
+        self._sequences = self._decoding = self._waiting = self._order = 0
         self._generated = self._busy = self._ttft_sum = 0.0
         self._prompt_tokens = self._ttft_count = self._ended = self._cancelled = 0
         self._frozen = False
@@ -116,8 +118,6 @@ class Engine:
         """All events up to and including `now` that were not told yet, in order of time."""
         if self._due <= now:
             self._run(now)
-        elif not self._pending:
-            return []
         events, self._pending = self._pending, []
         return events
 
@@ -138,6 +138,7 @@ class Engine:
         """Change what the node can do. Jobs inside stay; waiting ones that can no longer ever fit are refused."""
         self._settle(now)
         self.spec = spec
+        self._room.resize(spec)
         for job in self._queue:
             if job.place == "waiting" and not self.fits(job):
                 job.place, job.end = "refused", now
@@ -155,8 +156,8 @@ class Engine:
         return EngineSample(
             running=self._sequences,
             waiting=self._waiting,
-            kv=self._kv / self.spec.kv_tokens,
-            kv_used=self._kv,
+            kv=self._room.used / self.spec.kv_tokens,
+            kv_used=self._room.used,
             generated_tokens=self._generated + steps * self._decoding,
             prompt_tokens=self._prompt_tokens,
             busy_seconds=self._busy + (elapsed if self._step else 0.0),
@@ -164,6 +165,8 @@ class Engine:
             ttft_count=self._ttft_count,
             ended=self._ended,
             cancelled=self._cancelled,
+            queried_tokens=self._room.queried,
+            cached_tokens=self._room.hit,
         )
 
     def produced(self, job: Job, now: float) -> int:
@@ -222,23 +225,20 @@ class Engine:
         if self._frozen or not (ends or reading):
             self._step, self._due = 0.0, inf
             return
-        spec = self.spec
+        spec, left = self.spec, ends[0][0] - self._steps if ends else inf
         step = spec.a + spec.b * self._decoding
         if reading:
-            step = self._slow * (step + spec.chunk / spec.prefill_rate)
-            left = self._rest / spec.chunk
-            if ends and ends[0][0] - self._steps < left:
-                left = ends[0][0] - self._steps
-        else:
-            step *= self._slow
-            left = ends[0][0] - self._steps
+            step += spec.chunk / spec.prefill_rate
+            left = min(left, self._rest / spec.chunk)
+        step *= self._slow
         self._step = step
         self._due = self._since + left * step if left > 0.0 else self._since
 
     def _finish_prompt(self, at: float) -> None:
         job = self._reading.popleft()
+        self._room.keep(job)
         if self._reading:
-            self._rest = float(self._reading[0].prompt)
+            self._rest = float(self._room.begin(self._reading[0]))
         job.first = at
         self._prompt_tokens += job.prompt
         self._ttft_sum += at - job.submitted
@@ -269,18 +269,17 @@ class Engine:
 
     def _release(self, job: Job) -> None:
         self._sequences -= job.n
-        self._kv -= job.kv
+        self._room.release(job)
 
     def _leave_reading(self, job: Job) -> None:
         reading = self._reading
         if reading[0] is job and len(reading) > 1:
-            self._rest = float(reading[1].prompt)
+            self._rest = float(self._room.begin(reading[1]))
         reading.remove(job)
         self._release(job)
 
     def _has_room(self, job: Job) -> bool:
-        spec = self.spec
-        return self._sequences + job.n <= spec.sequences and self._kv + job.kv <= spec.kv_tokens
+        return self._sequences + job.n <= self.spec.sequences and self._room.fits(job)
 
     def _admit(self) -> None:
         queue = self._queue
@@ -292,8 +291,8 @@ class Engine:
                 job.place = "reading"
                 self._waiting -= job.n
                 self._sequences += job.n
-                self._kv += job.kv
+                self._room.take(job)
                 if not self._reading:
-                    self._rest = float(job.prompt)
+                    self._rest = float(self._room.begin(job))
                 self._reading.append(job)
             queue.popleft()

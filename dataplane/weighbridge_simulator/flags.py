@@ -110,10 +110,11 @@ KEYS: Mapping[str, Key] = {
     "chunk": Key(_whole, "prompt tokens it reads in a step"),
     "sequences": Key(_whole, "sequences at once, whatever its size"),
     "kv_tokens": Key(_whole, "tokens of KV, whatever its size"),
+    "prefix_caching": Key(_switch, "false: read every prompt whole, whatever was read before"),
 }
 #: Keys of the engine, as `EngineSpec` calls them.
 _COMPUTE = {"step": "a", "per_sequence": "b"} | {
-    name: name for name in ("prefill_rate", "chunk", "sequences", "kv_tokens")
+    name: name for name in ("prefill_rate", "chunk", "sequences", "kv_tokens", "prefix_caching")
 }
 
 

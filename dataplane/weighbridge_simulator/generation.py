@@ -19,6 +19,7 @@ from weighbridge_simulator.answers import EVENTS, JSON, write_error
 from weighbridge_simulator.ask import Ask, RefusalError
 from weighbridge_simulator.engine import Job
 from weighbridge_simulator.node import Node
+from weighbridge_simulator.prefix import name_blocks
 from weighbridge_simulator.protocol import Exchange
 from weighbridge_simulator.workload import Sizes
 from weighbridge_simulator.writing import Answer, write_answer
@@ -33,15 +34,21 @@ _PUMP_STANDING = 0.05  # the same while the engine stands still
 class Serving:
     """A request while the engine works on it. `sent` counts tokens that were written."""
 
-    __slots__ = ("answer", "ask", "dies", "exchange", "job", "sent")
+    __slots__ = ("_write", "answer", "ask", "dies", "exchange", "job", "sent")
 
-    def __init__(self, exchange: Exchange, ask: Ask, answer: Answer, job: Job, dies: bool) -> None:
+    def __init__(self, exchange: Exchange, ask: Ask, write: Callable[[Ask], Answer], job: Job, dies: bool) -> None:
         self.exchange = exchange
         self.ask = ask
-        self.answer = answer
+        self._write = write
+        self.answer = write(ask)
         self.job = job
         self.dies = dies
         self.sent = 0
+
+    def note_cached(self) -> None:
+        """Let the answer tell what of the prompt was not read anew."""
+        if self.job.cached:
+            self.answer = self._write(replace(self.ask, cached=self.job.cached))
 
 
 class Generation:
@@ -69,7 +76,8 @@ class Generation:
     def serve(self, exchange: Exchange, ask: Ask, dies: bool) -> None:
         """Answer when the engine has. `dies`: be gone after the first token. RefusalError if it could never fit."""
         now, engine = self._clock(), self._node.engine
-        job = Job(ask.prompt, ask.answer, ask.sequences)
+        blocks = name_blocks(ask) if engine.spec.prefix_caching else ()
+        job = Job(ask.prompt, ask.answer, ask.sequences, blocks=blocks)
         if not engine.fits(job):
             room = f"{engine.spec.kv_tokens} tokens and {engine.spec.sequences} sequences"
             raise RefusalError(
@@ -78,8 +86,8 @@ class Generation:
                 None,
                 "context_length_exceeded",
             )
-        answer = write_answer(ask, f"{self._random.getrandbits(96):024x}", int(self._today()))
-        job.tag = Serving(exchange, ask, answer, job, dies)
+        ident, created = f"{self._random.getrandbits(96):024x}", int(self._today())
+        job.tag = Serving(exchange, ask, lambda told: write_answer(told, ident, created), job, dies)
         exchange.gone = partial(self._leave, job)
         if ask.stream:
             exchange.start(EVENTS if ask.events else JSON)
@@ -88,7 +96,7 @@ class Generation:
 
     def answer_at_once(self, exchange: Exchange, ask: Ask) -> None:
         """Answer without an engine, always the same to the same shape of question."""
-        ask = replace(ask, seeds=(0,) * len(ask.seeds))
+        ask = replace(ask, seeds=(0,) * len(ask.seeds), text=b"")
         known = self._constants.get(ask)
         if known is None:
             answer = write_answer(ask, "0" * 24, int(self._today()))
@@ -142,6 +150,7 @@ class Generation:
 
     def _first(self, serving: Serving) -> None:
         exchange, ask = serving.exchange, serving.ask
+        serving.note_cached()
         if serving.dies:
             if ask.stream:
                 exchange.send(serving.answer.opening() + serving.answer.piece(0, 1))

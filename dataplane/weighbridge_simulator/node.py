@@ -164,6 +164,7 @@ class Node:
             "kv_tokens": self.engine.spec.kv_tokens,
             "generated_tokens": sample.whole_tokens,
             "prompt_tokens": sample.prompt_tokens,
+            "cached_tokens": sample.cached_tokens,
             "busy_seconds": round(sample.busy_seconds, 3),
             "ended": sample.ended,
             "cancelled": sample.cancelled,
@@ -221,4 +222,7 @@ class Node:
             ended=sample.ended,
             cancelled=sample.cancelled,
             answered_tokens=self._answered,
+            prefix_caching=self.engine.spec.prefix_caching,
+            queried_tokens=sample.queried_tokens,
+            cached_tokens=sample.cached_tokens,
         )

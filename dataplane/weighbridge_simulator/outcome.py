@@ -47,11 +47,14 @@ class Outcome:
     pushes: list[tuple[float, tuple[int, ...]]] = field(default_factory=list)
     turns: Turns = field(default_factory=Turns)
     picks: list[tuple[float, int]] = field(default_factory=list)  # (arrival, node)
+    cached: float = 0.0  # part of the prompts' tokens that need not be read anew
 
     def close(self, rows: Iterable[tuple[float, int | None, Job]], nodes: int, end: float, timeout: float) -> None:
         """Count what became of each request, given as (arrival, node, job), by the end of the run."""
         counts = [0] * nodes
+        asked = cached = 0
         for at, node, job in rows:
+            asked, cached = asked + job.prompt, cached + job.cached
             if node is not None:
                 counts[node] += 1
                 self.picks.append((at, node))
@@ -63,6 +66,7 @@ class Outcome:
                 # A request that still waits at the end counts with what it has waited so far.
                 self.waits.append((at, timeout if gone else end - at))
                 self.lost += gone or end - at > 20
+        self.cached = cached / max(1, asked)
         self.shares = [n / max(1, sum(counts)) for n in counts]
 
     def ttft(self, quantile: float = 0.99, start: float = 0.0, end: float = math.inf) -> float:

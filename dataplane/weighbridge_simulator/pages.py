@@ -14,11 +14,11 @@ from math import nan
 from typing import Final, Literal, assert_never
 
 from weighbridge_simulator.exposition import Histogram, escape, family, number
+from weighbridge_simulator.service import BLOCK
 
 EngineKind = Literal["vllm", "sglang", "tgi", "triton", "llamacpp", "custom", "plain"]
 #: Where an engine says that it is well.
 HEALTH: Final[Mapping[EngineKind, str]] = {"triton": "/health/ready"}
-BLOCK = 16  # tokens of a KV block
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,9 @@ class Report:
     ended: int
     cancelled: int
     answered_tokens: int  # generated tokens of the answers that have ended
+    prefix_caching: bool = True
+    queried_tokens: int = 0  # of prompts, looked for in the cache of prefixes
+    cached_tokens: int = 0  # found there
 
     def idle(self) -> Report:
         """The same node saying that it does nothing; its counters stand."""
@@ -81,7 +84,7 @@ def _vllm(report: Report, histogram: Histogram) -> list[str]:
     cache = {
         "block_size": BLOCK,
         "cache_dtype": "auto",
-        "enable_prefix_caching": "False",
+        "enable_prefix_caching": str(report.prefix_caching),
         "gpu_memory_utilization": "0.9",
         "kv_cache_size_tokens": report.kv_tokens,
         "num_gpu_blocks": blocks,
@@ -96,6 +99,8 @@ def _vllm(report: Report, histogram: Histogram) -> list[str]:
         *family("vllm:kv_cache_usage_perc", "gauge", "KV-cache usage. 1 means 100 percent.", labels, report.kv),
         *family("vllm:prompt_tokens_total", "counter", "Prefill tokens processed.", labels, report.prompt_tokens),
         *family("vllm:generation_tokens_total", "counter", "Generation tokens.", labels, report.generated_tokens),
+        *family("vllm:prefix_cache_queries_total", "counter", "Queried tokens.", labels, report.queried_tokens),
+        *family("vllm:prefix_cache_hits_total", "counter", "Cached tokens.", labels, report.cached_tokens),
         *family("vllm:request_success_total", "counter", "Requests by finish.", stopped, report.ended),
         f"vllm:request_success_total{{{aborted}}} {report.cancelled}",
         *family("vllm:cache_config_info", "gauge", "Information of the CacheConfig.", f'engine="0",{info}', 1),

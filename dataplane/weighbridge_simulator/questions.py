@@ -101,7 +101,8 @@ def _read_turns(operation: Operation, ask: dict[str, Any], headers: Headers, usu
     if operation == "message" and limit is not None and limit > usual:
         answer, limited = min(answer, usual), False
     stream = read_switch(ask, "stream")
-    return Ask(operation, read_model(ask), prompt, answer, _seed(text), limited=limited, stream=stream)
+    model, written = read_model(ask), text.encode("utf-8", "surrogatepass")
+    return Ask(operation, model, prompt, answer, (crc32(written),), limited=limited, stream=stream, text=written)
 
 
 def _read_content(path: str, query: str, ask: dict[str, Any], headers: Headers, usual: int, longest: int) -> Ask:
@@ -117,14 +118,16 @@ def _read_content(path: str, query: str, ask: dict[str, Any], headers: Headers, 
             raise RefusalError(400, "Each content must be an object with a list of parts.")
         texts += [str(part.get("text", "")) for part in parts if isinstance(part, dict)]
     text = "\n".join(texts)
+    written = text.encode("utf-8", "surrogatepass")
     answer, limited = measure(headers, read_count(options, "maxOutputTokens"), usual, longest)
     return Ask(
         "content",
         found[1],
         read_length(headers, len(text) // 4 + 4),
         answer,
-        _seed(text),
+        (crc32(written),),
         limited=limited,
+        text=written,
         stream=found[2] == "streamGenerateContent",
         events="alt=sse" in query.split("&"),
     )
@@ -172,7 +175,3 @@ _FORMS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "speech": (("wav", "mp3", "pcm"), "mp3"),
     "transcription": (("json", "text", "verbose_json"), "json"),
 }
-
-
-def _seed(text: str) -> tuple[int, ...]:
-    return (crc32(text.encode("utf-8", "surrogatepass")),)

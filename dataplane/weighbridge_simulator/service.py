@@ -7,6 +7,7 @@ from math import inf, isfinite
 from typing import Literal
 
 EventKind = Literal["first", "end", "refused"]
+BLOCK = 16  # tokens of a block of the KV cache
 Place = Literal["new", "waiting", "reading", "decoding", "ended", "cancelled", "refused"]
 
 
@@ -20,6 +21,7 @@ class EngineSpec:
     chunk: int = 512
     sequences: int = 64
     kv_tokens: int = 40_000
+    prefix_caching: bool = True
 
     def __post_init__(self) -> None:
         for name in ("a", "b", "prefill_rate", "chunk", "sequences", "kv_tokens"):
@@ -40,12 +42,27 @@ class EngineSpec:
 class Job:
     """One request: `n` sequences of `answer` tokens that share a prompt.
 
-    `external` marks load that no gateway sent; `tag` is the caller's.
+    `external` marks load that no gateway sent; `tag` is the caller's. `blocks` names the whole blocks of `BLOCK` tokens
+    of the prompt and of the answer behind it, each by all that stands up to its end; the node counts those that the job
+    shares (`held`) and the tokens that it need not read (`cached`).
     """
 
-    __slots__ = ("answer", "end", "external", "first", "kv", "n", "place", "prompt", "started", "submitted", "tag")
+    # fmt: off
+    __slots__ = (
+        "answer", "blocks", "cached", "end", "external", "first", "held", "kv", "n", "place", "prompt", "started",
+        "submitted", "tag",
+    )
+    # fmt: on
 
-    def __init__(self, prompt: int, answer: int, n: int = 1, external: bool = False, tag: object = None) -> None:
+    def __init__(
+        self,
+        prompt: int,
+        answer: int,
+        n: int = 1,
+        external: bool = False,
+        tag: object = None,
+        blocks: tuple[int, ...] = (),
+    ) -> None:
         if prompt < 1 or answer < 0 or n < 1:
             raise ValueError(f"a job needs prompt >= 1, answer >= 0 and n >= 1, not {prompt}, {answer}, {n}")
         self.prompt = prompt
@@ -54,6 +71,8 @@ class Job:
         self.external = external
         self.tag = tag
         self.kv = prompt + n * answer
+        self.blocks = blocks
+        self.held = self.cached = 0
         self.place: Place = "new"
         self.submitted = inf
         self.first = inf
@@ -69,6 +88,7 @@ class EngineSample:
     """An engine at one instant.
 
     `running` and `waiting` count sequences, as engines do; `kv` is the reserved share; all after `kv_used` only rise.
+    Of the prompts' tokens `queried_tokens` were looked for in the cache, and `cached_tokens` found.
     """
 
     running: int
@@ -82,6 +102,8 @@ class EngineSample:
     ttft_count: int
     ended: int
     cancelled: int
+    queried_tokens: int = 0
+    cached_tokens: int = 0
 
     @property
     def whole_tokens(self) -> int:

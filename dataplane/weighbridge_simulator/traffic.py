@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
+from weighbridge_simulator.conversations import write_messages
 from weighbridge_simulator.records import Outcome, Records
 from weighbridge_simulator.workload import Arrival
 
@@ -26,6 +27,7 @@ class Question:
     """What is asked each time; `headers` are sent besides.
 
     Sizes go into headers that simulated nodes obey, or, `spelled`, into the body, for gateways that drop such headers.
+    A turn of a conversation is spelled in any case, and names its conversation in the header `x-session-id`.
     """
 
     model: str | None = "sim"
@@ -40,7 +42,8 @@ class Question:
         if self.spelled:
             # Four characters a token, and four tokens for the message; "user: " counts.
             text = text.ljust(4 * (arrival.prompt - 4) - len("user: "), "?")
-        ask: dict[str, object] = {"messages": [{"role": "user", "content": text}], "stream": self.stream}
+        messages = write_messages(arrival.turns) or [{"role": "user", "content": text}]
+        ask: dict[str, object] = {"messages": messages, "stream": self.stream}
         if self.spelled:
             ask["max_tokens"] = arrival.answer
         if self.model is not None:
@@ -53,7 +56,9 @@ class Question:
             f"host: {host}",
             "content-type: application/json",
             f"content-length: {len(body)}",
-            *([] if self.spelled else [f"x-sim-prompt: {arrival.prompt}", f"x-sim-answer: {arrival.answer}"]),
+            *([] if self.spelled or arrival.turns else [f"x-sim-prompt: {arrival.prompt}"]),
+            *([] if self.spelled else [f"x-sim-answer: {arrival.answer}"]),
+            *([] if arrival.session is None else [f"x-session-id: {arrival.session}"]),
             *(f"{name}: {value}" for name, value in self.headers),
         ]
         return "\r\n".join(lines).encode() + b"\r\n\r\n" + body

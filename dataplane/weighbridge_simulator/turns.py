@@ -84,7 +84,7 @@ class Response:
     def _completed(self) -> dict[str, object]:
         usage = {
             "input_tokens": self._ask.prompt,
-            "input_tokens_details": {"cached_tokens": 0},
+            "input_tokens_details": {"cached_tokens": self._ask.cached},
             "output_tokens": self._ask.answer,
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": self._ask.prompt + self._ask.answer,

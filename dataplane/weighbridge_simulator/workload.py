@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from random import Random
+from typing import Literal
 
 Rate = Callable[[float], float]
 
@@ -35,13 +36,27 @@ class Sizes:
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of a prompt. Those of one name say the same, as far as both go."""
+
+    role: Literal["system", "user", "assistant"]
+    name: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Arrival:
-    """One request to send: `at` in seconds from the start, sizes in tokens, `n` answers at once."""
+    """One request to send: `at` in seconds from the start, sizes in tokens, `n` answers at once.
+
+    `turns` are what its prompt holds, where that matters, and `session` the conversation that it belongs to.
+    """
 
     at: float
     prompt: int
     answer: int
     n: int = 1
+    turns: tuple[Turn, ...] = ()
+    session: str | None = None
 
 
 def draw_arrivals(rate: float | Rate, seconds: float, sizes: Sizes, random: Random) -> Iterator[Arrival]:

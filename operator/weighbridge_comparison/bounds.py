@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from weighbridge_comparison.cells import Cell, p99, tell_ratio, tell_time
+from weighbridge_comparison.cells import Cell, p50, p99, tell_ratio, tell_time
 from weighbridge_comparison.fleet import Bound
 from weighbridge_comparison.setting import Setting
 
@@ -51,6 +51,7 @@ def _judge(setting: Setting, bound: Bound, found: Found) -> Iterator[Result]:
             for other in bound.of:
                 if other in found:
                     yield _compare(setting, bound, (profile, own), (other, found[other]))
+        yield from _judge_alone(setting, bound, profile, own)
         if bound.pushes is not None:
             most = bound.pushes * max(1.0, setting.fleet.duration / 400)
             most += 0 if len(own) >= SEEDS else _STRAYING.get(profile, 0)
@@ -66,6 +67,18 @@ def _judge(setting: Setting, bound: Bound, found: Found) -> Iterator[Result]:
             held = len(moments) == len(own) and max(moments) <= bound.told_by
             what = f"{profile} names the wrong capacity within {bound.told_by:g} s"
             yield _say(setting, bound, what, f"after {max(moments):.0f} s" if moments else "never", held)
+
+
+def _judge_alone(setting: Setting, bound: Bound, profile: str, own: Sequence[Cell]) -> Iterator[Result]:
+    """What is bounded as it is, whatever others reach."""
+    for name, most, seconds in (("p50", bound.p50, p50(own)), ("p99", bound.p99, p99(own))):
+        if most is not None:
+            what = f"{name} of {profile} at most {most:g} s"
+            yield _say(setting, bound, what, f"{tell_time(seconds)} s", seconds <= most)
+    if bound.cached is not None:
+        cached = min(cell.cached for cell in own)
+        what = f"{profile} need not read {bound.cached:.0%} of the prompts' tokens"
+        yield _say(setting, bound, what, f"{cached:.1%}", cached >= bound.cached)
 
 
 def _compare(

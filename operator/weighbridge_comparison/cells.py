@@ -31,6 +31,7 @@ class Cell:
     taken_back: float | None  # part of the changes that were reversed within 60 s; None where it was not looked at
     told: float | None  # when a wrong capacity was first named
     late: float  # p99 of the seconds by which the load generator itself was late
+    cached: float = 0.0  # part of the prompts' tokens that need not be read anew
     rows: tuple[Row, ...] = ()
 
     @property
@@ -51,6 +52,7 @@ def make_cell(
     taken_back: float | None = None,
     told: float | None = None,
     late: float = 0.0,
+    cached: float = 0.0,
 ) -> Cell:
     """A cell of these requests, of which those since `count_from` count; `failed` of them were not answered."""
     counted = [row for row in rows if row[0] >= fleet.count_from]
@@ -69,6 +71,7 @@ def make_cell(
         taken_back=taken_back,
         told=told,
         late=late,
+        cached=cached,
         rows=tuple(rows),
     )
 

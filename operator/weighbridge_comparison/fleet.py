@@ -39,6 +39,8 @@ class Compute(Shape):
     """Sequences at once."""
     kv_tokens: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
     """Tokens that the KV cache holds."""
+    prefix_caching: bool | None = None
+    """Whether what prompts begin with is kept and not read again; left out, yes."""
 
 
 class Node(Shape):
@@ -89,6 +91,32 @@ class Several(Shape):
     answers: Annotated[int, Field(ge=2, le=64)] = 4
 
 
+class Sessions(Shape):
+    """Prompts that begin alike: turns of conversations, which send all that was said, under prompts of applications.
+
+    `prompt` and `answer` of the traffic are then one turn's own.
+    """
+
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Which part of the requests; the others stand alone and share nothing."""
+    turns: Annotated[float, Field(ge=1, le=1000)] = 5.0
+    """Of a conversation, on average."""
+    think: Positive = 15.0
+    """Seconds from an answer to the next turn, on average."""
+    system: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Tokens with which every prompt of an application begins."""
+    groups: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """How many applications; the second has half as many users as the first, the third a third, and so on."""
+    most: Tokens = 8000
+    """Tokens of a prompt; a conversation that would grow longer is over."""
+
+    @model_validator(mode="after")
+    def _room(self) -> Self:
+        if self.system >= self.most:
+            raise fault(f"has a system prompt of {self.system} tokens and prompts of {self.most} at most", "raise most")
+        return self
+
+
 class Trace(Shape):
     """Requests as they were recorded: CSV with TIMESTAMP, ContextTokens, GeneratedTokens, beside the fleet file."""
 
@@ -101,12 +129,16 @@ class Traffic(Shape):
     """Poisson arrivals of chats unless a trace is given. One of `loads`, `rate` and a trace's speed."""
 
     loads: Annotated[tuple[Annotated[float, Field(gt=0, le=5)], ...], Field(strict=False, max_length=16)] = ()
-    """Arrivals over what the fleet serves at its worst moment, without what is dead or others' then; each is run."""
+    """Arrivals over what the fleet serves at its worst moment, without what is dead or others' then; each is run.
+
+    Of sessions: over what it serves while it has to read every prompt whole.
+    """
     rate: Positive | None = None
     prompt: Lengths = Lengths(median=300, sigma=1.0, least=8, most=8000)
     answer: Lengths = Lengths(median=150, sigma=0.9, least=4, most=2000)
     burst: Burst | None = None
     several: Several | None = None
+    sessions: Sessions | None = None
     trace: Trace | None = None
 
     @model_validator(mode="after")
@@ -115,6 +147,9 @@ class Traffic(Shape):
         if told != 1:
             what = "says twice how much comes" if told else "does not say how much comes"
             raise fault(what, "give loads: [0.8], or rate: 20, or a trace with a speed, and one of them alone")
+        other = "a trace" if self.trace else "a burst" if self.burst else None
+        if self.sessions and other:
+            raise fault(f"has sessions and {other}", "leave one of them out")
         return self
 
 
@@ -165,6 +200,12 @@ class Bound(Shape):
     at_most: Positive | None = None
     """The p99 time to first token is at most so many times that of each of `of`."""
     of: Annotated[tuple[Mechanism, ...], Field(strict=False, min_length=1)] = ("LEAST_REQUEST",)
+    p50: Positive | None = None
+    """The median time to first token is at most so many seconds."""
+    p99: Positive | None = None
+    """The p99 time to first token is at most so many seconds."""
+    cached: Annotated[float, Field(ge=0, le=1)] | None = None
+    """At least this share of the prompts' tokens need not be read anew."""
     pushes: Annotated[int, Field(ge=0)] | None = None
     """At most so many changes of weights in 400 s."""
     answered: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -174,8 +215,9 @@ class Bound(Shape):
 
     @model_validator(mode="after")
     def _something(self) -> Self:
-        if (self.at_most, self.pushes, self.answered, self.told_by) == (None,) * 4:
-            raise fault("bounds nothing", "add atMost, pushes, answered or toldBy")
+        told = (self.at_most, self.p50, self.p99, self.cached, self.pushes, self.answered, self.told_by)
+        if told == (None,) * len(told):
+            raise fault("bounds nothing", "add atMost, p50, p99, cached, pushes, answered or toldBy")
         return self
 
 

@@ -51,6 +51,7 @@ def run_cell(setting: Setting, mechanism: Mechanism, seed: int) -> Cell:
         # The first vector that is not equal is where a gateway starts from.
         pushes=len(outcome.pushes) if mechanism not in OURS else max(0, len(outcome.pushes) - _begins(outcome)),
         taken_back=outcome.turns.share,
+        cached=outcome.cached,
         told=_told(controller) if isinstance(controller, Law) else None,
     )
 

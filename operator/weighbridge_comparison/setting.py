@@ -13,6 +13,7 @@ from functools import cache
 from random import Random
 
 from weighbridge_comparison.fleet import Event, Fleet, Lengths, Node
+from weighbridge_simulator.conversations import Sessions, draw_sessions
 from weighbridge_simulator.engine import Engine
 from weighbridge_simulator.scenario import (
     FleetNode,
@@ -30,6 +31,7 @@ from weighbridge_simulator.service import EngineSpec, Job
 from weighbridge_simulator.workload import Arrival, Sizes, draw_arrivals
 
 _SATURATING = 4000  # requests
+_SAMPLE = 200.0  # seconds of traffic by which sessions are judged
 _LIES: dict[object, LieKind] = {"idle": "idle", "frozen": "frozen", "nan": "nan", "half": "half", "absent": "silent"}
 
 
@@ -54,7 +56,7 @@ class Setting:
         if traffic.rate is not None:
             return traffic.rate
         if self.load is not None:
-            return self.load * served(self.fleet, self.trace)
+            return self.load * served(self.fleet, self.trace or sample_sessions(self.fleet))
         return _mean_rate(self.trace) * (traffic.trace.speed or 1.0 if traffic.trace else 1.0)
 
     @property
@@ -74,16 +76,11 @@ def draw(setting: Setting, seed: int) -> tuple[Arrival, ...]:
     traffic = fleet.traffic
     if setting.trace:
         return _replay(setting, random)
-    sizes = Sizes(
-        traffic.prompt.median,
-        traffic.prompt.sigma,
-        (traffic.prompt.least, traffic.prompt.most),
-        traffic.answer.median,
-        traffic.answer.sigma,
-        (traffic.answer.least, traffic.answer.most),
-    )
+    sizes = _size(traffic.prompt, traffic.answer)
     rate, burst, several = setting.rate, traffic.burst, traffic.several
-    if burst is None:
+    if traffic.sessions is not None:
+        drawn = iter(draw_sessions(rate, fleet.duration, sizes, Sessions(**traffic.sessions.model_dump()), random))
+    elif burst is None:
         drawn = draw_arrivals(rate, fleet.duration, sizes, random)
     else:
         quiet = burst.every - burst.lasts
@@ -94,6 +91,27 @@ def draw(setting: Setting, seed: int) -> tuple[Arrival, ...]:
         return tuple(drawn)
     many = Random(f"{seed} several")
     return tuple(replace(a, n=several.answers) if many.random() < several.share else a for a in drawn)
+
+
+def _size(prompt: Lengths, answer: Lengths) -> Sizes:
+    return Sizes(
+        prompt.median,
+        prompt.sigma,
+        (prompt.least, prompt.most),
+        answer.median,
+        answer.sigma,
+        (answer.least, answer.most),
+    )
+
+
+def sample_sessions(fleet: Fleet) -> tuple[Arrival, ...]:
+    """Requests as the fleet's sessions make them, of which nothing is known but the sizes; none without sessions."""
+    traffic = fleet.traffic
+    if traffic.sessions is None:
+        return ()
+    sessions, random = Sessions(**traffic.sessions.model_dump()), Random("sample of sessions")
+    drawn = draw_sessions(20.0, _SAMPLE, _size(traffic.prompt, traffic.answer), sessions, random)
+    return tuple(replace(arrival, turns=(), session=None) for arrival in drawn)
 
 
 def _replay(setting: Setting, random: Random) -> tuple[Arrival, ...]:
@@ -205,14 +223,7 @@ _CHAT = (Lengths(median=300, sigma=1.0, least=8, most=8000), Lengths(median=150,
 def saturate(engine: EngineSpec, prompt: Lengths, answer: Lengths, sample: tuple[Arrival, ...]) -> float:
     """Requests a second that a node of this kind ends while it always has a queue; of `sample`, if there is one."""
     node, random, ended = Engine(engine), Random("saturation"), 0
-    sizes = Sizes(
-        prompt.median,
-        prompt.sigma,
-        (prompt.least, prompt.most),
-        answer.median,
-        answer.sigma,
-        (answer.least, answer.most),
-    )
+    sizes = _size(prompt, answer)
     now, began, drawn = 0.0, 0.0, 0
     while ended < _SATURATING and drawn < 100 * _SATURATING:
         while node.sample(now).waiting < 8 and drawn < 100 * _SATURATING:

@@ -30,19 +30,20 @@ def show_cells(console: Console, setting: Setting, cells: Sequence[Cell]) -> Non
     table = Table(title=title + "s" * (seeds > 1), title_justify="left")
     table.add_column("")
     sizes = ":".join(f"{strength:.2g}" for strength in strengths(setting.fleet))
-    for heading in ("requests", "p50 s", "p99 s", "answered", "changes"):
+    with_cache = any(cell.cached for cell in own)
+    for heading in ("requests", "p50 s", "p99 s", "answered", *(("cached",) if with_cache else ()), "changes"):
         table.add_column(heading, justify="right")
     table.add_column(f"share of each node, % ({sizes})", justify="right")
     best = min((p99([c for c in own if c.mechanism == m]) for m in {c.mechanism for c in own}), default=0.0)
     for mechanism in list_mechanisms(own):
-        _add(table, mechanism, [cell for cell in own if cell.mechanism == mechanism], best)
+        _add(table, mechanism, [cell for cell in own if cell.mechanism == mechanism], best, with_cache)
     console.print(table)
     late = max((cell.late for cell in own), default=0.0)
     if late > _LATE:
         console.print(f"  the machine was too slow: requests left up to {late:.2f} s late (p99); doubt these figures")
 
 
-def _add(table: Table, mechanism: str, cells: Sequence[Cell], best: float) -> None:
+def _add(table: Table, mechanism: str, cells: Sequence[Cell], best: float, with_cache: bool) -> None:
     shown = middle(cells)
     found = p99(cells)
     table.add_row(
@@ -51,6 +52,7 @@ def _add(table: Table, mechanism: str, cells: Sequence[Cell], best: float) -> No
         tell_time(p50(cells)),
         tell_time(found),
         f"{min(cell.answered for cell in cells):.2%}",
+        *((f"{shown.cached:.1%}",) if with_cache else ()),
         f"{shown.pushes}",
         " ".join(f"{share * 100:4.1f}" for share in shown.shares.values()),
         style="bold" if found == best else "",

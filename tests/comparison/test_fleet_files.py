@@ -36,6 +36,9 @@ WRONG = {
     FIVE + "events:\n- {at: 9, until: 3, nodes: [a], does: {slow: 2}}\n": "ends at 3 s, before it begins at 9 s",
     FIVE + "bounds:\n- {promise: x}\n": "bounds[0]: bounds nothing; add atMost",
     "nodes:\n- {name: a, joins: 9}\ntraffic: {rate: 5}\n": "no node is there at the start",
+    A + "traffic: {rate: 5, sessions: {}, burst: {factor: 2, every: 9, lasts: 1}}\n": "has sessions and a burst; leave",
+    A + "traffic: {rate: 5, sessions: {system: 9000}}\n": "has a system prompt of 9000 tokens and prompts of 8000 at "
+    "most; raise most",
     "nodes: [\n": "fleet.yaml:",
     "": "holds no fleet",
 }
