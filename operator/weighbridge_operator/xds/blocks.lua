@@ -1,0 +1,125 @@
+-- Says with which bytes a request's body begins, and to which conversation it belongs: for routes that choose a node for
+-- each request, and run by them alone.
+--
+-- Where a node has just read the beginning of a prompt, it need not read it again. "x-weighbridge-blocks" holds a hash for
+-- each whole block of 1,024 bytes, of all bytes up to the block's end, at most 64, joined by ".". Two bodies share as many
+-- hashes as blocks of their beginning. The hash is HalfSipHash-1-3: additions, rotations and exclusive ors of 32 bits,
+-- which LuaJIT compiles, and nobody without the key can make two beginnings meet. The key is drawn by the kernel for this
+-- process; it is the same in every worker, leaves it nowhere, and nobody need hand it on.
+
+local ffi, bit = require("ffi"), require("bit")
+local bxor, rol, tobit, tohex = bit.bxor, bit.rol, bit.tobit, bit.tohex
+local find, match, sub = string.find, string.match, string.sub
+local WORDS = ffi.typeof("const int32_t *")
+local BLOCK, MOST = 1024, 64
+local SPAN = BLOCK * MOST
+
+-- As in entrance.lua: no body outlives its request's turn.
+collectgarbage("setpause", 400)
+
+local function round(v0, v1, v2, v3)
+  v0, v2 = tobit(v0 + v1), tobit(v2 + v3)
+  v1, v3 = bxor(rol(v1, 5), v0), bxor(rol(v3, 8), v2)
+  v0 = tobit(rol(v0, 16) + v3)
+  v2 = tobit(v2 + v1)
+  return v0, bxor(rol(v1, 13), v2), rol(v2, 16), bxor(rol(v3, 7), v0)
+end
+
+-- The state with which hashing begins.
+local function begin(k0, k1)
+  return k0, k1, bxor(0x6c796765, k0), bxor(0x74656462, k1)
+end
+
+-- Takes in the words from `first` to `last`, four bytes each.
+local function absorb(words, first, last, v0, v1, v2, v3)
+  for at = first, last do
+    local m = words[at]
+    v0, v1, v2, v3 = round(v0, v1, v2, bxor(v3, m))
+    v0 = bxor(v0, m)
+  end
+  return v0, v1, v2, v3
+end
+
+-- Closes what was taken in with `mark`: 32 bits, and as many again.
+local function finish(mark, v0, v1, v2, v3)
+  v0, v1, v2, v3 = round(v0, v1, v2, bxor(v3, mark))
+  v0, v2 = bxor(v0, mark), bxor(v2, 0xff)
+  for _ = 1, 3 do v0, v1, v2, v3 = round(v0, v1, v2, v3) end
+  local hash = bxor(v1, v3)
+  v1 = bxor(v1, 0xdd)
+  for _ = 1, 3 do v0, v1, v2, v3 = round(v0, v1, v2, v3) end
+  return hash, bxor(v1, v3)
+end
+
+-- The hashes of a text's beginning, or nothing where it is shorter than a block. `k0` and `k1` are the key.
+function hash_blocks(text, k0, k1)
+  local blocks = math.min(MOST, math.floor(#text / BLOCK))
+  if blocks == 0 then return end
+  local words, hashes, each = ffi.cast(WORDS, text), {}, BLOCK / 4
+  local v0, v1, v2, v3 = begin(k0, k1)
+  for number = 1, blocks do
+    v0, v1, v2, v3 = absorb(words, (number - 1) * each, number * each - 1, v0, v1, v2, v3)
+    hashes[number] = tohex((finish(number, v0, v1, v2, v3)))
+  end
+  return table.concat(hashes, ".")
+end
+
+-- A name that may be long, strange, or a person's, as 16 hexadecimal digits.
+function hash_name(name, k0, k1)
+  local padded = sub(name, 1, BLOCK) .. "\1\0\0\0"
+  local last = math.floor(#padded / 4) - 1
+  local v0, v1, v2, v3 = begin(k0, k1)
+  local first, second = finish(#name, absorb(ffi.cast(WORDS, padded), 0, last, v0, v1, v2, v3))
+  return tohex(first) .. tohex(second)
+end
+
+-- The value of "prompt_cache_key", where it is a string without a backslash. Inside of a string of JSON every quote has a
+-- backslash before it, so that what is found is a key, if one of an inner object: that is the caller's affair.
+function find_cache_key(text)
+  local from = 1
+  while true do
+    local first, last = find(text, '"prompt_cache_key"', from, true)
+    if not first then return end
+    from = last + 1
+    local value = match(text, '^%s*:%s*"([^"\\]*)"', from)
+    if value and value ~= "" and sub(text, first - 1, first - 1) ~= "\\" then return value end
+  end
+end
+
+-- The key, of 16 random bytes that Linux gives to each process; elsewhere it is no secret, and a caller who makes two
+-- beginnings meet gains a node that has to read his prompt.
+local function draw_key()
+  local drawn, address = pcall(function()
+    ffi.cdef("unsigned long getauxval(unsigned long type);")
+    return ffi.C.getauxval(25)
+  end)
+  if not drawn or address == 0 then return 0, 0 end
+  local words = ffi.cast(WORDS, address)
+  return finish(16, absorb(words, 0, 3, begin(0, 0)))
+end
+
+local K0, K1 = draw_key()
+
+-- The conversation: as the header says, else as the body does in its first or last 64 KiB. Callers with keys of their own
+-- have conversations of their own.
+local function name_session(body, size, start, named, caller)
+  local name = named or find_cache_key(start)
+  if not name and size > SPAN then
+    local rest = math.min(SPAN, size - SPAN)
+    name = find_cache_key(body:getBytes(size - rest, rest))
+  end
+  if name and name ~= "" then return hash_name((caller or "") .. "\n" .. name, K0, K1) end
+end
+
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  local named, caller = headers:get("x-session-id"), headers:get("x-weighbridge-client")
+  local body = handle:body()
+  if not body then return end
+  local size = body:length()
+  local start = body:getBytes(0, math.min(size, SPAN))
+  local blocks, session = hash_blocks(start, K0, K1), name_session(body, size, start, named, caller)
+  headers = handle:headers()
+  if blocks then headers:add("x-weighbridge-blocks", blocks) end
+  if session then headers:add("x-weighbridge-session", session) end
+end
