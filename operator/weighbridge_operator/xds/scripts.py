@@ -26,5 +26,13 @@ def write_adapting() -> str:
     return write_suffixes() + _read("adapt.lua")
 
 
+def write_blocks() -> str:
+    """What a request passes whose route chooses a node for each: it writes the headers that say what it begins with.
+
+    For `source_codes` of a filter of its own, named by the routes, so that all of them share one state a worker.
+    """
+    return _read("blocks.lua")
+
+
 def _read(name: str) -> str:
     return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
