@@ -14,12 +14,13 @@ from random import Random
 from zlib import crc32
 
 from weighbridge_simulator.answers import write_words
-from weighbridge_simulator.service import BLOCK
+from weighbridge_simulator.service import BLOCK, Job
 from weighbridge_simulator.workload import Arrival, Sizes, Turn, draw_arrivals
 
 _PACE = 0.025  # seconds a token, as a node under load writes and a person waits
 _EARLIER = 4.0  # lengths of a conversation that lie before the start, so that it is not a fresh one for all
 _PILOT = 2000  # conversations
+_HASHED = 16  # blocks of the KV cache in 1,024 bytes
 _OVERHEAD = 4  # tokens that a message costs beside its text
 
 
@@ -97,6 +98,12 @@ def name_turns(arrival: Arrival) -> tuple[int, ...]:
         names += [hash((before, turn.name, upto - at)) for upto in range(first, end + 1, BLOCK)]
         before, at = hash((before, turn.name, turn.tokens)), end
     return tuple(names)
+
+
+def name_beginning(job: Job) -> tuple[str, ...]:
+    """The prompt's beginning as a gateway sees it that hashes bodies by 1,024 bytes, 64 times at most."""
+    whole = job.blocks[: job.prompt // BLOCK]
+    return tuple(f"{name & 0xFFFFFFFF:08x}" for name in whole[_HASHED - 1 :: _HASHED][:64])
 
 
 def write_messages(turns: Sequence[Turn]) -> list[dict[str, str]]:

@@ -155,7 +155,8 @@ class _Run:
         def come(now: float) -> None:
             self._send(arrivals, number + 1)
             arrival = arrivals[number]
-            self._arrive(now, Job(arrival.prompt, arrival.answer, arrival.n, blocks=name_turns(arrival)))
+            blocks = name_turns(arrival)
+            self._arrive(now, Job(arrival.prompt, arrival.answer, arrival.n, blocks=blocks, session=arrival.session))
 
         if number < len(arrivals):
             self._at(arrivals[number].at, come)

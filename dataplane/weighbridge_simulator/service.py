@@ -44,13 +44,13 @@ class Job:
 
     `external` marks load that no gateway sent; `tag` is the caller's. `blocks` names the whole blocks of `BLOCK` tokens
     of the prompt and of the answer behind it, each by all that stands up to its end; the node counts those that the job
-    shares (`held`) and the tokens that it need not read (`cached`).
+    shares (`held`) and the tokens that it need not read (`cached`). `session` names its conversation, for who chooses.
     """
 
     # fmt: off
     __slots__ = (
-        "answer", "blocks", "cached", "end", "external", "first", "held", "kv", "n", "place", "prompt", "started",
-        "submitted", "tag",
+        "answer", "blocks", "cached", "end", "external", "first", "held", "kv", "n", "place", "prompt", "session",
+        "started", "submitted", "tag",
     )
     # fmt: on
 
@@ -62,6 +62,7 @@ class Job:
         external: bool = False,
         tag: object = None,
         blocks: tuple[int, ...] = (),
+        session: str | None = None,
     ) -> None:
         if prompt < 1 or answer < 0 or n < 1:
             raise ValueError(f"a job needs prompt >= 1, answer >= 0 and n >= 1, not {prompt}, {answer}, {n}")
@@ -72,6 +73,7 @@ class Job:
         self.tag = tag
         self.kv = prompt + n * answer
         self.blocks = blocks
+        self.session = session
         self.held = self.cached = 0
         self.place: Place = "new"
         self.submitted = inf
