@@ -17,6 +17,7 @@ FROM tools AS wheel
 COPY pyproject.toml README.md ./
 COPY operator/weighbridge_api operator/weighbridge_api
 COPY operator/weighbridge_comparison operator/weighbridge_comparison
+COPY operator/weighbridge_metrics operator/weighbridge_metrics
 COPY operator/weighbridge_operator operator/weighbridge_operator
 COPY dataplane dataplane
 RUN PIP_REQUIRE_HASHES=0 /opt/build/bin/pip wheel -q --no-deps --no-build-isolation --wheel-dir /wheels .

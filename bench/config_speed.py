@@ -18,11 +18,12 @@ from random import Random
 from typing import TypeVar
 
 from weighbridge_api.modelnode import ModelNode
+from weighbridge_metrics.sample import LoadSample
 from weighbridge_operator.core.ir import Gateway
 from weighbridge_operator.core.resolve import resolve
 from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.core.tick import Weighed, weigh_pools
-from weighbridge_operator.state import DesiredState, LoadRound, LoadSample
+from weighbridge_operator.state import DesiredState, LoadRound
 from weighbridge_operator.xds.memo import Memo
 from weighbridge_operator.xds.translate import Entrance, assign_weights, translate
 

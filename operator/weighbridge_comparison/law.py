@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from weighbridge_api.modelnode import Engine
+from weighbridge_metrics.sample import LoadSample
 from weighbridge_operator.core import ir
 from weighbridge_operator.core.engines import HABITS
 from weighbridge_operator.core.load import LoadView, fold, keep
@@ -13,7 +14,7 @@ from weighbridge_operator.core.memory import PoolMemory
 from weighbridge_operator.core.score import PROFILES
 from weighbridge_operator.core.verdict import Verdict
 from weighbridge_operator.core.weights import weigh
-from weighbridge_operator.state import LoadRound, LoadSample
+from weighbridge_operator.state import LoadRound
 from weighbridge_simulator.observation import Observation
 from weighbridge_simulator.scenario import FleetNode
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from weighbridge_metrics.sample import LoadSample
 from weighbridge_operator.core import ir
 from weighbridge_operator.core.load import LoadView, fold
 from weighbridge_operator.core.weights import weigh
-from weighbridge_operator.state import LoadRound, LoadSample
+from weighbridge_operator.state import LoadRound
 from weighbridge_simulator.scenario import ROOMS, UNIT_RATE, FleetNode, Others, Scenario, Slowdown, Traffic, fleet
 
 Run = Callable[..., Any]

@@ -9,11 +9,11 @@ import pytest
 from support.stack import node, policy
 from weighbridge_api.modelnode import Engine, ModelNode
 from weighbridge_api.routepolicy import RoutePolicy
+from weighbridge_metrics.engines import ENGINES
 from weighbridge_operator.core import ir
 from weighbridge_operator.core.engines import HABITS
 from weighbridge_operator.core.resolve import resolve
 from weighbridge_operator.core.scope import Scope
-from weighbridge_operator.sources.engines import ENGINES
 from weighbridge_operator.sources.targets import list_targets
 from weighbridge_operator.state import DesiredState
 

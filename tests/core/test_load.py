@@ -6,8 +6,9 @@ import math
 
 import pytest
 
+from weighbridge_metrics.sample import LoadSample
 from weighbridge_operator.core.load import WINDOW, LoadView, fold, keep
-from weighbridge_operator.state import LoadRound, LoadSample
+from weighbridge_operator.state import LoadRound
 
 NODE = "default/a"
 

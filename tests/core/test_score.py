@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from weighbridge_metrics.sample import LoadSample
 from weighbridge_operator.core import ir
 from weighbridge_operator.core.load import LoadView, NodeLoad, fold
 from weighbridge_operator.core.score import PROFILES, score
-from weighbridge_operator.state import LoadRound, LoadSample
+from weighbridge_operator.state import LoadRound
 
 NODE = "default/a"
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from support.steady import A, B, C, Maker, Pools
+from weighbridge_metrics.sample import LoadSample
 from weighbridge_operator.core import ir
 from weighbridge_operator.core.load import LoadView, fold
 from weighbridge_operator.core.memory import PoolMemory
 from weighbridge_operator.core.verdict import Verdict
 from weighbridge_operator.core.weights import weigh
-from weighbridge_operator.state import LoadRound, LoadSample
+from weighbridge_operator.state import LoadRound
 
 INFLIGHT = {A: 10, B: 10, C: 10}
 TICK = 2.0

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from weighbridge_metrics.sample import LoadSample
 from weighbridge_operator.core import ir
 from weighbridge_operator.core.tick import Weighed, weigh_pools
-from weighbridge_operator.state import LoadRound, LoadSample
+from weighbridge_operator.state import LoadRound
 
 BALANCE = ir.Balance("llm", (("kv", 40.0), ("queue", 40.0), ("running", 20.0)), 10.0)
 

@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.steady import A, B, C, Maker, Pools
+from weighbridge_metrics.sample import LoadSample
 from weighbridge_operator.core import ir
 from weighbridge_operator.core.load import LoadView, fold, keep
 from weighbridge_operator.core.memory import dump, restore
 from weighbridge_operator.core.verdict import Verdict
 from weighbridge_operator.core.weights import weigh
-from weighbridge_operator.state import LoadRound, LoadSample
+from weighbridge_operator.state import LoadRound
 
 NUMBER = st.one_of(
     st.none(),

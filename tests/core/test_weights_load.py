@@ -8,10 +8,11 @@ import json
 import pytest
 
 from support.steady import BUSY, TENS, A, B, C, Maker, Pools, Steady, others_on, same
+from weighbridge_metrics.sample import LoadSample
 from weighbridge_operator.core.load import LoadView, fold
 from weighbridge_operator.core.memory import PoolMemory, dump, restore
 from weighbridge_operator.core.weights import weigh
-from weighbridge_operator.state import LoadRound, LoadSample
+from weighbridge_operator.state import LoadRound
 
 
 def test_others_load_lowers_its_node_soon_and_only_it(make_endpoint: Maker, make_pool: Pools) -> None:

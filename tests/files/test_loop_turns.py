@@ -10,12 +10,13 @@ import pytest
 import yaml
 
 from support.stack import node
+from weighbridge_metrics.sample import LoadSample
 from weighbridge_operator import loop as loops
 from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.loop import Loop
 from weighbridge_operator.sources.files import load
-from weighbridge_operator.state import LoadRound, LoadSample, Objects
+from weighbridge_operator.state import LoadRound, Objects
 from weighbridge_operator.xds.envoys import EnvoyStates
 from weighbridge_operator.xds.listener import Entrance
 from weighbridge_operator.xds.snapshot import Snapshot

@@ -15,8 +15,8 @@ from openai import APIError, AsyncOpenAI
 
 from support.llamanode import SLOTS, LlamaNode
 from support.stack import Stack, node, secret
+from weighbridge_metrics.signals import extract
 from weighbridge_operator.report import EndpointReport, Report
-from weighbridge_operator.sources.signals import extract
 
 pytestmark = [pytest.mark.real, pytest.mark.envoy]
 Say = Callable[[str], None]

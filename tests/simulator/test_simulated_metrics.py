@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from weighbridge_operator.sources.signals import extract
+from weighbridge_metrics.signals import extract
 from weighbridge_simulator.control import Control
 from weighbridge_simulator.engine import Job
 from weighbridge_simulator.node import Node, NodeSpec

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from weighbridge_operator.sources.signals import extract
-from weighbridge_operator.state import LoadSample
+from weighbridge_metrics.sample import LoadSample
+from weighbridge_metrics.signals import extract
 
 PAGES = Path(__file__).parent / "fixtures"
 SIGNALS = ("running", "waiting", "kv", "generated_tokens", "prompt_tokens", "steps", "room_tokens", "gpu", "gpu_memory")

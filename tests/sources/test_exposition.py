@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weighbridge_operator.sources import exposition
-from weighbridge_operator.sources.exposition import Sample, read
+from weighbridge_metrics import exposition
+from weighbridge_metrics.exposition import Sample, read
 
 WANTED = frozenset({"queue", "queue_total", "vllm:running", "vllm:running_seconds_sum"})
 

@@ -8,13 +8,14 @@ import pytest
 
 from support.stack import node
 from weighbridge_api.modelnode import ModelNode
+from weighbridge_metrics.mapping import build_table
+from weighbridge_metrics.sample import LoadSample
+from weighbridge_metrics.signals import Counters, extract
 from weighbridge_operator.core.engines import list_published
 from weighbridge_operator.core.resolve import resolve
 from weighbridge_operator.core.scope import Scope
-from weighbridge_operator.sources.mapping import build_table
-from weighbridge_operator.sources.signals import Counters, extract
 from weighbridge_operator.sources.targets import list_targets
-from weighbridge_operator.state import DesiredState, LoadSample
+from weighbridge_operator.state import DesiredState
 
 
 def custom(mapping: dict[str, Any], **metrics: Any) -> ModelNode:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from weighbridge_metrics.sample import LoadSample
 from weighbridge_operator.core import ir
 from weighbridge_operator.core.load import LoadView, fold
 from weighbridge_operator.core.score import score
 from weighbridge_operator.sources.merging import MARGIN, Dated, Found, merge
-from weighbridge_operator.state import LoadRound, LoadSample
+from weighbridge_operator.state import LoadRound
 
 NODE = "lab/a"
 PROMETHEUS = "Prometheus p:9090"

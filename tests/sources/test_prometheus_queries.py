@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from support.prometheus import Asking, Exporters, RealPrometheus, age, job, needs_prometheus, run_together, values
+from weighbridge_metrics.sample import LoadSample
+from weighbridge_metrics.signals import extract
 from weighbridge_operator.sources.prometheus_answers import OwnQuery, Wanted
 from weighbridge_operator.sources.prometheus_queries import CONTAINER_QUERIES, ENGINE_QUERIES, MACHINE_QUERIES
-from weighbridge_operator.sources.signals import extract
-from weighbridge_operator.state import LoadSample
 
 pytestmark = needs_prometheus
 PAGES = Path(__file__).parent / "fixtures"

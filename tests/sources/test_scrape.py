@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from weighbridge_metrics.signals import extract
 from weighbridge_operator.sources import scrape as module
 from weighbridge_operator.sources.scrape import FetchError, ScrapeTarget, fetch, open_session, scrape
-from weighbridge_operator.sources.signals import extract
 
 PAGES = Path(__file__).parent / "fixtures"
 VLLM = (PAGES / "vllm-0.8.prom").read_bytes()

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weighbridge_operator.sources.engines import DCGM_BLANK, ENGINES, MACHINE
-from weighbridge_operator.sources.exposition import TOTAL_MAXIMUM, read
-from weighbridge_operator.sources.signals import WINDOW_MAXIMUM, Counters, extract
-from weighbridge_operator.sources.ways import families
-from weighbridge_operator.state import LoadSample
+from weighbridge_metrics.engines import DCGM_BLANK, ENGINES, MACHINE
+from weighbridge_metrics.exposition import TOTAL_MAXIMUM, read
+from weighbridge_metrics.sample import LoadSample
+from weighbridge_metrics.signals import WINDOW_MAXIMUM, Counters, extract
+from weighbridge_metrics.ways import families
 
 PAGES = Path(__file__).parent / "fixtures"
 SIGNALS = [f.name for f in fields(LoadSample) if f.name not in {"node", "at", "source", "error", "origins"}]

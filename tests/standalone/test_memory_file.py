@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from weighbridge_metrics.sample import LoadSample
 from weighbridge_operator.core import ir
 from weighbridge_operator.core.tick import Weighed, weigh_pools
 from weighbridge_operator.keeping import keep_going
 from weighbridge_operator.memory_file import keep_memory, read_memory, write_memory
-from weighbridge_operator.state import LoadRound, LoadSample
+from weighbridge_operator.state import LoadRound
 
 
 def endpoint(name: str) -> ir.Endpoint:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from weighbridge_metrics.sample import LoadSample
 from weighbridge_operator.core import ir
 from weighbridge_operator.core.load import LoadView, fold, keep
 from weighbridge_operator.core.memory import PoolMemory
 from weighbridge_operator.core.verdict import Verdict
 from weighbridge_operator.core.weights import weigh
-from weighbridge_operator.state import LoadRound, LoadSample
+from weighbridge_operator.state import LoadRound
 
 Maker = Callable[..., ir.Endpoint]
 Pools = Callable[..., ir.Pool]

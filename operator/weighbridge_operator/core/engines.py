@@ -1,7 +1,7 @@
 """What is each engine's own: where it tells of health and load, and which of the law's inputs it publishes.
 
-How its numbers are read is in sources/engines.py. Triton is asked through its OpenAI frontend, which also prints the
-metrics and says whether it is ready.
+How its numbers are read is in weighbridge_metrics/engines.py. Triton is asked through its OpenAI frontend, which also
+prints the metrics and says whether it is ready.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from weighbridge_metrics.sample import SCRAPE
 from weighbridge_operator.core.verdict import NodeFacts, Verdict
-from weighbridge_operator.state import SCRAPE
 
 OLD = 5.0  # seconds; younger numbers are as they should be
 

@@ -14,7 +14,8 @@ from itertools import pairwise
 from statistics import median
 from typing import Any, Final
 
-from weighbridge_operator.state import LoadRound, LoadSample
+from weighbridge_metrics.sample import LoadSample
+from weighbridge_operator.state import LoadRound
 
 WINDOW: Final = 8  # readings kept per node
 ROUNDS: Final = 20  # rounds whose counts are kept: 40 s at the usual cadence, enough for samples 15 s old

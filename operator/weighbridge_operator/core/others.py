@@ -12,9 +12,9 @@ from dataclasses import replace
 from statistics import median
 from typing import Final, Literal
 
+from weighbridge_metrics.sample import LoadSample
 from weighbridge_operator.core.load import LoadView, NodeLoad
 from weighbridge_operator.core.memory import NodeMemory
-from weighbridge_operator.state import LoadSample
 
 Suspicion = Literal["none", "reports idle", "frozen"]
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from weighbridge_metrics.sample import LoadSample
 from weighbridge_operator.core import ir
 from weighbridge_operator.core.load import NodeLoad
-from weighbridge_operator.state import LoadSample
 
 #: Seconds; the first token's target where no class of callers sets one (that of a class nobody defined).
 LATENCY_TARGET: Final = 3.0

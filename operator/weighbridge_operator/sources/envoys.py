@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import aiohttp
 
-from weighbridge_operator.sources import exposition
+from weighbridge_metrics import exposition
 from weighbridge_operator.sources.scrape import LARGE, READER, FetchError, fetch
 
 TIMEOUT = 1.0  # seconds for one Envoy

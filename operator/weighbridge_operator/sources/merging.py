@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from weighbridge_metrics.sample import LoadSample, Origin
 from weighbridge_operator.core.load import SAME_INSTANT
 from weighbridge_operator.report import PrometheusReport
-from weighbridge_operator.state import LoadSample, Origin
 
 ENGINE: Final = ("waiting", "running", "kv", "latency", "generated_tokens", "prompt_tokens", "steps", "room_tokens")
 MACHINE: Final = ("cpu", "memory", "gpu", "gpu_memory")

@@ -17,10 +17,10 @@ from itertools import pairwise
 from statistics import median
 from typing import Any, TypeVar
 
-from weighbridge_operator.sources.exposition import Page, Sample
+from weighbridge_metrics.exposition import Page, Sample
+from weighbridge_metrics.signals import Counters, Window, read_table
+from weighbridge_metrics.ways import SHARES
 from weighbridge_operator.sources.prometheus_queries import PART, TIME, Query
-from weighbridge_operator.sources.signals import Counters, Window, read_table
-from weighbridge_operator.sources.ways import SHARES
 
 T = TypeVar("T")
 

@@ -19,8 +19,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from weighbridge_operator.sources.engines import CONTAINERS, DCGM, ENGINES, NODE_EXPORTER
-from weighbridge_operator.sources.ways import Table, families, narrow
+from weighbridge_metrics.engines import CONTAINERS, DCGM, ENGINES, NODE_EXPORTER
+from weighbridge_metrics.ways import Table, families, narrow
 
 #: The label that tells the parts of a dated answer apart, and its value on the timestamps.
 PART: Final = "weighbridge"

@@ -19,12 +19,13 @@ from collections.abc import Callable, Mapping, Sequence, Set
 
 import aiohttp
 
+from weighbridge_metrics.sample import LoadSample
+from weighbridge_metrics.signals import Counters
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.sources.envoys import TIMEOUT, EnvoyRound, read_envoys, spell
 from weighbridge_operator.sources.merging import ENGINE, Knowledge, merge
 from weighbridge_operator.sources.scrape import CONCURRENCY, ScrapeTarget, open_session, scrape
-from weighbridge_operator.sources.signals import Counters
-from weighbridge_operator.state import LoadRound, LoadSample
+from weighbridge_operator.state import LoadRound
 
 PERIOD_MINIMUM = 2.0  # seconds
 PERIOD_MAXIMUM = 8.0

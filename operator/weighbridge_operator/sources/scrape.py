@@ -19,9 +19,9 @@ from functools import partial
 import aiohttp
 from yarl import URL
 
-from weighbridge_operator.sources.signals import Counters, extract
-from weighbridge_operator.sources.ways import Table
-from weighbridge_operator.state import LoadSample
+from weighbridge_metrics.sample import LoadSample
+from weighbridge_metrics.signals import Counters, extract
+from weighbridge_metrics.ways import Table
 
 TIMEOUT = 1.5  # seconds for one page, from asking to its last byte
 SIZE_MAXIMUM = 4 * 1024 * 1024  # bytes of a page, unpacked

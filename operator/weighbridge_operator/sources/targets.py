@@ -8,10 +8,10 @@ from dataclasses import replace
 
 from weighbridge_api.metrics import Prometheus
 from weighbridge_api.modelnode import ModelNode
+from weighbridge_metrics.mapping import FIELDS, build_table
 from weighbridge_operator.core import ir
 from weighbridge_operator.core.engines import HABITS
 from weighbridge_operator.core.resolve import Resolved
-from weighbridge_operator.sources.mapping import FIELDS, build_table
 from weighbridge_operator.sources.prometheus_answers import OwnQuery, Wanted
 from weighbridge_operator.sources.rounds import Owners
 from weighbridge_operator.sources.scrape import ScrapeTarget

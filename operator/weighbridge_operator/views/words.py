@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Final, Literal, assert_never
 
+from weighbridge_metrics.sample import SCRAPE
 from weighbridge_operator.core.explain import number
 from weighbridge_operator.report import EndpointReport, KindReport, ObjectReport, SignalReport
-from weighbridge_operator.state import SCRAPE
 from weighbridge_operator.views.lines import Look, Span, clean
 
 UNKNOWN: Final = "-"

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from weighbridge_api.metrics import COUNTS, LoadSignal, Mapped
-from weighbridge_operator.sources.exposition import Page
-from weighbridge_operator.sources.ways import (
+from weighbridge_metrics.exposition import Page
+from weighbridge_metrics.ways import (
     SHARES,
     Portion,
     Printed,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, assert_never
 
-from weighbridge_operator.sources.exposition import Sample
+from weighbridge_metrics.exposition import Sample
 
 #: Fields of LoadSample that are 0 to 1.
 SHARES = frozenset({"kv", "cpu", "memory", "gpu", "gpu_memory"})

@@ -14,10 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-from weighbridge_operator.sources.engines import ENGINES, MACHINE
-from weighbridge_operator.sources.exposition import TOTAL_MAXIMUM, Page, Sample, read
-from weighbridge_operator.sources.mapping import tell_gaps
-from weighbridge_operator.sources.ways import (
+from weighbridge_metrics.engines import ENGINES, MACHINE
+from weighbridge_metrics.exposition import TOTAL_MAXIMUM, Page, Sample, read
+from weighbridge_metrics.mapping import tell_gaps
+from weighbridge_metrics.sample import LoadSample
+from weighbridge_metrics.ways import (
     SHARES,
     BusySince,
     Labelled,
@@ -38,7 +39,6 @@ from weighbridge_operator.sources.ways import (
     carries,
     families,
 )
-from weighbridge_operator.state import LoadSample
 
 #: Seconds; counters older than this no longer begin a window: what happened since says little about now. A Prometheus
 #: that scrapes once a minute, its default, has to fit in.

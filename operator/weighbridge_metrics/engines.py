@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from weighbridge_operator.sources.ways import (
+from weighbridge_metrics.ways import (
     BusySince,
     Labelled,
     MeanSince,
