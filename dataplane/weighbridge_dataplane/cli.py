@@ -1,43 +1,131 @@
-"""`weighbridge dataplane`: the processor beside an Envoy, until a signal comes."""
+"""`weighbridge dataplane`: the processor beside an Envoy, until a signal comes, or the parent is gone."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
+import logging
+import os
+import random
+import re
 import signal
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from weighbridge_dataplane.admin import Admin, ListenError
+from weighbridge_dataplane.chooser import Chooser
+from weighbridge_dataplane.exchange import Head
+from weighbridge_dataplane.facts import Choice
+from weighbridge_dataplane.pools import Pools
+from weighbridge_dataplane.records import Records
 from weighbridge_dataplane.server import Server, SocketUnavailableError
+from weighbridge_dataplane.watch import Watch
 
 GRACE = 10.0  # seconds for running requests after a signal
+LOOK = 0.5  # seconds between two looks for the parent
+_LISTEN = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|(\d{1,3}(?:\.\d{1,3}){3})):(\d{1,5})")
+_ADMIN = re.compile(r"http://[\w.\-\[\]:]{1,253}")
 
 
 def main(argv: Sequence[str]) -> int:
     """0 after a signal, 2 with one line on stderr if it could not start."""
-    parser = argparse.ArgumentParser(
-        prog="weighbridge dataplane",
-        description="Answer an Envoy's ext_proc filter. It lets every message pass as it is: no policy of this version "
-        "needs it, so no route asks it, and `weighbridge up` does not start it.",
-    )
-    parser.add_argument("--socket", type=Path, required=True, metavar="PATH", help="the Unix socket to listen on")
-    path: Path = parser.parse_args(argv).socket
+    options = _parser().parse_args(argv)
+    logging.basicConfig(format="%(name)s: %(message)s", level=logging.WARNING)
     try:
-        return asyncio.run(_serve(path))
-    except SocketUnavailableError as error:
+        return asyncio.run(_serve(options))
+    except (SocketUnavailableError, ListenError) as error:
         sys.stderr.write(f"weighbridge dataplane: {error}\n")
         return 2
 
 
-async def _serve(path: Path) -> int:
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="weighbridge dataplane",
+        description="Name a node for each request whose policy says `precise`, for the Envoy beside it. Start it where "
+        "that Envoy's bootstrap says (--dataplane-socket); several processes have a socket each.",
+    )
+    parser.add_argument("--socket", required=True, metavar="PATH", help="the Unix socket to listen on, or @NAME")
+    parser.add_argument(
+        "--admin-url",
+        type=_read_admin,
+        default="http://127.0.0.1:9901",
+        metavar="URL",
+        help="administration interface of the Envoy (%(default)s)",
+    )
+    parser.add_argument(
+        "--listen", type=_read_listen, metavar="ADDRESS:PORT", help="for /metrics, /healthz and /choices"
+    )
+    parser.add_argument("--parent-pid", type=int, metavar="PID", help="end when this process is gone")
+    return parser
+
+
+def _read_admin(text: str) -> str:
+    if not _ADMIN.fullmatch(text.rstrip("/")):
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is no URL like http://127.0.0.1:9901")
+    return text.rstrip("/")
+
+
+def _read_listen(text: str) -> tuple[str, int]:
+    found = _LISTEN.fullmatch(text)
+    if found is None or int(found[3]) > 65535:
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is no address like 127.0.0.1:9902")
+    return found[1] or found[2], int(found[3])
+
+
+async def _serve(options: argparse.Namespace) -> int:
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    server = Server()
-    await server.start(path)
-    sys.stdout.write(f"listening on {path}\n")
-    sys.stdout.flush()
-    await ended.wait()
-    await server.stop(GRACE)
-    return 0
+    records, pools = Records(), Pools(lambda: Chooser(random.random))
+    watch = Watch(options.admin_url, pools, records)
+
+    def choose(head: Head) -> Choice:
+        assert head.policy is not None
+        return pools.choose(head.policy.clusters, head.asked, time.monotonic())
+
+    server = Server(choose, records)
+    admin = Admin(records, watch.measure, lambda: server.serving)
+    # What is there by now stays; a collection that looks at all of it would hold a request for its time.
+    gc.freeze()
+    watching = asyncio.create_task(watch.run())
+    try:
+        if options.listen is not None:
+            port = await admin.start(*options.listen)
+            sys.stdout.write(f"metrics at port {port}\n")
+        await server.start(options.socket)
+        sys.stdout.write(f"listening on {options.socket}\n")
+        sys.stdout.flush()
+        await _wait(ended, watching, options.parent_pid)
+        return 0
+    finally:
+        await server.stop(GRACE)
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+        await admin.stop()
+
+
+async def _wait(ended: asyncio.Event, watching: asyncio.Task[None], parent: int | None) -> None:
+    """Until the end, or the parent is gone. A watch that fails ends it, too: who started it starts it anew."""
+    signalled = asyncio.create_task(ended.wait())
+    while not signalled.done() and not watching.done() and (parent is None or _lives(parent)):
+        await asyncio.wait(
+            (signalled, watching), timeout=None if parent is None else LOOK, return_when=asyncio.FIRST_COMPLETED
+        )
+    signalled.cancel()
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process runs. One that was killed and that nobody has waited for yet does not."""
+    try:
+        os.kill(pid, 0)
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except ProcessLookupError:
+        return False
+    except (PermissionError, FileNotFoundError):
+        return True  # somebody else's process, or a system without /proc
+    return state not in ("Z", "X")

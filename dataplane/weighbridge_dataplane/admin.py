@@ -1,0 +1,55 @@
+"""What people and Prometheus may ask of the data plane: `/metrics`, `/healthz`, `/choices`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from aiohttp import web
+
+from weighbridge_dataplane.records import KEPT, Levels, Records
+
+LAST = 20  # choices where nobody says how many
+
+
+class ListenError(OSError):
+    """Nobody can listen there."""
+
+
+class Admin:
+    """`start`, and `stop` at the end."""
+
+    def __init__(self, records: Records, measure: Callable[[], Levels], serving: Callable[[], bool]) -> None:
+        self._records, self._measure, self._serving = records, measure, serving
+        app = web.Application()
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/healthz", self._health)
+        app.router.add_get("/choices", self._choices)
+        self._runner = web.AppRunner(app, access_log=None)
+
+    async def start(self, host: str, port: int) -> int:
+        """Listens; the port. Raises ListenError."""
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, host, port).start()
+        except OSError as error:
+            raise ListenError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        return int(self._runner.addresses[0][1])
+
+    async def stop(self) -> None:
+        await self._runner.cleanup()
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        text = self._records.print_metrics(self._measure(), time.process_time())
+        return web.Response(text=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    async def _health(self, _: web.Request) -> web.Response:
+        serving = self._serving()
+        return web.Response(text="ok\n" if serving else "ending\n", status=200 if serving else 503)
+
+    async def _choices(self, request: web.Request) -> web.Response:
+        text, request_id = request.query.get("last", str(LAST)), request.query.get("id")
+        if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= KEPT):
+            return web.json_response({"error": f"last: give a number of 1 to {KEPT}"}, status=400)
+        told = self._records.tell_choices(int(text[:6]), request_id)
+        return web.Response(text=told, content_type="application/json")

@@ -1,0 +1,191 @@
+"""What is read of the Envoy beside us and of nodes: bytes in, facts out.
+
+Everything here was written by others, so that whatever is not as expected is left out, and nothing raises. Absent is
+not zero: an endpoint with half of its counts is unknown, and so is a signal that a page lacks.
+
+In Envoy's statistics an endpoint's address has "_" in the place of ":", of IPv6 as well ("[fe80__1_2]_9001", measured
+on 1.40), and so has a cluster's name.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from weighbridge_api.metrics import LoadSignal, Mapped
+from weighbridge_dataplane.facts import Counts, Member, Sample
+from weighbridge_metrics.engines import ENGINES
+from weighbridge_metrics.exposition import TOTAL_MAXIMUM, read
+from weighbridge_metrics.mapping import FIELDS, build_table
+from weighbridge_metrics.signals import Window, read_table
+from weighbridge_metrics.ways import Table, families
+
+MEMBERS_MAXIMUM: Final = 10_000  # nodes of a cluster
+PAGES_MAXIMUM: Final = 8  # URLs of a node
+NAMES_MAXIMUM: Final = 8_000  # characters of clusters' names in a filter; beyond, all clusters are asked for
+_WANTED: Final = ("rq_active", "rq_pending_active", "rq_error", "rq_timeout", "cx_connect_fail", "rq_total", "healthy")
+_COUNT: Final = re.compile(rf"^cluster\.(.+)\.endpoint\.(\S+)\.({'|'.join(_WANTED)}): (\d{{1,19}})$", re.MULTILINE)
+_ADDRESS: Final = re.compile(r"(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-fA-F:.]{2,45}\]):\d{1,5}")
+_URL: Final = re.compile(r"http://(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-fA-F:.]{2,45}\]):\d{1,5}/[!-~]{0,512}")
+_POOL, _OTHERS = "weighbridge.pool.", "weighbridge.others."
+#: What the choice is made from, of all that pages say.
+_SIGNALS: Final = frozenset({"kv", "waiting", "running", "prompt_tokens", "generated_tokens"})
+
+
+def spell(cluster: str) -> str:
+    """A cluster's name as Envoy's statistics spell it."""
+    return cluster.replace(":", "_")
+
+
+def filter_counts(clusters: Collection[str]) -> str:
+    """The regular expression for `/stats?filter=` that matches what `read_counts` reads of these clusters."""
+    names = "|".join(re.escape(spell(name)) for name in sorted(clusters))
+    return rf"^cluster\.({names if len(names) <= NAMES_MAXIMUM else '.+'})\.endpoint\..+\.({'|'.join(_WANTED)})$"
+
+
+def read_counts(page: bytes) -> dict[str, dict[str, Counts]]:
+    """Of each cluster, as statistics spell it, what is counted by address."""
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    for cluster, address, what, value in _COUNT.findall(page.decode("utf-8", "replace")):
+        found.setdefault((cluster, address), {})[what] = int(value)
+    counts: dict[str, dict[str, Counts]] = {}
+    for (cluster, address), told in found.items():
+        if len(told) == len(_WANTED):
+            active = told["rq_active"] + told["rq_pending_active"]
+            errors = told["rq_error"] + told["rq_timeout"] + told["cx_connect_fail"]
+            read_one = Counts(active, errors, told["healthy"] > 0, told["rq_total"])
+            counts.setdefault(cluster, {})[address.replace("_", ":")] = read_one
+    return counts
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What the operator tells through Envoy's runtime, by cluster, as it is written."""
+
+    pools: Mapping[str, str]
+    others: Mapping[str, str]
+
+
+def read_runtime(page: bytes) -> Texts | None:
+    """The entries of `/runtime` that are for us; None where the page is none of Envoy's."""
+    entries = _load(page)
+    entries = entries.get("entries") if isinstance(entries, dict) else None
+    if not isinstance(entries, dict):
+        return None
+    told = {name: entry.get("final_value") for name, entry in entries.items() if isinstance(entry, dict)}
+    texts = {name: text for name, text in told.items() if isinstance(text, str)}
+    return Texts(_under(_POOL, texts), _under(_OTHERS, texts))
+
+
+def _under(prefix: str, texts: Mapping[str, str]) -> dict[str, str]:
+    return {name[len(prefix) :]: text for name, text in sorted(texts.items()) if name.startswith(prefix)}
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The nodes of a cluster, and how many Envoys the gateway has."""
+
+    members: tuple[Member, ...]
+    envoys: int = 1
+
+
+def read_pool(cluster: str, text: str) -> Pool:
+    """The nodes that are described well; the others do not exist for the choice."""
+    told = _load(text)
+    if not isinstance(told, dict) or not isinstance(told.get("nodes"), list):
+        return Pool(())
+    members = {}
+    for each in told["nodes"][:MEMBERS_MAXIMUM]:
+        if isinstance(each, dict) and (member := _read_member(cluster, each)) is not None:
+            members[member.address] = member
+    envoys = told.get("envoys")
+    return Pool(tuple(members.values()), envoys if type(envoys) is int and 1 <= envoys <= 10_000 else 1)
+
+
+def _read_member(cluster: str, told: Mapping[str, Any]) -> Member | None:
+    address, node, engine = (told.get(key) for key in ("address", "node", "engine"))
+    if not (isinstance(address, str) and isinstance(node, str) and isinstance(engine, str)):
+        return None
+    if not _ADDRESS.fullmatch(address):
+        return None
+    urls = told.get("metrics")
+    pages = [url for url in urls if isinstance(url, str) and _URL.fullmatch(url)] if isinstance(urls, list) else []
+    capacity, mapping = told.get("capacity"), told.get("mapping")
+    room = float(capacity) if isinstance(capacity, int | float) and 0 < capacity < 1e18 else None
+    mapped = sorted(mapping.items()) if isinstance(mapping, dict) else ()
+    return Member(
+        address=address,
+        cluster=cluster,
+        node=node,
+        engine=engine,
+        metrics=tuple(pages[:PAGES_MAXIMUM]),
+        capacity=room,
+        mapping=tuple((signal, json.dumps(expression, sort_keys=True)) for signal, expression in mapped),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """Requests in flight of all the gateway's Envoys by address, and the nodes that the weights suspect."""
+
+    active: Mapping[str, int]
+    suspect: frozenset[str] = frozenset()
+
+
+def read_others(text: str) -> Others | None:
+    """None where it is unreadable, which is not the same as nothing in flight."""
+    told = _load(text)
+    if not isinstance(told, dict):
+        return None
+    active, suspect = told.get("active"), told.get("suspect", [])
+    if not isinstance(active, dict) or not isinstance(suspect, list):
+        return None
+    counts = {address: count for address, count in active.items() if type(count) is int and 0 <= count < 2**31}
+    return Others(counts, frozenset(address for address in suspect if isinstance(address, str)))
+
+
+@lru_cache(maxsize=1024)
+def find_table(engine: str, mapping: tuple[tuple[str, str], ...] = ()) -> Table | None:
+    """How the pages of a node are read, as far as the choice needs them; None where nothing of it is printed."""
+    whole = _map(mapping) if mapping else ENGINES.get(engine)
+    signals = tuple(each for each in whole.signals if each[0] in _SIGNALS) if whole else ()
+    return replace(whole, signals=signals) if whole and signals else None
+
+
+def _map(mapping: tuple[tuple[str, str], ...]) -> Table | None:
+    named: dict[LoadSignal, Mapped] = {}
+    for signal, text in mapping:
+        known = next((each for each in FIELDS if each == signal), None)
+        try:
+            if known is not None:
+                named[known] = Mapped.model_validate_json(text)
+        except ValidationError:
+            continue
+    return build_table(named) if named else None
+
+
+def read_sample(table: Table, pages: Sequence[bytes], windows: MutableMapping[str, Window], at: float) -> Sample | None:
+    """A node's pages of one instant; None where nothing of what the choice needs is on them.
+
+    `windows` is the node's own, kept from sample to sample: counters that a custom engine's user made shares of.
+    """
+    wanted = families((table,))
+    read_pages = [read(page, wanted, TOTAL_MAXIMUM) for page in pages]
+    counters = dict(windows)
+    values = read_table(table, read_pages, counters, at)
+    windows.update(counters)
+    return Sample(at, **values) if any(value is not None for value in values.values()) else None
+
+
+def _load(text: str | bytes) -> Any:
+    """Parsed JSON; None where it is none, or too deep."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
