@@ -19,7 +19,7 @@ from weighbridge_simulator.conversations import name_turns
 from weighbridge_simulator.engine import Engine
 from weighbridge_simulator.gateway import Gateway, Policy
 from weighbridge_simulator.metering import Meters
-from weighbridge_simulator.observation import Controller, Observation
+from weighbridge_simulator.observation import Controller, Naming, Observation
 from weighbridge_simulator.outcome import GONE, Outcome
 from weighbridge_simulator.scenario import Others, Outage, Scenario, Slowdown, Standstill, Traffic
 from weighbridge_simulator.service import Job
@@ -39,16 +39,19 @@ def simulate(
     controller: Controller | None = None,
     seed: int = 1,
     arrivals: Sequence[Arrival] | None = None,
+    naming: Naming | None = None,
 ) -> Outcome:
     """Run the scenario to its end. `arrivals`, in order of time, are sent instead of the scenario's traffic."""
-    return _Run(scenario, policy, controller, seed).run(arrivals)
+    return _Run(scenario, policy, controller, seed, naming).run(arrivals)
 
 
 class _Run:
     """The state of one run; agenda entries are (time, order, action)."""
 
-    def __init__(self, scenario: Scenario, policy: Policy, controller: Controller | None, seed: int) -> None:
-        self.scenario, self.controller, self.seed = scenario, controller, seed
+    def __init__(
+        self, scenario: Scenario, policy: Policy, controller: Controller | None, seed: int, naming: Naming | None
+    ) -> None:
+        self.scenario, self.controller, self.seed, self.naming = scenario, controller, seed, naming
         self.engines = [Engine(node.engine, 0.0, node.slow) for node in scenario.fleet]
         self.due = [math.inf] * len(self.engines)
         self.members = [i for i, node in enumerate(scenario.fleet) if node.joins <= 0]
@@ -63,6 +66,7 @@ class _Run:
         self.jobs: list[tuple[float, Job]] = []
         self.reports: deque[Observation] = deque()
         self.meters = Meters(scenario, self.engines)
+        self.pages = Meters(scenario, self.engines)  # as whoever names nodes reads them, at moments of its own
         self.dead: set[int] = set()
         self.live = self.members
         self.weights = (1,) * len(self.engines)
@@ -88,6 +92,8 @@ class _Run:
         if self.controller is not None:
             self._at(s.tick * math.ceil(s.age / s.tick) - s.age, self._snapshot)
             self._at(s.tick, self._tick)
+        if self.naming is not None:
+            self._at(0.0, self._look)
         self._loop(s.duration)
         rows = [(at, job.tag.node if isinstance(job.tag, _Placed) else None, job) for at, job in self.jobs]
         self.outcome.close(rows, len(self.engines), s.duration, s.timeout)
@@ -173,7 +179,8 @@ class _Run:
             return
         which = int(self.picking.random() * len(self.gateways))
         gateway = self.gateways[which]
-        node = gateway.pick()
+        named = self.naming.name(which, job, now) if self.naming is not None else None
+        node = gateway.pick() if named is None else named
         gateway.active[node] += 1
         job.tag = _Placed(which, node)
         self._submit(node, job, now)
@@ -252,6 +259,13 @@ class _Run:
         self._at(now + self.scenario.tick, self._snapshot)
         reports = tuple(self.meters.read(i, now) if i in self.members else None for i in range(len(self.engines)))
         self.reports.append(Observation(now, tuple(self.members), reports, self._inflight()))
+
+    def _look(self, now: float) -> None:
+        assert self.naming is not None
+        self._at(now + self.naming.every, self._look)
+        reports = tuple(self.pages.read(i, now) if i in self.members else None for i in range(len(self.engines)))
+        seen = Observation(now, tuple(self.members), reports, self._inflight())
+        self.naming.look(now, seen, [gateway.active for gateway in self.gateways], self.live)
 
     def _inflight(self) -> tuple[int, ...] | None:
         seen = self.scenario.seen

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from weighbridge_simulator.service import Job
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -30,6 +32,18 @@ class Observation:
     members: tuple[int, ...]
     reports: tuple[Report | None, ...]
     inflight: tuple[int, ...] | None
+
+
+class Naming(Protocol):
+    """Whatever names a node for each request, over the weights."""
+
+    every: float  # seconds between two looks
+
+    def look(self, now: float, seen: Observation, active: Sequence[Sequence[int]], live: Sequence[int], /) -> None:
+        """What nodes print, and what each gateway has in flight at each node; `live` are the healthy ones."""
+
+    def name(self, gateway: int, job: Job, now: float, /) -> int | None:
+        """The node for a request at this gateway, or None to leave it to the weights."""
 
 
 class Controller(Protocol):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from weighbridge_comparison.fleet import MECHANISMS, Fleet
+from weighbridge_comparison.fleet import EVERY, Fleet
 from weighbridge_simulator.records import percentile
 
 #: Seconds after which a request without a first token is given up: a wait of that length may have been any longer one.
@@ -111,4 +111,4 @@ def tell_ratio(mine: float, other: float) -> str:
 def list_mechanisms(cells: Iterable[Cell]) -> list[str]:
     """Those of the cells in the order in which they are shown: what we know, then others as they come."""
     found = dict.fromkeys(cell.mechanism for cell in cells)
-    return [name for name in MECHANISMS if name in found] + [name for name in found if name not in MECHANISMS]
+    return [name for name in EVERY if name in found] + [name for name in found if name not in EVERY]

@@ -16,9 +16,13 @@ from weighbridge_api.values import ObjectName
 from weighbridge_simulator.control import Control, ControlError, patch_control
 
 Profile = Literal["llm", "classic"]
-Mechanism = Literal["llm", "classic", "round robin", "LEAST_REQUEST", "lowest score", "100 minus score"]
+Mechanism = Literal[
+    "llm", "classic", "round robin", "LEAST_REQUEST", "lowest score", "100 minus score", "precise", "picker"
+]
 OURS: tuple[Profile, ...] = get_args(Profile)
-MECHANISMS: tuple[Mechanism, ...] = get_args(Mechanism)
+EVERY: tuple[Mechanism, ...] = get_args(Mechanism)
+#: What is compared unless others are asked for: ours with the weights alone, and what needs no data plane.
+MECHANISMS: tuple[Mechanism, ...] = EVERY[:6]
 Positive = Annotated[float, Field(gt=0, le=1e9)]
 Moment = Annotated[float, Field(ge=0, le=86_400)]
 Tokens = Annotated[int, Field(ge=1, le=1_000_000)]

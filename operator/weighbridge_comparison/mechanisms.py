@@ -8,13 +8,14 @@ from typing import assert_never
 from weighbridge_comparison.cells import Cell, make_cell
 from weighbridge_comparison.fleet import OURS, Mechanism
 from weighbridge_comparison.law import Law
+from weighbridge_comparison.naming import NATURAL_AGE, Picker, Precise
 from weighbridge_comparison.setting import Setting, draw, stage
 from weighbridge_simulator import rivals
 from weighbridge_simulator.des import simulate
 from weighbridge_simulator.gateway import Policy
-from weighbridge_simulator.observation import Controller
+from weighbridge_simulator.observation import Controller, Naming
 from weighbridge_simulator.outcome import Outcome
-from weighbridge_simulator.scenario import FleetNode
+from weighbridge_simulator.scenario import FleetNode, Scenario
 
 CHOICES = 8  # as Envoy is told
 
@@ -22,11 +23,11 @@ CHOICES = 8  # as Envoy is told
 def choose(mechanism: Mechanism, fleet: Sequence[FleetNode]) -> tuple[Policy, Controller | None]:
     """What the gateways do, and what decides their weights."""
     match mechanism:
-        case "llm" | "classic":
-            return Policy(choices=CHOICES), Law(fleet, mechanism)
+        case "llm" | "classic" | "precise":
+            return Policy(choices=CHOICES), Law(fleet, "classic" if mechanism == "classic" else "llm")
         case "LEAST_REQUEST":
             return Policy(choices=2), None
-        case "round robin":
+        case "round robin" | "picker":
             return Policy("round robin"), None
         case "lowest score":
             return Policy("weighted random"), rivals.LowestScore(rivals.classic)
@@ -36,11 +37,19 @@ def choose(mechanism: Mechanism, fleet: Sequence[FleetNode]) -> tuple[Policy, Co
             assert_never(mechanism)
 
 
+def choose_naming(mechanism: Mechanism, scenario: Scenario, seed: int) -> Naming | None:
+    """What names a node for each request, over those weights."""
+    if mechanism == "precise":
+        return Precise(scenario.fleet, scenario.gateways, seed, max(0.0, scenario.age - NATURAL_AGE))
+    return Picker(seed) if mechanism == "picker" else None
+
+
 def run_cell(setting: Setting, mechanism: Mechanism, seed: int) -> Cell:
     """One run in virtual time."""
     scenario = stage(setting)
     policy, controller = choose(mechanism, scenario.fleet)
-    outcome = simulate(scenario, policy, controller, seed, draw(setting, seed))
+    naming = choose_naming(mechanism, scenario, seed)
+    outcome = simulate(scenario, policy, controller, seed, draw(setting, seed), naming)
     return make_cell(
         (setting.name, setting.load),
         mechanism,

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from weighbridge_api.faults import read_faults
 from weighbridge_comparison.files import FleetError, read_arrivals, read_fleet
-from weighbridge_comparison.fleet import MECHANISMS, Fleet, Mechanism, Trace
+from weighbridge_comparison.fleet import EVERY, MECHANISMS, Fleet, Mechanism, Trace
 from weighbridge_comparison.setting import Setting, list_settings
 
 
@@ -26,9 +26,9 @@ def add_flags(parser: argparse.ArgumentParser, *, mechanisms: bool = True) -> No
     parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="instead of the file's")
     parser.add_argument("--seconds", type=float, metavar="S", help="of a run, instead of the file's duration")
     if mechanisms:
-        ways = f"only these of {', '.join(MECHANISMS)}"
+        ways = f"these of {', '.join(EVERY)}; default: all but the last two, which name a node for each request"
         parser.add_argument(
-            "--mechanism", nargs="+", choices=MECHANISMS, default=list(MECHANISMS), metavar="NAME", help=ways
+            "--mechanism", nargs="+", choices=EVERY, default=list(MECHANISMS), metavar="NAME", help=ways
         )
     parser.add_argument("--json", type=Path, metavar="FILE", help="raw results, every request")
     parser.add_argument("--plot", action="store_true", help="draw in the terminal, too; needs weighbridge[bench]")
@@ -81,4 +81,4 @@ def _change(fleet: Fleet, options: argparse.Namespace) -> Fleet:
 
 def pick_mechanisms(options: argparse.Namespace) -> tuple[Mechanism, ...]:
     """Those that were asked for, in the order of the tables."""
-    return tuple(mechanism for mechanism in MECHANISMS if mechanism in options.mechanism)
+    return tuple(mechanism for mechanism in EVERY if mechanism in options.mechanism)

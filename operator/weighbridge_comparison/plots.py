@@ -10,12 +10,12 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from weighbridge_comparison.cells import Cell, list_mechanisms, middle, tell_time
-from weighbridge_comparison.fleet import MECHANISMS, OURS
+from weighbridge_comparison.fleet import EVERY, OURS
 from weighbridge_comparison.setting import Setting
 from weighbridge_comparison.slices import slice_waits
 
 _COLOURS: dict[str, str] = dict(
-    zip(MECHANISMS, ("#1b7837", "#74c476", "#999999", "#3182bd", "#cb181d", "#fd8d3c"), strict=True)
+    zip(EVERY, ("#1b7837", "#74c476", "#999999", "#3182bd", "#cb181d", "#fd8d3c", "#6a51a3", "#8c510a"), strict=True)
 )
 
 

@@ -1,0 +1,119 @@
+"""A choice for each request, over the weights: the product's own chooser, and what a picker without memory does.
+
+The picker is llm-d's with its defaults, but for the prefix cache: twice the queue and twice the free KV, the best wins,
+from samples 50 ms old, whatever it sent there since. https://github.com/llm-d/llm-d-inference-scheduler
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from math import isnan
+from random import Random
+
+from weighbridge_dataplane.chooser import Chooser
+from weighbridge_dataplane.facts import Asked, Counts, Member, Sample
+from weighbridge_simulator.observation import Observation, Report
+from weighbridge_simulator.scenario import FleetNode
+from weighbridge_simulator.service import Job
+
+BYTES = 4  # of a token
+HEARD = 2.0  # seconds between two words of the others' requests
+NATURAL_AGE = 3.0  # seconds that numbers are old where a fleet says nothing of it
+
+
+class Precise:
+    """One chooser for each gateway. `late`: seconds that pages are old when they are read."""
+
+    every = 0.25
+
+    def __init__(self, fleet: Sequence[FleetNode], gateways: int, seed: int, late: float = 0.0) -> None:
+        self._fleet, self._late = fleet, late
+        self._choosers = [Chooser(Random(f"{seed} choice {number}").random) for number in range(gateways)]
+        self._members: tuple[int, ...] = ()
+        self._pages: deque[Observation] = deque()
+        self._heard = 0.0
+        self.silent = self.named = 0
+
+    def look(self, now: float, seen: Observation, active: Sequence[Sequence[int]], live: Sequence[int], /) -> None:
+        """Four times a second."""
+        if seen.members != self._members:
+            self._members = seen.members
+            told = [self._member(i) for i in seen.members]
+            for chooser in self._choosers:
+                chooser.tell(told, len(self._choosers), now)
+        self._pages.append(seen)
+        page = None
+        while self._pages and self._pages[0].at <= now - self._late + 1e-9:
+            page = self._pages.popleft()
+        heard = now - self._heard >= HEARD and seen.inflight is not None
+        for chooser, counts in zip(self._choosers, active, strict=True):
+            if page is not None:
+                for i in page.members:
+                    chooser.read(_address(i), _sample(page.at, page.reports[i]), now)
+            chooser.count({_address(i): Counts(counts[i], 0, i in live) for i in seen.members}, now)
+            if heard and seen.inflight is not None:
+                chooser.hear({_address(i): seen.inflight[i] for i in seen.members}, (), now)
+        self._heard = now if heard else self._heard
+
+    def name(self, gateway: int, job: Job, now: float, /) -> int | None:
+        """The chooser's node."""
+        asked = Asked(BYTES * job.prompt, getattr(job, "session", None), _blocks(job))
+        choice = self._choosers[gateway].choose(asked, now)
+        if choice.member is None:
+            self.silent += 1
+            return None
+        self.named += 1
+        return int(choice.member.node)
+
+    def _member(self, index: int) -> Member:
+        return Member(_address(index), "pool", str(index), "vllm", capacity=self._fleet[index].capacity)
+
+
+class Picker:
+    """The same picker at each gateway; it knows nothing of what was sent."""
+
+    every = 0.05
+
+    def __init__(self, seed: int) -> None:
+        self._random = Random(f"{seed} pick")
+        self._reports: dict[int, Report] = {}
+        self._live: tuple[int, ...] = ()
+
+    def look(self, now: float, seen: Observation, active: Sequence[Sequence[int]], live: Sequence[int], /) -> None:  # noqa: ARG002
+        """Twenty times a second."""
+        self._live = tuple(live)
+        for i in seen.members:
+            report = seen.reports[i]
+            if report is not None and not isnan(report.waiting):
+                self._reports[i] = report
+
+    def name(self, gateway: int, job: Job, now: float, /) -> int | None:  # noqa: ARG002
+        """The best score, ties by chance."""
+        known = [i for i in self._live if i in self._reports]
+        if not known:
+            return None
+        queues = [self._reports[i].waiting for i in known]
+        most, least = max(queues), min(queues)
+        scores = [
+            2 * ((most - queue) / (most - least) if most > least else 1.0) + 2 * (1 - min(1.0, self._reports[i].kv))
+            for i, queue in zip(known, queues, strict=True)
+        ]
+        best = max(scores)
+        return self._random.choice([i for i, score in zip(known, scores, strict=True) if score >= best - 1e-9])
+
+
+def _address(index: int) -> str:
+    return f"10.0.0.{index}:8000"
+
+
+def _sample(at: float, report: Report | None) -> Sample | None:
+    if report is None:
+        return None
+    return Sample(at, report.kv, report.waiting, report.running, report.prompt_tokens, report.generated_tokens)
+
+
+def _blocks(job: Job) -> tuple[str, ...]:
+    # The node's blocks hold 16 tokens, those of a choice 256.
+    blocks: tuple[int, ...] = getattr(job, "blocks", ())
+    return tuple(str(block) for block in blocks[15 : job.prompt // 16 : 16][:64])
