@@ -176,25 +176,31 @@ class Chooser:
         others = standing.others if known else None
         own, g = standing.own, standing.g
         usable = standing.is_usable(now)
+        sample = standing.rates.sample
         if usable:
-            sample = standing.rates.sample
             assert sample is not None
             assert sample.running is not None
             assert sample.waiting is not None
             kv = sample.running * g if sample.kv is None else sample.kv
-            fill = kv + (sample.waiting + standing.sent - standing.sent_at_sample) * g
+            added = sample.waiting + standing.sent - standing.sent_at_sample
+            fill = kv + added * g
+            if (room := standing.rates.room) is not None:
+                fill = max(fill, (sample.running + added) / room)
             fill = max(fill, FLOOR * (own + OTHERS_WEIGHT * (others or 0.0)) * g) * standing.slow
         else:
             fill = (own * self._envoys if others is None else own + others) * g
         reading = standing.rates.reading or self._reading
-        backlog = self._settle(standing, reading, now) / reading if reading else 0.0
+        backlog = self._settle(standing, reading, now, counts=usable) / reading if reading else 0.0
         saved = hit / self._reading if self._reading else 0.0
         return standing.member.address, fill + backlog - saved, fill, backlog, hit, not usable
 
-    def _settle(self, standing: Standing, reading: float, now: float) -> float:
-        """Prompt tokens that the node has not read."""
-        left = standing.backlog - reading * (now - standing.backlog_at)
-        standing.backlog = min(max(0.0, left), BACKLOG_MOST * reading)
+    def _settle(self, standing: Standing, reading: float, now: float, *, counts: bool) -> float:
+        """Prompt tokens that the node has not read: as it `counts` them itself, else by its usual speed."""
+        sample = standing.rates.sample
+        left = standing.backlog
+        if not counts or sample is None or sample.prompt_tokens is None:
+            left -= reading * (now - standing.backlog_at)
+        standing.backlog = min(max(0.0, left), BACKLOG_MOST * reading, standing.own * 4 * self._size)
         standing.backlog_at = now
         return standing.backlog
 

@@ -16,6 +16,7 @@ from statistics import median
 from weighbridge_dataplane.facts import Sample
 
 FILL_MEMORY, SPEED_MEMORY, READING_MEMORY = 30.0, 10.0, 120.0  # seconds
+ROOM_MEMORY = 10.0  # seconds after its last queue
 WINDOW = 1.0  # seconds over which reading is measured, at least
 USUAL_FILL = 0.016  # of one request, where nothing is known
 LEAN = 0.03  # of fill, that the pool's figure counts for beside a node's own
@@ -24,12 +25,14 @@ LEAN = 0.03  # of fill, that the pool's figure counts for beside a node's own
 class Rates:
     """One node's. `learn` takes each usable sample once."""
 
-    __slots__ = ("_window", "fill", "reading", "running", "sample", "speed")
+    __slots__ = ("_queued", "_window", "fill", "reading", "room", "running", "sample", "speed")
 
     def __init__(self) -> None:
         self.sample: Sample | None = None
         self.fill = self.running = 0.0
         self.speed: float | None = None
+        self.room: float | None = None  # requests that it works on at most, known while it queues
+        self._queued = 0.0
         self.reading: float | None = None
         self._window: Sample | None = None
 
@@ -40,12 +43,22 @@ class Rates:
             self._window = sample
             return
         passed = sample.at - before.at
+        self._learn_room(before, sample)
         lean = 1 - math.exp(-passed / FILL_MEMORY)
         if sample.kv is not None and sample.running is not None:
             self.fill += lean * (sample.kv - self.fill)
             self.running += lean * (sample.running - self.running)
         self._learn_speed(before, sample, passed)
         self._learn_reading(sample)
+
+    def _learn_room(self, before: Sample, sample: Sample) -> None:
+        if before.waiting and sample.waiting and sample.running:
+            self.room = (
+                max(sample.running, self.room or 0.0) if sample.at - self._queued < ROOM_MEMORY else sample.running
+            )
+            self._queued = sample.at
+        elif sample.at - self._queued > ROOM_MEMORY:
+            self.room = None
 
     def _learn_speed(self, before: Sample, sample: Sample, passed: float) -> None:
         done = _sum(sample), _sum(before)

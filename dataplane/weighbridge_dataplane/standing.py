@@ -60,9 +60,22 @@ class Standing:
         """Whether it may be named: healthy by Envoy's own checks, and not failing."""
         return self.count is not None and self.count.healthy and now >= self.left_out_until
 
+    @property
+    def share(self) -> float:
+        """The part of the requests there that is ours, by the gateways' counts."""
+        own, sample = float(self.own), self.rates.sample
+        there = own + (self.others or 0.0)
+        if sample is not None:
+            there = max(there, (sample.running or 0.0) + (sample.waiting or 0.0))
+        return own / there if own > 0 else 1.0
+
     def read(self, sample: Sample) -> None:
         """Takes a sample; nothing is learned from one that contradicts our count."""
         self._look_for_lies(sample)
+        before = self.rates.sample
+        if before is not None and before.prompt_tokens is not None and sample.prompt_tokens is not None:
+            done = sample.prompt_tokens - before.prompt_tokens
+            self.backlog = max(0.0, self.backlog - self.share * done) if done >= 0 else 0.0
         self.sent_at_sample = self.sent
         if sample.at >= self.suspect_until:
             self.rates.learn(sample)
