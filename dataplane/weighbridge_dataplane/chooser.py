@@ -19,6 +19,7 @@ from itertools import accumulate
 
 from weighbridge_dataplane.affinity import Affinity
 from weighbridge_dataplane.facts import Asked, Choice, Counts, Member, Sample, Silence
+from weighbridge_dataplane.homes import Homes
 from weighbridge_dataplane.rates import fill_of_request, make_sound, middle
 from weighbridge_dataplane.standing import FRESH, OTHERS_WEIGHT, Standing
 
@@ -30,6 +31,7 @@ OTHERS_FRESH = 10.0  # seconds
 LOOK = 0.05  # seconds between two looks whether enough nodes are known
 FEW, DRAWS, MANY_DRAWS = 32, 3, 16  # nodes that are all looked at; draws with three Envoys or more, and with more nodes
 BYTES = 4.0  # of a token
+HOME_SHARE, HOME_LEAST = 0.8, 1500.0  # of a prompt, and tokens, that a conversation's home is taken to have read
 USUAL_SIZE = 500.0  # tokens of a prompt, before there was one
 
 Row = tuple[str, float, float, float, float, bool]
@@ -47,6 +49,7 @@ class Chooser:
         self._counted = self._heard = float("-inf")
         self._quiet_until = float("-inf")
         self._affinity = Affinity()
+        self._homes = Homes()
         self._size = USUAL_SIZE
         self._reading: float | None = None  # the pool's P
         self._stale = True
@@ -65,6 +68,7 @@ class Chooser:
         for address in known.keys() - self._nodes.keys():
             self._affinity.forget(address)
         self._order, self._envoys, self._stale = tuple(self._nodes.values()), max(1, envoys), True
+        self._homes.tell(members if self._envoys > 1 else ())
         rooms = [node.member.capacity for node in self._order]
         self._rooms = list(accumulate(room for room in rooms if room)) if rooms and all(rooms) else None
 
@@ -101,7 +105,7 @@ class Chooser:
         if self._stale:
             self._refresh()
         size = self._measure(asked)
-        hits = self._affinity.find(asked.blocks, asked.session) if asked.blocks or asked.session is not None else {}
+        hits = self._find_hits(asked, size)
         rows: list[Row] = []
         best, least, ties = None, float("inf"), 0
         for standing in self._draw(hits):
@@ -117,6 +121,16 @@ class Chooser:
             return Choice(None, "none")
         self._send(best, asked, size, min(hits.get(best.member.address, 0.0), size))
         return Choice(best.member, None, tuple(rows))
+
+    def _find_hits(self, asked: Asked, size: float) -> dict[str, float]:
+        """Tokens that nodes need not read, as far as can be guessed."""
+        if not asked.blocks and asked.session is None:
+            return {}
+        hits = self._affinity.find(asked.blocks, asked.session)
+        if asked.session is not None and (home := self._homes.find(asked.session)) is not None:
+            # What came through another Envoy is not remembered here. Where all lean the same way it is not lost.
+            hits[home] = max(hits.get(home, 0.0), HOME_SHARE * size, HOME_LEAST)
+        return hits
 
     def _find_silence(self, now: float) -> Silence | None:
         if not self._nodes:

@@ -63,7 +63,7 @@ async def ask(port: int, body: str | None, path: str = "/", **headers: str) -> t
     return [] if blocks == "-" else blocks.split("."), None if session == "-" else session
 
 
-async def test_all_workers_of_an_envoy_agree_and_no_other_envoy_does() -> None:
+async def test_all_workers_of_an_envoy_agree_on_a_beginning_and_no_other_envoy_does() -> None:
     async with AsyncExitStack() as running:
         envoys = [await running.enter_async_context(RealEnvoy(bootstrap(), concurrency=4)) for _ in range(2)]
         ports = [await envoy.listener_port() for envoy in envoys]
@@ -72,7 +72,7 @@ async def test_all_workers_of_an_envoy_agree_and_no_other_envoy_does() -> None:
     assert all(one == ours[0] for one in ours)
     assert len(ours[0][0]) == len(TEXT) // 1024
     assert not set(ours[0][0]) & set(theirs[0])
-    assert ours[0][1] != theirs[1]
+    assert ours[0][1] == theirs[1]  # conversations are the same to all
 
 
 async def test_what_begins_alike_is_told_so_and_only_routes_that_name_the_script_pay() -> None:

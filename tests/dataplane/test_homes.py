@@ -1,0 +1,91 @@
+"""Conversations through several Envoys: data planes that share no memory send one to the same node, if it has room."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+import pytest
+
+from weighbridge_dataplane.chooser import Chooser
+from weighbridge_dataplane.facts import Asked, Counts, Member, Sample
+from weighbridge_dataplane.homes import Homes
+
+SESSIONS = [f"{number:016x}" for number in range(8000)]
+
+
+def make_members(*rooms: float | None) -> list[Member]:
+    return [Member(f"10.0.0.{i}:80", "pool", f"default/{i}", "vllm", capacity=room) for i, room in enumerate(rooms)]
+
+
+def place(members: list[Member]) -> dict[str, str]:
+    homes = Homes()
+    homes.tell(members)
+    return {session: homes.find(session) or "" for session in SESSIONS}
+
+
+@pytest.mark.parametrize("rooms", [(None,) * 6, (4.0, 4.0, 2.0, 2.0, 1.0, 1.0)])
+def test_homes_are_shared_out_by_room(rooms: tuple[float | None, ...]) -> None:
+    members = make_members(*rooms)
+    counts = Counter(place(members).values())
+    whole = sum(room or 1.0 for room in rooms)
+    for member in members:
+        assert 0.4 < counts[member.address] / len(SESSIONS) / ((member.capacity or 1.0) / whole) < 1.8
+
+
+def test_who_leaves_moves_only_what_was_at_home_there() -> None:
+    members = make_members(*(None,) * 6)
+    before, after = place(members), place(members[1:])
+    assert all(after[session] == home for session, home in before.items() if home != members[0].address)
+    assert place(list(reversed(members))) == before
+
+
+def test_without_nodes_nobody_is_at_home() -> None:
+    assert Homes().find("a") is None
+
+
+def read(chooser: Chooser, members: list[Member], now: float, full: str = "", envoys: int = 2) -> None:
+    """A moment at which all nodes are idle but one, and read 1,000 tokens a second at best."""
+    for member in members:
+        kv = 0.95 if member.address == full else 0.1
+        chooser.read(member.address, Sample(now, kv, 0.0, 4.0, 10_000 + 1000 * now, 500 * now), now)
+    chooser.count({member.address: Counts(2, 0, True) for member in members}, now)
+    if envoys > 1:
+        chooser.hear({member.address: 4 for member in members}, (), now)
+
+
+def start(members: list[Member], seed: int, envoys: int = 2, full: str = "") -> Chooser:
+    chooser = Chooser(Random(seed).random)
+    chooser.tell(members, envoys, 0.0)
+    for step in range(80):
+        read(chooser, members, step * 0.25, full, envoys)
+    return chooser
+
+
+def name(chooser: Chooser, session: str, now: float = 20.0) -> str:
+    choice = chooser.choose(Asked(size=2000, session=session), now)
+    assert choice.member is not None
+    return choice.member.address
+
+
+def test_two_data_planes_send_a_conversation_to_the_same_node() -> None:
+    members = make_members(*(None,) * 6)
+    pairs = []
+    for session in SESSIONS[:60]:
+        one, other = (start(members, seed) for seed in (1, 2))
+        pairs.append((name(one, session), name(other, session)))
+    assert sum(one == other for one, other in pairs) >= 55
+    assert len({one for one, _ in pairs}) == 6
+
+
+def test_no_home_draws_a_conversation_to_a_node_without_room() -> None:
+    members = make_members(*(None,) * 6)
+    home = place(members)[SESSIONS[0]]
+    assert name(start(members, 1), SESSIONS[0]) == home
+    assert name(start(members, 1, full=home), SESSIONS[0]) != home
+
+
+def test_one_envoy_goes_by_its_own_memory_alone() -> None:
+    members = make_members(*(None,) * 6)
+    named = Counter(name(start(members, seed, envoys=1), SESSIONS[0]) for seed in range(30))
+    assert len(named) > 3
