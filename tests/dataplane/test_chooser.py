@@ -1,0 +1,260 @@
+"""Whom the choice names, whom never, and when it is silent."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from weighbridge_dataplane.affinity import BLOCK, Affinity
+from weighbridge_dataplane.chooser import Chooser
+from weighbridge_dataplane.facts import Asked, Choice, Counts, Member, Sample
+
+CHAT = Asked(2000)
+Pages = Mapping[str, Mapping[str, Any] | None]
+
+
+def member(name: str, capacity: float | None = None) -> Member:
+    return Member(f"{name}:80", "pool", f"default/{name}", "vllm", (), capacity)
+
+
+class Scene:
+    """A chooser over nodes named by letters, and a clock that goes on by quarters of a second."""
+
+    def __init__(self, names: str = "abc", envoys: int = 1, **capacities: float) -> None:
+        self.chooser = Chooser(Random(1).random)
+        self.now = 100.0
+        self.names = names
+        self.prompts = dict.fromkeys(names, 0.0)
+        self.chooser.tell([member(name, capacities.get(name)) for name in names], envoys, self.now)
+
+    def step(
+        self,
+        samples: Mapping[str, Mapping[str, Any] | None],
+        counts: Mapping[str, Counts] | None = None,
+        times: int = 1,
+    ) -> None:
+        """Reads pages and counts; a node that is not named says that it is idle, and is."""
+        for _ in range(times):
+            self.now += 0.25
+            for name in self.names:
+                told = samples.get(name, {})
+                self.prompts[name] += 2000
+                usual = {"kv": 0.1, "waiting": 0, "running": 1, "prompt_tokens": self.prompts[name]}
+                sample = None if told is None else Sample(self.now, **{**usual, **told})
+                self.chooser.read(f"{name}:80", sample, self.now)
+            given = counts or {}
+            known = {f"{n}:80": given.get(n, Counts(0, 0, True)) for n in self.names}
+            self.chooser.count(known, self.now)
+
+    def choose(self, asked: Asked = CHAT) -> Choice:
+        return self.chooser.choose(asked, self.now)
+
+    def name(self, times: int = 1, asked: Asked = CHAT) -> Counter[str]:
+        """Whom it names, of so many requests at this moment; "" where it is silent."""
+        found = (self.choose(asked).member for _ in range(times))
+        return Counter(one.address[0] if one else "" for one in found)
+
+
+def test_the_emptiest_node_is_named_and_what_was_sent_there_counts_at_once() -> None:
+    scene = Scene()
+    scene.step(
+        {"a": {"kv": 0.8, "running": 40}, "b": {"kv": 0.1, "running": 5}, "c": {"kv": 0.5, "running": 25}}, times=8
+    )
+    assert scene.name() == {"b": 1}
+    more = scene.name(200)
+    assert more["b"] > more["c"] > more["a"]
+    assert more["c"] > 0
+
+
+def test_nodes_alike_share_evenly() -> None:
+    scene = Scene()
+    scene.step({}, times=8)
+    assert max(scene.name(300).values()) <= 101
+
+
+def test_room_is_what_a_request_fills() -> None:
+    scene = Scene("ab", a=4, b=1)
+    scene.step({"a": {"kv": 0.2, "running": 16}, "b": {"kv": 0.2, "running": 4}}, times=40)
+    shares = scene.name(100, Asked(4))
+    assert 75 <= shares["a"] <= 85
+
+
+def test_it_is_silent_until_it_knows_the_nodes_and_when_it_no_longer_does() -> None:
+    scene = Scene()
+    assert Chooser(Random(1).random).choose(CHAT, 0.0).silence == "unknown"
+    assert scene.choose().silence == "stale"
+    scene.step({"a": None, "b": None, "c": None})
+    assert scene.choose().silence == "few"
+    scene.step({}, times=2)
+    assert scene.choose().silence is None
+    scene.now += 2
+    assert scene.choose().silence == "stale"
+
+
+def test_once_silent_it_speaks_again_after_ten_good_seconds() -> None:
+    scene = Scene()
+    scene.step({}, times=4)
+    assert scene.choose().silence is None
+    scene.step({"a": None, "b": None}, times=8)
+    assert scene.choose().silence == "few"
+    scene.step({}, times=36)
+    assert scene.choose().silence == "few"
+    scene.step({}, times=8)
+    assert scene.choose().silence is None
+
+
+@pytest.mark.parametrize("out", [Counts(0, 0, False), None])
+def test_a_node_that_envoy_keeps_out_is_never_named(out: Counts | None) -> None:
+    scene = Scene("abcd")
+    scene.step({}, times=4)
+    counts = {f"{name}:80": Counts(0, 0, True) for name in "bcd"} | ({} if out is None else {"a:80": out})
+    if out is None:
+        scene.chooser.tell([member(name) for name in "bcd"], 1, scene.now)
+    scene.chooser.count(counts, scene.now)
+    assert scene.name(90)["a"] == 0
+
+
+def test_a_node_that_fails_fast_draws_nobody_and_comes_back() -> None:
+    scene = Scene("abcd")
+    scene.step({}, times=4)
+    scene.step({}, {"a": Counts(0, 5, True, 5)})
+    assert scene.name(40)["a"] == 0
+    scene.step({}, {"a": Counts(0, 5, True, 5)}, times=39)
+    assert scene.name(40)["a"] == 0
+    scene.step({}, {"a": Counts(0, 5, True, 5)}, times=4)
+    assert scene.name(40)["a"] > 0
+    scene.step({}, {"a": Counts(0, 9, True, 9)})
+    scene.step({}, {"a": Counts(0, 9, True, 9)}, times=60)
+    assert scene.name(40)["a"] == 0, "the second time it is left out for longer"
+
+
+def test_a_few_failures_among_many_answers_leave_nobody_out() -> None:
+    scene = Scene()
+    scene.step({}, {name: Counts(0, 0, True, 0) for name in "abc"}, times=4)
+    scene.step({}, {"a": Counts(0, 1, True, 100)})
+    assert scene.name(30)["a"] > 0
+
+
+def test_a_node_that_says_it_is_idle_while_we_hold_requests_there_is_judged_by_our_count() -> None:
+    scene = Scene()
+    busy = {"kv": 0.3, "running": 10}
+    idle = {"kv": 0.0, "running": 0, "prompt_tokens": 0}
+    counts = {name: Counts(10, 0, True) for name in "abc"}
+    scene.step({"a": busy, "b": busy, "c": busy}, counts, times=40)
+    scene.step({"a": idle, "b": busy, "c": busy}, counts, times=4)
+    shares = scene.name(300)
+    assert shares["a"] < 120, shares
+    assert any(judged.by_count for judged in scene.choose().judged)
+
+
+def test_a_slow_node_gets_less() -> None:
+    scene = Scene("ab")
+    for _ in range(60):
+        scene.now += 0.25
+        for name, pace in (("a", 100.0), ("b", 20.0)):
+            scene.prompts[name] += pace
+            tokens = {"prompt_tokens": scene.prompts[name], "generated_tokens": scene.prompts[name]}
+            scene.chooser.read(f"{name}:80", Sample(scene.now, kv=0.3, waiting=0, running=10, **tokens), scene.now)
+        scene.chooser.count({f"{n}:80": Counts(10, 0, True) for n in "ab"}, scene.now)
+    shares = scene.name(40)
+    assert shares["a"] > shares["b"]
+
+
+def test_long_prompts_go_where_fewer_wait_to_be_read() -> None:
+    scene = Scene("ab")
+    scene.step({"a": {"prompt_tokens": 0.0}}, times=2)
+    scene.step({}, times=20)
+    first = scene.choose(Asked(40_000)).member
+    assert first is not None
+    assert scene.name(3)[first.address[0]] == 0
+
+
+def test_a_conversation_stays_where_its_beginning_was_read_unless_that_node_is_full() -> None:
+    scene = Scene()
+    scene.step({}, times=20)
+    chain = tuple(f"{n:08x}" for n in range(8))
+    first = scene.choose(Asked(8192, None, chain)).member
+    assert first is not None
+    scene.step({}, times=8)
+    longer = (*chain, "ffffffff")
+    assert scene.name(1, Asked(9216, None, longer)) == {first.address[0]: 1}
+    scene.step({first.address[0]: {"kv": 0.95, "running": 50, "waiting": 20}}, times=8)
+    assert scene.name(1, Asked(9216, None, longer))[first.address[0]] == 0
+
+
+def test_many_nodes_are_drawn_from_by_their_room() -> None:
+    names = [f"n{number}" for number in range(200)]
+    chooser = Chooser(Random(1).random)
+    chooser.tell([member(name, 3.0 if number < 100 else 1.0) for number, name in enumerate(names)], 1, 0.0)
+    for moment in range(1, 6):
+        now = moment / 4
+        for name in names:
+            chooser.read(f"{name}:80", Sample(now, 0.1, 0, 1, 10.0 * moment), now)
+        chooser.count({f"{name}:80": Counts(1, 0, True) for name in names}, now)
+    named = [chooser.choose(CHAT, 1.3).member for _ in range(400)]
+    large = sum(1 for one in named if one is not None and one.capacity == 3.0)
+    assert 270 <= large <= 400
+    assert len(chooser.choose(CHAT, 1.3).judged) <= 16
+
+
+numbers = st.one_of(st.none(), st.floats(), st.floats(0, 100), st.just(math.nan), st.just(-1.0))
+pages = st.builds(dict, kv=numbers, waiting=numbers, running=numbers, prompt_tokens=numbers, generated_tokens=numbers)
+counted = st.builds(Counts, st.integers(0, 50), st.integers(0, 9), st.booleans())
+events = st.lists(
+    st.one_of(
+        st.tuples(st.just("read"), st.sampled_from("abcd"), st.one_of(st.none(), pages)),
+        st.tuples(st.just("count"), st.sampled_from("abcd"), counted),
+        st.tuples(st.just("tell"), st.sampled_from(["ab", "abc", "abcd", ""]), st.none()),
+        st.tuples(st.just("choose"), st.integers(0, 10**6), st.none()),
+        st.tuples(st.just("wait"), st.floats(0, 20), st.none()),
+    ),
+    max_size=80,
+)  # fmt: skip
+
+
+@given(events)
+def test_whatever_comes_only_open_members_are_named_and_each_judgement_adds_up(
+    moves: Iterable[tuple[str, Any, Any]],
+) -> None:
+    chooser, now, there, counts = Chooser(Random(1).random), 0.0, "abcd", dict[str, Counts]()
+    chooser.tell([member(name) for name in there], 1, now)
+    for what, which, value in moves:
+        match what:
+            case "read":
+                chooser.read(f"{which}:80", None if value is None else Sample(now, **value), now)
+            case "count":
+                counts[f"{which}:80"] = value
+                chooser.count(counts, now)
+            case "tell":
+                there = which
+                chooser.tell([member(name) for name in there], 1, now)
+            case "wait":
+                now += which
+            case _:
+                choice = chooser.choose(Asked(which), now)
+                assert (choice.member is None) == (choice.silence is not None)
+                if choice.member is not None:
+                    assert choice.member.address[0] in there
+                    assert counts[choice.member.address].healthy
+                for judged in choice.judged:
+                    assert math.isfinite(judged.load)
+                    assert judged.load == pytest.approx(judged.fill + judged.backlog, abs=1e-6)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 30), st.integers(1, 40)), max_size=60))
+def test_the_memory_of_beginnings_is_bounded_and_forgets_with_its_node(sent: list[tuple[str, int, int]]) -> None:
+    memory = Affinity(blocks=50, sessions=10)
+    for node, start, length in sent:
+        chain = [f"{start}-{number}" for number in range(length)]
+        memory.remember(node, chain, f"s{start}", 100.0)
+        assert memory.find(chain, None)[node] == BLOCK * length
+    for node in "abc":
+        memory.forget(node)
+    assert not any(memory.find([f"{start}-0"], f"s{start}") for start in range(31))
