@@ -81,7 +81,8 @@ def test_nodes_alike_share_evenly() -> None:
 
 def test_room_is_what_a_request_fills() -> None:
     scene = Scene("ab", a=4, b=1)
-    scene.step({"a": {"kv": 0.2, "running": 16}, "b": {"kv": 0.2, "running": 4}}, times=40)
+    alike = {"kv": 0.2, "prompt_tokens": None}
+    scene.step({"a": {**alike, "running": 16}, "b": {**alike, "running": 4}}, times=40)
     shares = scene.name(100, Asked(4))
     assert 75 <= shares["a"] <= 85
 
