@@ -16,7 +16,7 @@ from weighbridge_operator.sources.ways import families
 from weighbridge_operator.state import LoadSample
 
 PAGES = Path(__file__).parent / "fixtures"
-SIGNALS = [f.name for f in fields(LoadSample) if f.name not in {"node", "at", "source", "error", "origins"}]
+SIGNALS = [f.name for f in fields(LoadSample) if f.name not in {"node", "at", "source", "error", "origins", "lasts"}]
 
 
 def page(name: str) -> str:
