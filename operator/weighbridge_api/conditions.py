@@ -26,7 +26,7 @@ class Condition(Shape):
 
     type: Annotated[str, Field(min_length=1, max_length=316)]
     """Accepted: valid. ResolvedRefs: what it refers to exists. Programmed: every connected Envoy runs it. MetricsFresh:
-    its load is known and young. Ready: all of these."""
+    its load is known and young. Ready: all of these, and a server is in service."""
     status: ConditionStatus
     """Unknown where it cannot be told."""
     reason: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")]

@@ -26,9 +26,20 @@ class Evidence:
     elsewhere: Mapping[str, Lack | None] = field(default_factory=dict)
 
 
-def judge_policy(ref: Ref, evidence: Evidence, clusters: Iterable[str]) -> tuple[ConditionReport, ...]:
-    """A policy's conditions. `clusters`: the names of what stands for it in the snapshot."""
-    return _with_ready((*_validity(ref, evidence), _programmed(evidence, clusters)))
+def judge_policy(
+    ref: Ref, evidence: Evidence, clusters: Iterable[str], servers: int = 0, *, up: bool = True
+) -> tuple[ConditionReport, ...]:
+    """A policy's conditions. `clusters`: the names of what stands for it in the snapshot; `up`: requests can be served.
+
+    `servers` is how many there are in all of its pools.
+    """
+    known = _with_ready((*_validity(ref, evidence), _programmed(evidence, clusters)))
+    if up or known[-1].status != "True":
+        return known
+    which = f"all {servers} servers of its pools are" if servers > 1 else "the only server of its pools is"
+    why = f"{which} out of service" if servers else "no node that it sends to has a ready server"
+    message = f"{why}, so that its requests are answered with 503; look at the ModelNodes"
+    return (*known[:-1], ConditionReport(READY, "False", "NoNodeAvailable", message))
 
 
 def judge_node(

@@ -63,3 +63,19 @@ async def test_conditions_follow_what_happens_to_a_node_and_to_its_file() -> Non
             assert find(report, "a").endpoints[0].healthy is False
             assert conditions(report, "a")["Ready"][1] == "OutOfService"
             assert find(report, "b").ready
+
+
+async def test_a_policy_is_ready_where_one_of_its_servers_can_be_asked() -> None:
+    async with Fleet([NodeSpec(name=name, models=(("m", "m"),), zero=True) for name in "ab"]) as fleet:
+        a, b = (node(name, fleet.nodes[name].port, health={"path": "/health", "interval": "1s"}) for name in "ab")
+        async with Stack(a, b, policy("own", match={"models": ["m"]})) as stack:
+            await until(stack, lambda r: find(r, "own").ready)
+            fleet.nodes["a"].control({"down": True})
+            report = await until(stack, lambda r: not find(r, "a").ready)
+            assert find(report, "own").ready
+            fleet.nodes["b"].control({"down": True})
+            report = await until(stack, lambda r: not find(r, "own").ready)
+            assert conditions(report, "own")["Ready"] == ("False", "NoNodeAvailable")
+            assert "all 2 servers" in find(report, "own").conditions[-1].message
+            fleet.nodes["b"].control({"down": False})
+            await until(stack, lambda r: find(r, "own").ready)
