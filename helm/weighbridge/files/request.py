@@ -1,4 +1,4 @@
-"""Sends one chat through the gateway: to the first model that takes it, with the first good one of the callers' keys."""
+"""Sends one chat through the gateway: to the first model that takes it, with the first good one of the keys."""
 
 import json
 import ssl
