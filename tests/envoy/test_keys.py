@@ -83,16 +83,12 @@ async def test_a_scheme_is_understood_as_people_write_it_and_else_told() -> None
                 assert got.status == 200
             (heard,) = witness.heard
             assert ALICE not in str(heard.headers)
-            for scheme, told in (
-                ("BEARER", "Write the scheme before the key as Bearer or bearer."),
-                ("BeaReR", "Write the scheme before the key as Bearer or bearer."),
-                ("Token", "This API key is not known here."),
-            ):
-                async with http.post(url, json=body, headers={"authorization": f"{scheme} {ALICE}"}) as got:
+            odd, unknown = "Write the scheme before the key as Bearer or bearer.", "This API key is not known here."
+            tried = {f"BEARER {ALICE}": odd, f"BeaReR {ALICE}": odd, f"Token {ALICE}": unknown, "bearer sk-no": unknown}
+            for sent, told in tried.items():
+                async with http.post(url, json=body, headers={"authorization": sent}) as got:
                     error = (await got.json())["error"]
                     assert (got.status, error["code"], error["message"]) == (401, "invalid_api_key", told)
-            async with http.post(url, json=body, headers={"authorization": "bearer sk-nobody"}) as got:
-                assert (await got.json())["error"]["message"] == "This API key is not known here."
 
 
 async def test_a_refusal_comes_before_the_body_is_read() -> None:
