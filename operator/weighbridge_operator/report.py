@@ -97,7 +97,7 @@ class KindReport:
     kind: str  # CDS, EDS, SDS, LDS, RDS
     offered: str  # version
     accepted: str | None
-    rejected: str | None  # a refused version
+    rejected: str | None  # the names of what it refuses
     error: str | None  # why, in Envoy's words
 
 

@@ -147,12 +147,21 @@ class Reporter:
                 facts,
                 asked=any(self._loop.is_asked(server) for server in servers),
                 healthy=not down or bool(servers - down),
+                rivals=() if own else self._find_rivals(node),
             ),
             endpoints=tuple(
                 _endpoint(pool, e, verdicts.get(pool.name), self._loop.weighed, traffic, now) for pool, _, e in own
             ),
             **_identify(ref, evidence, node.metadata),
         )
+
+    def _find_rivals(self, node: ModelNode) -> tuple[str, ...]:
+        """The policies that speak for requests for its models."""
+        resolved = self._loop.resolved
+        models = {model.name for model in node.spec.models}
+        entries = resolved.gateway.entries if resolved else ()
+        asked = (entry for entry in entries if entry.key.partition("@")[0] in models)
+        return tuple(sorted({rule.policy for entry in asked for rule in entry.rules if rule.policy is not None}))
 
 
 def _names(places: Iterable[_Place]) -> set[str]:

@@ -97,7 +97,9 @@ def _news(facts: NodeFacts) -> str:
             pass
     if facts.fresh:
         of = "" if facts.source in (None, SCRAPE) else f" from {facts.source}"
-        return f"numbers{of} {number(facts.age)} s old" if facts.age is not None and (of or facts.age >= OLD) else ""
+        told = f"numbers{of} {number(facts.age)} s old" if facts.age is not None and (of or facts.age >= OLD) else ""
+        lacks = f"some are missing ({facts.error})" if facts.error else ""
+        return ", ".join(filter(None, (told, lacks)))
     why = f" ({facts.error})" if facts.error else ""
     if facts.age is None:
         return f"it never sent numbers{why}, so only its room counts"
