@@ -58,7 +58,7 @@ class Factors(Shape):
     room: _Factor = 1.0
     """How many requests fill the server, beside the pool's median."""
     trimmed: _Factor = 1.0
-    """What lasting evidence leaves of that room."""
+    """What lasting evidence takes from that room (below 1) or adds to it (above 1)."""
     left: _Factor = 1.0
     """What others' requests leave of it."""
     speed: _Factor = 1.0

@@ -68,7 +68,8 @@ def _room(facts: NodeFacts) -> str:
 def _trim(facts: NodeFacts) -> str:
     if facts.trimmed == 1:
         return ""
-    return f"its room counts {number(facts.trimmed)} because it stays fuller than the others at the same requests"
+    than = "fuller" if facts.trimmed < 1 else "emptier"
+    return f"its room counts {number(facts.trimmed)} because it stays {than} than the others at the same requests"
 
 
 def _others(verdict: Verdict, facts: NodeFacts) -> str:
