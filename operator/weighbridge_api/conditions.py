@@ -26,7 +26,7 @@ class Condition(Shape):
 
     type: Annotated[str, Field(min_length=1, max_length=316)]
     """Accepted: valid. ResolvedRefs: what it refers to exists. Programmed: every connected Envoy runs it. MetricsFresh:
-    its load is known and young. Ready: all of these."""
+    its load is known and young. Ready: all of these, and a server is in service."""
     status: ConditionStatus
     """Unknown where it cannot be told."""
     reason: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")]
@@ -58,7 +58,7 @@ class Factors(Shape):
     room: _Factor = 1.0
     """How many requests fill the server, beside the pool's median."""
     trimmed: _Factor = 1.0
-    """What lasting evidence leaves of that room."""
+    """What lasting evidence takes from that room (below 1) or adds to it (above 1)."""
     left: _Factor = 1.0
     """What others' requests leave of it."""
     speed: _Factor = 1.0

@@ -42,5 +42,6 @@ class LoadSample:
     steps: float | None = None  # counter of an engine whose tokens count at the end of an answer: its sign of life
     room_tokens: float | None = None  # KV capacity that the engine publishes, in tokens
     error: str | None = None  # why numbers are missing, in words
+    lasts: float | None = None  # seconds that its numbers may be used, where their source knows it
     #: By signal, for those that are of another source or instant than the rest.
     origins: Mapping[str, Origin] = field(default_factory=dict)

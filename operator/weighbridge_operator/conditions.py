@@ -13,6 +13,8 @@ from weighbridge_operator.state import Ref, Rejection
 from weighbridge_operator.xds.envoys import EnvoyState, EnvoyStates, Lack
 from weighbridge_operator.xds.kinds import LABELS, LISTENER, ROUTE
 
+RIVALS = 3  # policies that a message names
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
@@ -27,14 +29,23 @@ class Evidence:
 
 
 def judge_policy(
-    ref: Ref, evidence: Evidence, clusters: Iterable[str], precise: bool = False
+    ref: Ref, evidence: Evidence, clusters: Iterable[str], servers: int = 0, *, up: bool = True, precise: bool = False
 ) -> tuple[ConditionReport, ...]:
-    """A policy's conditions. `clusters`: the names of what stands for it in the snapshot; `precise`: as it says."""
+    """A policy's conditions. `clusters`: the names of what stands for it in the snapshot; `up`: requests can be served.
+
+    `servers` is how many there are in all of its pools; `precise`: as it says.
+    """
     programmed = _programmed(evidence, clusters)
     if precise and programmed.status == "True" and (without := _list_without_dataplane(evidence)):
         message = f"{without} has no data plane beside it: there the weights decide, whatever balance.precise says"
         programmed = ConditionReport(PROGRAMMED, "True", "NoDataPlane", message)
-    return _with_ready((*_validity(ref, evidence), programmed))
+    known = _with_ready((*_validity(ref, evidence), programmed))
+    if up or known[-1].status != "True":
+        return known
+    which = f"all {servers} servers of its pools are" if servers > 1 else "the only server of its pools is"
+    why = f"{which} out of service" if servers else "no node that it sends to has a ready server"
+    message = f"{why}, so that its requests are answered with 503; look at the ModelNodes"
+    return (*known[:-1], ConditionReport(READY, "False", "NoNodeAvailable", message))
 
 
 def _list_without_dataplane(evidence: Evidence) -> str:
@@ -50,9 +61,13 @@ def judge_node(
     *,
     asked: bool,
     healthy: bool,
+    rivals: Sequence[str] = (),
 ) -> tuple[ConditionReport, ...]:
-    """A node's conditions. `asked`: it has an endpoint that prints metrics; `healthy`: no Envoy keeps it out."""
-    served = (*_validity(ref, evidence), _programmed(evidence, clusters))
+    """A node's conditions. `asked`: it has an endpoint that prints metrics; `healthy`: no Envoy keeps it out.
+
+    `rivals`: the policies that speak for requests for its models, where it stands in no pool.
+    """
+    served = (*_validity(ref, evidence), _programmed(evidence, clusters, _tell_rivals(rivals)))
     known = (*served, _fresh(tuple(facts), asked))
     # A node that is down prints no metrics either: what keeps it from serving is the reason to tell.
     if not healthy and _with_ready(served)[-1].status == "True":
@@ -78,7 +93,17 @@ def _from_findings(kind: str, reason: str, findings: tuple[Finding, ...]) -> Con
     return ConditionReport(kind, "False", against[0].reason, "; ".join(f.message for f in against))
 
 
-def _programmed(evidence: Evidence, clusters: Iterable[str]) -> ConditionReport:
+def _tell_rivals(rivals: Sequence[str]) -> str:
+    if not rivals:
+        return ""
+    told = ", ".join(rivals[:RIVALS]) + (f" and {len(rivals) - RIVALS} more" if len(rivals) > RIVALS else "")
+    return (
+        f": RoutePolicy {told} speaks for requests for its models and sends them to others; a policy knows the nodes "
+        "of its own namespace alone, and of these the ones whose labels it selects and whose version it names"
+    )
+
+
+def _programmed(evidence: Evidence, clusters: Iterable[str], why: str = "") -> ConditionReport:
     own = set(clusters)
     envoys = evidence.envoys.envoys if evidence.envoys else ()
     refused = [text for envoy in envoys for text in _refusals(envoy, own)]
@@ -96,7 +121,7 @@ def _programmed(evidence: Evidence, clusters: Iterable[str]) -> ConditionReport:
     elif refused:
         status, reason, message = "False", "Refused", refused[0]
     elif not own:
-        status, reason, message = "False", "NotUsed", "no request can reach it"
+        status, reason, message = "False", "NotUsed", f"no request can reach it{why}"
     elif waiting:
         status, reason, message = "False", "Pending", f"{waiting} does not hold it yet"
     else:

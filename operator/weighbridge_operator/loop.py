@@ -180,9 +180,11 @@ class Loop:
 
     def _stats_urls(self) -> Mapping[str, str | None]:
         """Of every Envoy: of those that are connected here, and of those that only the cluster knows."""
-        states = self.envoys.get()
-        known = {envoy.id: envoy.stats for envoy in states.envoys} if states else {}
-        places, told = self._list_places(), set(known.values())
+        states, places = self.envoys.get(), self._list_places()
+        # What the cluster knows of one that is not believed is good.
+        listed = {pod: place.url for pod, place in places.items()}
+        known = {envoy.id: envoy.stats or listed.get(envoy.id) for envoy in states.envoys} if states else {}
+        told = set(known.values())
         return {pod: place.url for pod, place in places.items() if place.url not in told} | known
 
     def _passing_envoys(self) -> frozenset[str]:

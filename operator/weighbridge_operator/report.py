@@ -32,7 +32,7 @@ class FactorsReport:
     """What a weight is made of: it goes as (room * trimmed * left)^2 * speed. Each beside the pool's median."""
 
     room: float
-    trimmed: float  # what lasting evidence leaves of the room
+    trimmed: float  # what lasting evidence takes from the room, or adds to it
     left: float  # what others' requests leave of it
     speed: float
 
@@ -97,7 +97,7 @@ class KindReport:
     kind: str  # CDS, EDS, SDS, LDS, RDS
     offered: str  # version
     accepted: str | None
-    rejected: str | None  # a refused version
+    rejected: str | None  # the names of what it refuses
     error: str | None  # why, in Envoy's words
 
 

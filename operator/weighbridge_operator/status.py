@@ -84,7 +84,7 @@ class Reporter:
         desired = loaded.desired if loaded else DesiredState()
         places = _find_places(gateway)
         objects = [self._node(node, places.get(node.id, ()), evidence, traffic, now) for node in desired.nodes]
-        objects += [_policy(policy, gateway, evidence) for policy in desired.policies]
+        objects += [_policy(policy, gateway, evidence, traffic) for policy in desired.policies]
         present = {(o.kind, o.namespace, o.name) for o in objects}
         objects += [
             ObjectReport(ref.kind, ref.namespace, ref.name, judge_policy(ref, evidence, ()), **_identify(ref, evidence))
@@ -147,12 +147,21 @@ class Reporter:
                 facts,
                 asked=any(self._loop.is_asked(server) for server in servers),
                 healthy=not down or bool(servers - down),
+                rivals=() if own else self._find_rivals(node),
             ),
             endpoints=tuple(
                 _endpoint(pool, e, verdicts.get(pool.name), self._loop.weighed, traffic, now) for pool, _, e in own
             ),
             **_identify(ref, evidence, node.metadata),
         )
+
+    def _find_rivals(self, node: ModelNode) -> tuple[str, ...]:
+        """The policies that speak for requests for its models."""
+        resolved = self._loop.resolved
+        models = {model.name for model in node.spec.models}
+        entries = resolved.gateway.entries if resolved else ()
+        asked = (entry for entry in entries if entry.key.partition("@")[0] in models)
+        return tuple(sorted({rule.policy for entry in asked for rule in entry.rules if rule.policy is not None}))
 
 
 def _names(places: Iterable[_Place]) -> set[str]:
@@ -176,7 +185,7 @@ def _find_places(gateway: ir.Gateway) -> Mapping[str, Sequence[_Place]]:
     return places
 
 
-def _policy(policy: RoutePolicy, gateway: ir.Gateway, evidence: Evidence) -> ObjectReport:
+def _policy(policy: RoutePolicy, gateway: ir.Gateway, evidence: Evidence, traffic: Traffic) -> ObjectReport:
     ref = Ref("RoutePolicy", policy.metadata.namespace, policy.metadata.name)
     name = f"{ref.namespace}/{ref.name}"
     pools = {
@@ -187,12 +196,15 @@ def _policy(policy: RoutePolicy, gateway: ir.Gateway, evidence: Evidence) -> Obj
         for branch in rule.branches
         for destination in branch.destinations
     }
-    clusters = [name_cluster(part.name) for pool in gateway.pools if pool.name in pools for part in pool.parts]
+    own = [pool for pool in gateway.pools if pool.name in pools]
+    clusters = [name_cluster(part.name) for pool in own for part in pool.parts]
+    servers = [traffic.healthy.get((pool.name, endpoint.node)) for pool in own for endpoint in pool.endpoints]
+    up = any(healthy is not False for healthy in servers)
     return ObjectReport(
         ref.kind,
         ref.namespace,
         ref.name,
-        judge_policy(ref, evidence, clusters, policy.spec.balance.precise),
+        judge_policy(ref, evidence, clusters, len(servers), up=up, precise=policy.spec.balance.precise),
         pools=tuple(sorted(pools)),
         **_identify(ref, evidence, policy.metadata),
     )

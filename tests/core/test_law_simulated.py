@@ -208,6 +208,27 @@ def test_a_capacity_that_is_too_large_is_shown_and_corrected(run: Run, factor: f
     assert "stays fuller" in last.reason
 
 
+@pytest.mark.parametrize("mechanism", ["law", "classic"])
+def test_a_capacity_that_is_too_small_is_shown_and_corrected(run: Run, mechanism: str) -> None:
+    nodes = fleet(EVEN)
+    what = scenario((replace(nodes[0], capacity=0.5), *nodes[1:]), 0.85, 6)
+    ran = run(what, mechanism)
+    assert len(ran.outcome.pushes) <= 4
+    assert ran.outcome.ttft(0.99, 300) <= 1.05 * p99(run, what, "lr", start=300)
+    assert next(v.facts["default/node-0"] for now, v in ran.law.verdicts if now >= 60).finding is not None
+    last = ran.law.verdicts[-1][1].facts["default/node-0"]
+    assert last.trimmed == 2
+    assert "its room counts 2 because it stays emptier" in last.reason
+
+
+@pytest.mark.parametrize("mechanism", ["law", "classic"])
+@pytest.mark.parametrize("kind", ["idle", "half", "frozen", "silent"])
+def test_no_lie_raises_a_room(run: Run, mechanism: str, kind: LieKind) -> None:
+    for node in (0, 5):
+        ran = run(uneven(0.85, lies=(Lie(kind, (node,), 2.0),)), mechanism)
+        assert all(v.facts[f"default/node-{node}"].trimmed <= 1 for _, v in ran.law.verdicts)
+
+
 def test_every_decision_is_told_in_words(run: Run) -> None:
     verdicts = run(burdened(0.7), "law").law.verdicts
     reason = next(v.facts["default/node-0"].reason for now, v in verdicts if now >= 200)

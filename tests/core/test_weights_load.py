@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 
 import pytest
 
@@ -103,6 +104,63 @@ def test_speed_trims_a_slow_node_where_rooms_differ(make_endpoint: Maker, make_p
     law = Steady(make_pool([make_endpoint(A, capacity=2), make_endpoint(B, capacity=2), make_endpoint(C, capacity=1)]))
     weights = law.run(60, {**same([B, C]), A: {**BUSY, "rate": 2.5}}, TENS).weights
     assert weights[A] == pytest.approx(weights[B] / 4, rel=0.01)
+
+
+SPARE = {A: {**BUSY, "kv": 0.2, "rate": 15.0}, **same([B, C], kv=0.9)}
+
+
+@pytest.mark.parametrize("profile", ["llm", "classic"])
+def test_a_node_that_stays_emptier_gets_twice_its_capacity_and_no_more(
+    profile: str, make_endpoint: Maker, make_pool: Pools
+) -> None:
+    law = Steady(make_pool([make_endpoint(A, capacity=1), *(make_endpoint(n, capacity=8) for n in (B, C))], profile))
+    assert law.run(30, SPARE, TENS).facts[A].trimmed == 1
+    raised = law.run(300, SPARE, TENS)
+    assert raised.facts[A].trimmed == 2
+    assert raised.facts[A].capacity == 2 / 8
+    assert "because it stays emptier" in raised.facts[A].reason
+    # Another word of the user starts anew.
+    law.pool = make_pool([make_endpoint(A, capacity=2), *(make_endpoint(n, capacity=8) for n in (B, C))], profile)
+    assert law.run(1, SPARE, TENS).facts[A].trimmed == 1
+
+
+def test_much_kv_is_no_room_where_compute_binds(make_endpoint: Maker, make_pool: Pools) -> None:
+    law = Steady(make_pool([make_endpoint(A, capacity=1), *(make_endpoint(n, capacity=8) for n in (B, C))]))
+    assert law.run(300, {**SPARE, A: {**SPARE[A], "rate": 10.0}}, TENS).facts[A].trimmed == 1
+    assert law.run(300, SPARE, TENS).facts[A].trimmed == 2
+    assert law.run(100, {**SPARE, A: {**SPARE[A], "rate": 8.0}}, TENS).facts[A].trimmed < 2
+
+
+@pytest.mark.parametrize("profile", ["llm", "classic"])
+@pytest.mark.parametrize(
+    "lie", [{"running": 6.0}, {"running": 0.0, "rate": 0.0}, {"kv": math.nan}, {"running": math.nan}]
+)
+def test_a_node_whose_counts_are_not_ours_gets_no_more_room(
+    profile: str, lie: dict[str, float], make_endpoint: Maker, make_pool: Pools
+) -> None:
+    law = Steady(make_pool([make_endpoint(A, capacity=1), *(make_endpoint(n, capacity=8) for n in (B, C))], profile))
+    assert law.run(300, {**SPARE, A: {**SPARE[A], **lie}}, TENS).facts[A].trimmed == 1
+
+
+def test_what_an_engine_publishes_is_never_raised(make_endpoint: Maker, make_pool: Pools) -> None:
+    law = Steady(make_pool([make_endpoint(n) for n in (A, B, C)]))
+    numbers = {n: {**v, "room_tokens": 40_000.0 if n == A else 80_000.0} for n, v in SPARE.items()}
+    verdict = law.run(300, numbers, TENS)
+    assert verdict.facts[A].room_source == "published"
+    assert verdict.weights[A] < verdict.weights[B]
+    assert verdict.facts[A].trimmed == 1
+
+
+def test_sequences_of_a_request_are_neither_one_liar_s_nor_one_stranger_s(
+    make_endpoint: Maker, make_pool: Pools
+) -> None:
+    names = [f"default/{i}" for i in range(6)]
+    law = Steady(make_pool([make_endpoint(n) for n in names]))
+    # Every request asks for two answers; one node tells of half of them, and others send one as many again.
+    numbers = {n: {**BUSY, "running": 20.0} for n in names}
+    numbers[names[0]]["running"], numbers[names[1]]["running"] = 10.0, 40.0
+    verdict = law.run(60, numbers, dict.fromkeys(names, 10))
+    assert [n for n in names if verdict.weights[n] < 1024] == [names[1]]
 
 
 def test_irregular_ticks_end_where_regular_ones_do(make_endpoint: Maker, make_pool: Pools) -> None:

@@ -9,9 +9,10 @@ import subprocess
 from typing import Any
 
 import pytest
+from openai import APIStatusError, OpenAI
 
 from support.clients import Traffic
-from support.cluster import Cluster, CommandError, wait_until
+from support.cluster import NAMESPACE, RELEASE, Cluster, CommandError, wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -49,6 +50,23 @@ async def test_what_only_we_know_is_told_by_a_condition_and_hurts_nobody(cluster
     assert unresolved["reason"] == "SecretNotFound"
     assert traffic.lost == []
     cluster.kubectl("delete", "modelnode", "loopback", "nosecret", "--wait=true", "--timeout=30s")
+
+
+def test_a_node_that_leads_back_to_the_gateway_is_refused_or_ends_at_once(cluster: Cluster, gateway: str) -> None:
+    """By its Service the operator sees it. By the name of that Service it cannot: a request then comes back, once."""
+    seen = node("back", service={"name": RELEASE, "port": 80})
+    unseen = node("unseen", address={"host": f"{RELEASE}.{NAMESPACE}.svc", "port": 80})
+    unseen["spec"]["models"] = [{"name": "round"}]
+    cluster.apply(seen, unseen)
+    refused = cluster.wait_condition("modelnode", "back", "Accepted", "False")
+    assert refused["reason"] == "AddressRefused"
+    assert f"Service {RELEASE} leads to the gateway's own entrance" in refused["message"]
+    cluster.wait_condition("modelnode", "unseen", "Programmed")
+    client = OpenAI(base_url=f"{gateway}/v1", api_key="none", max_retries=0, timeout=20)
+    with pytest.raises(APIStatusError) as told:
+        client.chat.completions.create(model="round", messages=[{"role": "user", "content": "hi"}])
+    assert (told.value.status_code, told.value.code) == (508, "loop_detected")
+    cluster.kubectl("delete", "modelnode", "back", "unseen", "--wait=true", "--timeout=30s")
 
 
 async def _shell(variable: str) -> None:

@@ -19,7 +19,7 @@ from support.stack import Stack, node, secret
 from support.witness import Heard, Witness, whole
 from weighbridge_operator.xds.keys import FILTER, ask_for_keys, let_in
 from weighbridge_operator.xds.kinds import CLUSTER, ROUTE
-from weighbridge_operator.xds.names import CLIENT_HEADER, OWN_HEADERS
+from weighbridge_operator.xds.names import CLIENT_HEADER, HOPS_HEADER, OWN_HEADERS
 from weighbridge_operator.xds.recall import recall_over
 
 pytestmark = pytest.mark.envoy
@@ -74,6 +74,23 @@ async def test_whose_key_is_known_is_let_in_and_nobody_else() -> None:
             assert len(witness.heard) == served
 
 
+async def test_a_scheme_is_understood_as_people_write_it_and_else_told() -> None:
+    async with Witness(answer) as witness:
+        objects = node("a", witness.port), secret("callers", alice=ALICE)
+        async with Stack(*objects, keys="callers") as stack, aiohttp.ClientSession() as http:
+            body, url = {"model": "m", "messages": HI}, f"{stack.url}/v1/chat/completions"
+            async with http.post(url, json=body, headers={"authorization": f"bearer {ALICE}"}) as got:
+                assert got.status == 200
+            (heard,) = witness.heard
+            assert ALICE not in str(heard.headers)
+            odd, unknown = "Write the scheme before the key as Bearer or bearer.", "This API key is not known here."
+            tried = {f"BEARER {ALICE}": odd, f"BeaReR {ALICE}": odd, f"Token {ALICE}": unknown, "bearer sk-no": unknown}
+            for sent, told in tried.items():
+                async with http.post(url, json=body, headers={"authorization": sent}) as got:
+                    error = (await got.json())["error"]
+                    assert (got.status, error["code"], error["message"]) == (401, "invalid_api_key", told)
+
+
 async def test_a_refusal_comes_before_the_body_is_read() -> None:
     async with (
         Witness(answer) as witness,
@@ -99,7 +116,7 @@ async def test_no_key_and_no_client_reaches_a_node_or_can_be_claimed() -> None:
             assert ALICE not in str(heard.headers)
             names = {name.lower() for name, _ in heard.headers}
             assert "authorization" not in names
-            assert not [name for name in names if name.startswith("x-weighbridge")]
+            assert {name for name in names if name.startswith("x-weighbridge")} <= {HOPS_HEADER}
 
 
 async def test_filters_behind_it_see_whose_key_it_was_and_not_the_key(

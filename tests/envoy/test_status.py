@@ -8,6 +8,7 @@ from collections.abc import Callable
 import aiohttp
 import pytest
 
+from support.envoy import free_port
 from support.stack import Stack, node, policy
 from weighbridge_operator.report import ObjectReport, Report
 from weighbridge_simulator.fleet import Fleet
@@ -59,7 +60,31 @@ async def test_conditions_follow_what_happens_to_a_node_and_to_its_file() -> Non
                     body = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
                     async with http.post(f"{stack.url}/v1/chat/completions", json=body) as answer:
                         assert answer.status == 200
-            report = await until(stack, lambda r: not find(r, "a").ready)
+            # Its page is missed before Envoy is asked whether it ejected the node.
+            report = await until(stack, lambda r: conditions(r, "a")["Ready"][1] == "OutOfService")
             assert find(report, "a").endpoints[0].healthy is False
-            assert conditions(report, "a")["Ready"][1] == "OutOfService"
             assert find(report, "b").ready
+
+
+async def test_a_policy_is_ready_where_one_of_its_servers_can_be_asked() -> None:
+    async with Fleet([NodeSpec(name=name, models=(("m", "m"),), zero=True) for name in "ab"]) as fleet:
+        a, b = (node(name, fleet.nodes[name].port, health={"path": "/health", "interval": "1s"}) for name in "ab")
+        async with Stack(a, b, policy("own", match={"models": ["m"]})) as stack:
+            await until(stack, lambda r: find(r, "own").ready)
+            fleet.nodes["a"].control({"down": True})
+            report = await until(stack, lambda r: not find(r, "a").ready)
+            assert find(report, "own").ready
+            fleet.nodes["b"].control({"down": True})
+            report = await until(stack, lambda r: not find(r, "own").ready)
+            assert conditions(report, "own")["Ready"] == ("False", "NoNodeAvailable")
+            assert "all 2 servers" in find(report, "own").conditions[-1].message
+            fleet.nodes["b"].control({"down": False})
+            await until(stack, lambda r: find(r, "own").ready)
+
+
+async def test_a_node_that_a_policy_leaves_out_is_told_which() -> None:
+    a, left = (node(name, free_port(), engine="openai", labels={"pool": name}) for name in ("a", "left"))
+    async with Stack(a, left, policy("own", match={"models": ["m"]}, nodes={"matchLabels": {"pool": "a"}})) as stack:
+        report = await until(stack, lambda r: conditions(r, "left")["Ready"] == ("False", "NotUsed"))
+        message = find(report, "left").conditions[-1].message
+        assert message.startswith("no request can reach it: RoutePolicy default/own speaks for")

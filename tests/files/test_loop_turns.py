@@ -1,4 +1,4 @@
-"""Weighing a large fleet holds up no change: objects that change meanwhile are planned first."""
+"""What the loop does first when much happens, and whom it asks."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.loop import Loop
 from weighbridge_operator.sources.files import load
-from weighbridge_operator.state import LoadRound, Objects
-from weighbridge_operator.xds.envoys import EnvoyStates
+from weighbridge_operator.state import EnvoyPlace, EnvoyPlaces, LoadRound, Objects
+from weighbridge_operator.xds.envoys import EnvoyState, EnvoyStates
 from weighbridge_operator.xds.listener import Entrance
 from weighbridge_operator.xds.snapshot import Snapshot
 
@@ -55,3 +55,15 @@ async def test_a_change_does_not_wait_until_every_pool_is_weighed(
         running.cancel()
         with suppress(asyncio.CancelledError):
             await running
+
+
+def test_statistics_are_asked_for_where_the_cluster_says_when_the_envoy_is_not_believed() -> None:
+    envoys, places = Latest[EnvoyStates](), Latest[EnvoyPlaces]()
+    envoys.set(
+        EnvoyStates((EnvoyState("a", None, "", 0.0, doubt="..."), EnvoyState("b", "http://10.0.0.2:9", "", 0.0)))
+    )
+    places.set({name: EnvoyPlace(f"http://10.0.0.{n}:9", sure=True) for n, name in enumerate("abc", start=1)})
+    loop = Loop(Latest(), envoys, Latest(), scope=Scope(), entrance=Entrance(), places=places)
+    assert loop._stats_urls() == {name: f"http://10.0.0.{n}:9" for n, name in enumerate("abc", start=1)}
+    envoys.set(EnvoyStates((EnvoyState("unknown", None, "", 0.0),)))
+    assert loop._stats_urls()["unknown"] is None

@@ -21,7 +21,7 @@ from weighbridge_operator.sources.prometheus_queries import CONTAINER_QUERIES, E
 pytestmark = needs_prometheus
 PAGES = Path(__file__).parent / "fixtures"
 POD = (("namespace", "models"), ("pod", "qwen-0"))
-SIGNALS = [f.name for f in fields(LoadSample) if f.name not in {"node", "at", "source", "error", "origins"}]
+SIGNALS = [f.name for f in fields(LoadSample) if f.name not in {"node", "at", "source", "error", "origins", "lasts"}]
 
 
 def page(name: str) -> str:
@@ -103,9 +103,15 @@ async def a_pod_is_judged_by_its_own_containers_and_their_limits() -> None:
     began = time.monotonic()
 
     def kubelet() -> str:
-        # As the kubelet does: with the time at which it looked itself, 3 s ago here.
+        # As the kubelet does: with the time at which it looked itself, 3 s ago here, and 30 s at the pod as a whole.
         text = grow(page("kubelet-cadvisor-1.30"), "container_cpu_usage_seconds_total", 3.0, began, 'container="vllm"')
-        return re.sub(r"^(container_.*)$", rf"\1 {round((time.time() - 3) * 1000)}", text, flags=re.MULTILINE)
+        ago = {'container=""': 30}
+        return re.sub(
+            r'^(container_\w+\{(container="")?.*)$',
+            lambda m: f"{m[1]} {round((time.time() - ago.get(m[2], 3)) * 1000)}",
+            text,
+            flags=re.MULTILINE,
+        )
 
     def scrape(number: int, limits: str | None, honest: bool) -> list[dict[str, Any]]:
         pushed = {"pod": "exporter-x", "namespace": "monitoring", "container": "exporter", "cluster": f"c{number}"}
@@ -129,7 +135,8 @@ async def a_pod_is_judged_by_its_own_containers_and_their_limits() -> None:
             ages = [age(knowledge, each.node, "cpu") for each in wanted]
     for number, setup in enumerate(SETUPS):
         assert values(knowledge, f"{number}") == pytest.approx({"cpu": 0.75, "memory": 0.75}, abs=0.05), setup
-        assert 3.0 <= ages[number] < 6.5, setup
+        # Where the target's own labels pushed the exporter's aside, an empty one is not to be told from none.
+        assert 3.0 <= ages[number] < (6.5 if setup[1] else 34), setup
 
 
 async def a_gpu_belongs_to_the_pod_that_has_it_whatever_the_exporters_own_pod_is() -> None:

@@ -16,7 +16,7 @@ from weighbridge_metrics.signals import WINDOW_MAXIMUM, Counters, extract
 from weighbridge_metrics.ways import families
 
 PAGES = Path(__file__).parent / "fixtures"
-SIGNALS = [f.name for f in fields(LoadSample) if f.name not in {"node", "at", "source", "error", "origins"}]
+SIGNALS = [f.name for f in fields(LoadSample) if f.name not in {"node", "at", "source", "error", "origins", "lasts"}]
 
 
 def page(name: str) -> str:

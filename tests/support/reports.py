@@ -67,7 +67,7 @@ def make_node(name: str, *endpoints: EndpointReport, namespace: str = "default",
 def make_envoy(name: str = "envoy-1", rejected: str = "") -> EnvoyReport:
     """An Envoy that runs all, or refuses the kind named."""
     kinds = tuple(
-        KindReport(kind, "0badc0ffee0badc0", "00112233445566aa", "0badc0ffee0badc0", NACK)
+        KindReport(kind, "0badc0ffee0badc0", "00112233445566aa", "default_qwen-large-b20737d7", NACK)
         if kind == rejected
         else KindReport(kind, "3f2ab1c09d8e7f65", "3f2ab1c09d8e7f65", None, None)
         for kind in ("CDS", "EDS", "SDS", "LDS", "RDS")

@@ -72,12 +72,12 @@ def test_trouble_comes_and_goes_in_words() -> None:
     came = "\n".join(tell(compare(reports.healthy(), reports.troubled())))
     assert "node default/qwen-large in pool" in came
     assert "health out of service" in came
-    assert "Envoy envoy-2: envoy refuses LDS 0badc0ffee0b: Error adding/updating" in came
+    assert "Envoy envoy-2: envoy refuses LDS default_qwen-large-b20737d7: Error adding/updating" in came
     assert "problem found: nodes/broken.yaml:7:3" in came
     assert "condition Accepted=False (Invalid): spec.models" in came
     went = "\n".join(tell(compare(reports.troubled(), reports.healthy())))
     assert "health out of service -> in service" in went
-    assert "Envoy envoy-2: envoy refuses LDS 0badc0ffee0b -> gone" in went
+    assert "Envoy envoy-2: envoy refuses LDS default_qwen-large-b20737d7 -> gone" in went
     assert "problem found -> solved: nodes/broken.yaml:7:3" in went
     assert "ModelNode default/qwen-broken: condition present -> gone" in went
     assert "\x1b" not in came

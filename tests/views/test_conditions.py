@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from weighbridge_operator.conditions import Evidence, judge_node
+from weighbridge_operator.conditions import Evidence, judge_node, judge_policy
 from weighbridge_operator.core.verdict import NodeFacts
 from weighbridge_operator.state import Ref
 
@@ -44,3 +44,12 @@ FACTS = NodeFacts(
 def test_why_numbers_are_not_fresh(facts: tuple[NodeFacts, ...], asked: bool, reason: str) -> None:
     given = {c.type: c.reason for c in judge_node(NODE, EVIDENCE, (), facts, asked=asked, healthy=True)}
     assert given["MetricsFresh"] == reason
+
+
+@pytest.mark.parametrize(("servers", "told"), [(0, "no node"), (1, "the only server"), (3, "all 3 servers")])
+def test_a_policy_that_nothing_serves_says_what_its_callers_get(servers: int, told: str) -> None:
+    envoyless = Evidence({}, {}, None, published=True, elsewhere={"envoy": None})
+    given = judge_policy(Ref("RoutePolicy", "default", "p"), envoyless, ["cluster"], servers, up=False)[-1]
+    assert (given.status, given.reason) == ("False", "NoNodeAvailable")
+    assert given.message.startswith(told)
+    assert "503" in given.message

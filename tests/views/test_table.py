@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from support import reports
-from weighbridge_operator.report import EnvoyReport, KindReport, Report, SignalReport
+from weighbridge_operator.report import EnvoyReport, KindReport, PrometheusReport, Report, SignalReport
 from weighbridge_operator.views import words
 from weighbridge_operator.views.lines import paint, width_of
 from weighbridge_operator.views.table import tell_reasons, tell_status
@@ -64,7 +64,7 @@ def test_the_text_of_a_rejection_is_there_in_full_and_red() -> None:
     said = " ".join(plain.split())
     for part in reports.NACK.replace("\x1b[31m", "").splitlines():
         assert part in said
-    assert "LDS 0badc0ffee0b REFUSED, runs 001122334455" in plain
+    assert "LDS default_qwen-large-b20737d7 REFUSED, runs 001122334455" in plain
     assert "accepted: CDS 3f2ab1c09d8e, EDS" in plain
     assert next(line for line in coloured.splitlines() if "Error adding" in line).startswith("\x1b[1;31m")
     assert "\x1b" not in plain
@@ -132,3 +132,12 @@ def test_a_node_without_score_or_pool_is_explained_too() -> None:
     text = explain(reports.troubled())
     assert "no score: none of its signals is known" in text
     assert "Invalid: spec.models" in text
+
+
+def test_a_prometheus_that_gives_nothing_is_told_though_no_node_lacks_it() -> None:
+    well = PrometheusReport("p:9090", 40, 2, 3.5, 0.0, None)
+    silent = PrometheusReport("q:9090", 4, 4, None, None, "cannot be connected to")
+    told = status(replace(reports.healthy(), prometheus=(well, silent)), 120)
+    assert "NOTICES (1)" in told
+    assert "Prometheus q:9090 cannot be connected to: nothing is read from it (--prometheus)" in told
+    assert "p:9090" not in told

@@ -1,4 +1,4 @@
-"""Sends one request through the gateway, for the first model that it serves, with the first of the callers' keys."""
+"""Sends one chat through the gateway: to the first model that takes it, with the first good one of the keys."""
 
 import json
 import ssl
@@ -7,28 +7,50 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-base = sys.argv[1]
-keys = [path.read_text().strip() for path in sorted(Path("/keys").glob("[!.]*"))]
-headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {keys[0]}"} if keys else {})
+base, folder = sys.argv[1], Path(sys.argv[2])
+keys = {path.name: path.read_text().strip() for path in sorted(folder.glob("[!.]*"))} or {"": ""}
 # The certificate names the entrance as callers know it, which is not what it is called here.
 unverified = ssl._create_unverified_context() if base.startswith("https") else None
 
 
-def ask(path: str, body: object = None):
+def ask(path: str, key: str, body: object = None):
+    headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"{base}/{path}", data, headers)
     return urllib.request.urlopen(request, timeout=60, context=unverified)
 
 
+def try_keys():
+    for caller, key in keys.items():
+        try:
+            with ask("models", key) as answer:
+                return key, [model["id"] for model in json.load(answer)["data"]]
+        except (urllib.error.HTTPError, ValueError) as error:
+            if isinstance(error, urllib.error.HTTPError) and error.code != 401:
+                raise
+            print(f"the key of {caller or 'nobody'} lets nobody in: see PROBLEMS of `weighbridge status --kubernetes`")
+    sys.exit("no key of the Secret is good")
+
+
+def try_models(key, models):
+    for model in models:
+        question = {"model": model, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8}
+        try:
+            with ask("chat/completions", key, question) as answer:
+                return f"{model} was answered by {answer.headers.get('x-weighbridge-node', 'a node')}: {answer.status}"
+        except urllib.error.HTTPError as error:
+            if error.code != 404:
+                raise
+    sys.exit(f"no model takes chat: {', '.join(models)}")
+
+
 try:
-    with ask("models") as answer:
-        models = [model["id"] for model in json.load(answer)["data"]]
+    key, models = try_keys()
     if not models:
         sys.exit("the gateway answers, but serves no model yet: apply a ModelNode")
-    question = {"model": models[0], "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8}
-    with ask("chat/completions", question) as answer:
-        print(f"{models[0]} was answered by {answer.headers.get('x-weighbridge-node', 'a node')}: {answer.status}")
+    print(try_models(key, models))
 except urllib.error.HTTPError as error:
-    sys.exit(f"{error.url}: {error.code} {error.read(2000).decode(errors='replace')}")
+    told = error.read(2000).decode(errors="replace")
+    sys.exit(f"{error.url}: {error.code} {told}\n`kubectl get modelnodes -o wide` tells what is wrong with the nodes")
 except OSError as error:
     sys.exit(f"{base}: {error}")

@@ -118,6 +118,8 @@ def _hear(memory: NodeMemory, score: Score | None, elapsed: float, now: float) -
 
 def _lasting(memory: NodeMemory, share: float, own: float, now: float) -> NodeMemory:
     """What others take for minutes is a weaker machine: half an octave moves from them to its room, no push needed."""
+    if memory.fill is not None:  # its engine says how full it is: better evidence, and one judge is enough
+        return memory
     trim, x = memory.trim, memory.trim.value
     if memory.u.value < 0 and share <= LESS and x > LOWEST:
         x -= 1

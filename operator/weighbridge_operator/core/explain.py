@@ -68,7 +68,8 @@ def _room(facts: NodeFacts) -> str:
 def _trim(facts: NodeFacts) -> str:
     if facts.trimmed == 1:
         return ""
-    return f"its room counts {number(facts.trimmed)} because it stays fuller than the others at the same requests"
+    than = "fuller" if facts.trimmed < 1 else "emptier"
+    return f"its room counts {number(facts.trimmed)} because it stays {than} than the others at the same requests"
 
 
 def _others(verdict: Verdict, facts: NodeFacts) -> str:
@@ -97,7 +98,9 @@ def _news(facts: NodeFacts) -> str:
             pass
     if facts.fresh:
         of = "" if facts.source in (None, SCRAPE) else f" from {facts.source}"
-        return f"numbers{of} {number(facts.age)} s old" if facts.age is not None and (of or facts.age >= OLD) else ""
+        told = f"numbers{of} {number(facts.age)} s old" if facts.age is not None and (of or facts.age >= OLD) else ""
+        lacks = f"some are missing ({facts.error})" if facts.error else ""
+        return ", ".join(filter(None, (told, lacks)))
     why = f" ({facts.error})" if facts.error else ""
     if facts.age is None:
         return f"it never sent numbers{why}, so only its room counts"

@@ -45,11 +45,12 @@ class NodeLoad:
 
     @property
     def horizon(self) -> float:
-        """Seconds after which its newest reading is too old: 20, or 2.5 of its own intervals."""
+        """Seconds after which its newest reading is too old: 20, as its source says, or 2.5 of its own intervals."""
         readings = self.readings
+        least = max(MAXIMUM_AGE, (readings[-1].lasts or 0.0) if readings else 0.0)
         if len(readings) < 2 or readings[-1].at - readings[0].at <= MAXIMUM_AGE / INTERVALS:
-            return MAXIMUM_AGE
-        return max(MAXIMUM_AGE, INTERVALS * median(b.at - a.at for a, b in pairwise(readings)))
+            return least
+        return max(least, INTERVALS * median(b.at - a.at for a, b in pairwise(readings)))
 
     def age(self, now: float) -> float | None:
         """Seconds since its newest reading; None when there is none."""

@@ -114,12 +114,13 @@ def shares(nodes: Mapping[str, NodeMemory], rooms: Mapping[str, float]) -> dict[
 
 
 def multiplicity(nodes: Mapping[str, NodeMemory]) -> float:
-    """How many sequences a request of ours is, as engines count them; 1 unless every node shows more.
+    """How many sequences a request of ours is, as engines count them; 1 unless three of four nodes show more.
 
     Envoy counts requests, engines the answers asked for (n > 1, lists of prompts): the difference is no one else's.
+    The lower quartile, or of fewer than five nodes the least: the least of many is what chance made smallest.
     """
-    ratios = [m.inside / m.sent for m in nodes.values() if m.sent >= 1]
-    return max(1.0, min(ratios)) if len(ratios) > 1 else 1.0
+    ratios = sorted(m.inside / m.sent for m in nodes.values() if m.sent >= 1)
+    return max(1.0, ratios[(len(ratios) - 1) // 4]) if len(ratios) > 1 else 1.0
 
 
 def speeds(nodes: Mapping[str, NodeMemory]) -> dict[str, float]:

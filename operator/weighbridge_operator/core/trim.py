@@ -1,42 +1,70 @@
-"""Room that lasting evidence takes: a capacity that is too large is the one input that can hurt.
+"""Room that lasting evidence takes or gives: a wrong capacity is the one input that can hurt.
 
-Where rooms are in force, requests lie in proportion to them, so all nodes should be equally full. One whose score stays
-far above the pool's median, and nobody else's requests explain it, has less room than believed: it loses half an octave
-at a time. A new capacity starts anew. In a pool that counts as equal nothing is believed, hence nothing is corrected.
+Where rooms are in force, requests lie in proportion to them, so all nodes should be equally full. One whose own numbers
+stay far fuller than the pool's median, and nobody else's requests explain it, has less room than believed: it loses
+half an octave at a time. One that stays far emptier and serves each request faster has more than its capacity says: it
+gets as much more as it is emptier, at most twice, if it finds as many requests inside as we sent, so that none gains
+who says that he idles; where it becomes the slower one, compute binds and it gives that back. A new capacity starts
+anew. In a pool that counts as equal nothing is believed, hence nothing is corrected.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from statistics import median
 from typing import Final
 
 from weighbridge_operator.core.memory import NodeMemory, Step
+from weighbridge_operator.core.others import multiplicity, speeds
 from weighbridge_operator.core.score import Score
 
 AVERAGE: Final = 30.0  # seconds, time constant of the score that is compared
 POINTS: Final = 15.0  # above the pool's median
 FACTOR: Final = math.sqrt(2)  # of the pool's median: half an octave
 LASTING: Final = 60.0  # seconds of evidence for a step down
-BACK: Final = 300.0  # seconds of the opposite for a step up
-LOWEST: Final = -4  # half octaves
+RISING: Final = 90.0  # seconds of the opposite for a move up
+LOWEST, HIGHEST = -4, 2  # half octaves
+FASTER: Final = 1.15  # times the median's tokens a second for each request
+AGREES: Final = 0.8  # of our requests, as the pool's engines count them, that a node must find inside itself
 
 
 def settle(
-    nodes: Mapping[str, NodeMemory], scores: Mapping[str, Score | None], in_force: bool, elapsed: float, now: float
+    nodes: Mapping[str, NodeMemory],
+    scores: Mapping[str, Score | None],
+    burdened: Collection[str],
+    given: Collection[str],
+    *,
+    elapsed: float,
+    now: float,
 ) -> dict[str, NodeMemory]:
-    """The nodes with their averages and what is trimmed from their rooms, after a tick."""
-    if not in_force:
-        idle = (Step(), None)
-        return {n: m if (m.trim, m.fill) == idle else replace(m, trim=Step(), fill=None) for n, m in nodes.items()}
+    """The nodes with their averages and what is trimmed from their rooms, after a tick in which rooms are in force.
+
+    `scores` are made of what engines publish; `burdened` are the nodes on which others' requests weigh, `given` those
+    whose room the user gave: what an engine publishes is bounded for a reason of its own, and never raised.
+    """
     averaged = {n: _average(m, scores[n], elapsed) for n, m in nodes.items()}
     known = {n: m.fill for n, m in averaged.items() if m.fill is not None}
     if len(known) < max(2, len(nodes) // 2 + 1):
         return averaged
-    middle = median(known.values())
-    return {n: _step(m, middle, scores[n] is not None, now) for n, m in averaged.items()}
+    middle, sequences, speed = median(known.values()), multiplicity(nodes), speeds(nodes)
+    result = {}
+    for n, m in averaged.items():
+        toward = 0.0
+        if scores[n] is None:
+            pass
+        elif _is_full(m, middle, n in burdened) or (m.trim.value > 0 and speed[n] <= 1 / FASTER):
+            toward = -1.0
+        elif _names(scores[n], "kv") and speed[n] >= FASTER and _is_spare(m, middle, sequences):
+            toward = 2 * math.log2(middle / max(m.fill or 0.0, 1.0))
+        result[n] = _step(m, toward, HIGHEST if n in given else 0, now)
+    return result
+
+
+def forget(memory: NodeMemory) -> NodeMemory:
+    """The node without anything trimmed."""
+    return memory if (memory.trim, memory.fill) == (Step(), None) else replace(memory, trim=Step(), fill=None)
 
 
 def _average(memory: NodeMemory, score: Score | None, elapsed: float) -> NodeMemory:
@@ -47,18 +75,25 @@ def _average(memory: NodeMemory, score: Score | None, elapsed: float) -> NodeMem
     return replace(memory, fill=fill)
 
 
-def _step(memory: NodeMemory, middle: float, fresh: bool, now: float) -> NodeMemory:
-    fill, value = memory.fill, memory.trim.value
-    full = fill is not None and fill - middle >= POINTS and fill >= FACTOR * middle
-    spare = fill is not None and middle - fill >= POINTS and middle >= FACTOR * fill
-    x = value
+def _is_full(memory: NodeMemory, middle: float, burdened: bool) -> bool:
+    fill = memory.fill or 0.0
     # A slow node holds few and long requests: its score is no measure of room.
-    if fresh and full and memory.u.value == 0 and memory.s.value >= -1 and value > LOWEST:
-        x = value - 1
-    elif fresh and spare and value < 0:
-        x = value + 1
-    trim = memory.trim.settle(x, now, LASTING, BACK)
+    return fill - middle >= POINTS and fill >= FACTOR * middle and not burdened and memory.s.value >= -1
+
+
+def _is_spare(memory: NodeMemory, middle: float, sequences: float) -> bool:
+    fill = memory.fill or 0.0
+    agrees = memory.inside >= AGREES * sequences * memory.sent > 0
+    return middle - fill >= POINTS and middle >= FACTOR * fill and agrees and memory.u.value == 0
+
+
+def _names(score: Score | None, signal: str) -> bool:
+    """Whether the signal is in it: without KV the score of a node that hides it is that of an empty one."""
+    return score is not None and any(part.signal == signal for part in score.parts)
+
+
+def _step(memory: NodeMemory, toward: float, highest: int, now: float) -> NodeMemory:
+    value = memory.trim.value
+    trim = memory.trim.settle(min(highest, max(LOWEST, value + toward)), now, LASTING, RISING)
     # A step asks for evidence of its own, so the average begins anew.
-    if trim == memory.trim:
-        return memory
-    return replace(memory, trim=trim, fill=fill if trim.value == value else None)
+    return replace(memory, trim=trim, fill=memory.fill if trim.value == value else None)

@@ -20,7 +20,7 @@ from weighbridge_operator.core.load import MAXIMUM_AGE, LoadView
 from weighbridge_operator.core.memory import RECALLED, Line, NodeMemory, PoolMemory, Step
 from weighbridge_operator.core.others import Suspicion
 from weighbridge_operator.core.room import Room
-from weighbridge_operator.core.score import Score, score
+from weighbridge_operator.core.score import PROFILES, Score, score
 from weighbridge_operator.core.verdict import NodeFacts, Verdict
 
 NEUTRAL: Final = 1024
@@ -132,10 +132,8 @@ def _settle(
     if not nodes:
         return {}, before.line
     now, elapsed, line = tick.now, max(0.0, tick.now - before.at), before.line
-    if tick.profile == "llm":
-        in_force = len({r.value for r in rooms.values()}) > 1
-        nodes = trim.settle(nodes, tick.scores, in_force, elapsed, now)
-    values = {n: rooms[n].value * 2 ** (m.trim.value / 2) for n, m in nodes.items()}
+    nodes = _trim(tick, nodes, rooms, elapsed)
+    values = _trimmed(nodes, rooms)
     if tick.profile == "llm":
         left: Mapping[str, float] = others.shares(nodes, values)
     else:
@@ -147,6 +145,38 @@ def _settle(
     guarded = before.guard_until is not None and now < before.guard_until
     moved = {n: _move(m, Step() if guarded else None, left[n], speed[n], now) for n, m in nodes.items()}
     return moved, line
+
+
+def _trim(
+    tick: _Tick, nodes: Mapping[str, NodeMemory], rooms: Mapping[str, Room], elapsed: float
+) -> Mapping[str, NodeMemory]:
+    """Correct rooms that are in force by what engines publish, in either profile."""
+    llm = tick.profile == "llm"
+    if len({r.value for r in rooms.values()}) < 2:
+        return {n: trim.forget(m) if llm or m.fill is not None else m for n, m in nodes.items()}
+    given = {n for n, r in rooms.items() if r.source == "given"}
+    if llm:
+        burdened = {n for n, m in nodes.items() if m.u.value < 0}
+        scores = tick.scores
+    else:
+        # The score of this profile moves u, so that u cannot say whether the requests inside are all ours.
+        burdened = {n for n, left in others.shares(nodes, _trimmed(nodes, rooms)).items() if left < 1}
+        scores = {n: _published(tick, n) for n in nodes}
+    return trim.settle(nodes, scores, burdened, given, elapsed=elapsed, now=tick.now)
+
+
+def _published(tick: _Tick, node: str) -> Score | None:
+    """How full the engine itself says that it is; None where it publishes no requests."""
+    load = tick.view.load(node)
+    if tick.suspicions[node] != "none" or load.last is None or others.requests(load.last) is None:
+        return None
+    profile = PROFILES["llm"]
+    balance = ir.Balance("llm", profile.weights, profile.queue_maximum)
+    return score(load, balance, tick.endpoints[node].concurrency, tick.now)
+
+
+def _trimmed(nodes: Mapping[str, NodeMemory], rooms: Mapping[str, Room]) -> dict[str, float]:
+    return {n: rooms[n].value * 2 ** (m.trim.value / 2) for n, m in nodes.items()}
 
 
 def _move(memory: NodeMemory, forced: Step | None, left: float, speed: float, now: float) -> NodeMemory:

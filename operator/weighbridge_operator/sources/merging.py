@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from weighbridge_metrics.sample import LoadSample, Origin
+from weighbridge_operator.core.explain import number
 from weighbridge_operator.core.load import SAME_INSTANT
 from weighbridge_operator.report import PrometheusReport
 
@@ -122,7 +123,8 @@ def _assemble(
     errors = [text for text in (scraped.error if scraped else None, found.error) if text]
     if not values:
         at = scraped.at if scraped else now
-        return LoadSample(node=node, at=at, source=found.source, error="; ".join(errors) or "no usable number")
+        error = "; ".join(errors) or _tell_age(found, now)
+        return LoadSample(node=node, at=at, source=found.source, error=error)
     counted = [dates[signal] for signal in ("running", "waiting") if signal in dates]
     engine = [dates[signal] for signal in ENGINE if signal in dates]
     # Requests inside are of one instant with ours only as of the older part of them.
@@ -133,4 +135,15 @@ def _assemble(
         if date.source != first.source or abs(date.at - first.at) > SAME_INSTANT
     }
     sample = LoadSample(node=node, at=first.at, source=first.source, error="; ".join(errors) or None, origins=origins)
-    return replace(sample, **values)
+    return replace(sample, lasts=first.until - first.at, **values)
+
+
+def _tell_age(found: Found, now: float) -> str:
+    if not found.numbers:
+        return "no usable number"
+    return tell_age(now - max(dated.at for dated in found.numbers.values()))
+
+
+def tell_age(age: float) -> str:
+    """Why none of the numbers that Prometheus has are used; `age` of the newest in seconds."""
+    return f"its newest numbers in Prometheus are {number(age)} s old"

@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from weighbridge_operator.core.explain import number
 from weighbridge_operator.core.load import AHEAD
-from weighbridge_operator.sources.merging import INTERVALS, MAXIMUM_AGE, Dated, Found
+from weighbridge_operator.sources.merging import INTERVALS, MAXIMUM_AGE, Dated, Found, tell_age
 from weighbridge_operator.sources.prometheus_answers import (
     AnswerError,
     Index,
@@ -152,7 +151,9 @@ class Fleet:
         own = {each.signal for each in wanted.own}
         numbers: dict[str, Dated] = {}
         for question, track, at in tracks:
-            until = at + max(MAXIMUM_AGE, INTERVALS * track.interval)
+            # Of several containers the oldest dates the pod, which comes more often than each of them.
+            every = max(track.interval, question.known.every if question.known else 0.0)
+            until = at + max(MAXIMUM_AGE, INTERVALS * every)
             for signal, value in track.values.items():
                 if question.own is not None or (signal not in own and signal not in numbers):
                     numbers[signal] = Dated(value, at, until, own=question.own is not None)
@@ -173,8 +174,7 @@ class Fleet:
         if not numbers:
             return _tell_absence(wanted, hosts)
         if all(dated.until < now for dated in numbers.values()):
-            age = now - max(dated.at for dated in numbers.values())
-            return f"its newest numbers in Prometheus are {number(age)} s old"
+            return tell_age(now - max(dated.at for dated in numbers.values()))
         return None
 
     def _ask_known(self, question: Question, query: Query) -> None:

@@ -125,7 +125,7 @@ def _stand(envoy: EnvoyReport) -> tuple[str, str]:
     """What an Envoy holds, without what passes while it takes a change; and its words."""
     refused = [k for k in envoy.kinds if words.kind_state(k) == "refused"]
     if refused:
-        stand = "refuses " + ", ".join(f"{k.kind} {words.version(k.rejected)}" for k in refused)
+        stand = "refuses " + ", ".join(f"{k.kind} {words.refused(k)}" for k in refused)
         return stand, "; ".join(k.error for k in refused if k.error)
     return "connected", f"version {envoy.build}" if envoy.connected is not None else "to another replica"
 

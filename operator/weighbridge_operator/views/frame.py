@@ -114,7 +114,7 @@ def _envoys(envoys: Sequence[EnvoyReport], uptime: float) -> Line:
 
 def _faults(report: Report, screen: Screen) -> list[Line]:
     refusals = [
-        f"Envoy {e.id} refuses {k.kind} {words.version(k.rejected)}: {k.error or 'without a word'}"
+        f"Envoy {e.id} refuses {k.kind} {words.refused(k)}: {k.error or 'without a word'}"
         for e in report.envoys
         for k in e.kinds
         if k.rejected
@@ -123,7 +123,7 @@ def _faults(report: Report, screen: Screen) -> list[Line]:
     return [
         *_some(refusals, screen, "bad", words.BAD),
         *_some(report.problems, screen, "bad", words.BAD),
-        *_some(report.remarks.notices, screen, "warn", words.WARN),
+        *_some(words.notices(report), screen, "warn", words.WARN),
         *_some(states, screen, "warn", words.WARN),
     ]
 

@@ -48,7 +48,7 @@ def tell_status(report: Report, width: int | None) -> list[Line]:
     return [
         *_head(report, width),
         *_listing("PROBLEMS", words.BAD, "bad", report.problems, width),
-        *_listing("NOTICES", words.WARN, "warn", report.remarks.notices, width),
+        *_listing("NOTICES", words.WARN, "warn", words.notices(report), width),
         *_nodes(report, width),
         *_policies(report, width),
         *_envoys(report, width),

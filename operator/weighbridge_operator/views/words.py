@@ -7,12 +7,13 @@ from typing import Final, Literal, assert_never
 
 from weighbridge_metrics.sample import SCRAPE
 from weighbridge_operator.core.explain import number
-from weighbridge_operator.report import EndpointReport, KindReport, ObjectReport, SignalReport
+from weighbridge_operator.report import EndpointReport, KindReport, ObjectReport, Report, SignalReport
 from weighbridge_operator.views.lines import Look, Span, clean
 
 UNKNOWN: Final = "-"
 GOOD, WARN, BAD = "✓", "?", "✗"
 SHORT: Final = 12  # characters of a version
+NAMES: Final = 64  # characters of the names of what is refused
 
 _WEIGHT = re.compile(r"\bweight \d+(?: of \d+: |, )")
 _EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -56,6 +57,19 @@ def seconds(value: float | None) -> str:
 def version(text: str | None) -> str:
     """A version short enough to compare by eye."""
     return UNKNOWN if text is None else clean(text)[:SHORT]
+
+
+def notices(report: Report) -> tuple[str, ...]:
+    """What may yet surprise, a line each: a Prometheus that gives nothing, too, for nodes with pages do without it."""
+    silent = (each for each in report.prometheus if each.error is not None)
+    told = (f"Prometheus {each.name} {each.error}: nothing is read from it (--prometheus)" for each in silent)
+    return (*report.remarks.notices, *told)
+
+
+def refused(kind: KindReport) -> str:
+    """The names of what an Envoy refuses of a kind, in one short text."""
+    names = clean(kind.rejected or "")
+    return names if len(names) <= NAMES else f"{names[: NAMES - 1]}…"
 
 
 def bar(part: float | None, width: int, fine: bool = True) -> str:
@@ -183,7 +197,7 @@ def tell_kind(kind: KindReport) -> str:
         case "accepted":
             return f"{version(kind.accepted)} accepted"
         case "refused":
-            return f"{version(kind.rejected)} REFUSED, {runs}"
+            return f"{refused(kind)} REFUSED, {runs}"
         case "pending":
             return f"{version(kind.offered)} offered, not answered yet, {runs}"
         case _:

@@ -51,6 +51,8 @@ def _list_mappers(api: Format, keys: bool) -> list[Json]:
     if keys:
         missing = f"Send your API key: {_WHERE_KEYS_GO[api]}."
         mappers.append(_refuse_key(api, "missing_api_key", error(missing, "missing_api_key", 401, api)))
+        spelled = error("Write the scheme before the key as Bearer or bearer.", "invalid_api_key", 401, api)
+        mappers.append(_refuse_key(api, "unknown_api_key", spelled, *_spelled_oddly()))
         unknown = error("This API key is not known here.", "invalid_api_key", 401, api)
         mappers.append(_refuse_key(api, "unknown_api_key", unknown))
     if api == "openai":
@@ -79,16 +81,26 @@ def _refuse_size(api: Format, limit: int, pattern: str = "") -> Json:
     return _word(api, told, _status(413), *([_path(pattern)] if pattern else []))
 
 
-def _refuse_key(api: Format, details: str, body: Json) -> Json:
+def _refuse_key(api: Format, details: str, body: Json, *filters: Json) -> Json:
     # RFC 9110: a 401 says how to authenticate.
     challenge = {"header": {"key": "www-authenticate", "value": "Bearer"}}
     reason = _cel(f'response.code_details == "{details}"')
-    return _word(api, body, _status(401), reason) | {"headers_to_add": [challenge]}
+    return _word(api, body, _status(401), reason, *filters) | {"headers_to_add": [challenge]}
+
+
+def _spelled_oddly() -> list[Json]:
+    """Filters for a scheme that is Bearer and that the keys' filter does not take for it."""
+    header = {"name": "authorization"}
+    known = [{**header, "string_match": {"prefix": scheme}, "invert_match": True} for scheme in ("Bearer ", "bearer ")]
+    return [_header("authorization", "(?i:bearer) .*"), *({"header_filter": {"header": each}} for each in known)]
 
 
 def _path(pattern: str) -> Json:
-    matched = {"safe_regex": {"regex": f"({pattern})([?].*)?"}}
-    return {"header_filter": {"header": {"name": ":path", "string_match": matched}}}
+    return _header(":path", f"({pattern})([?].*)?")
+
+
+def _header(name: str, pattern: str) -> Json:
+    return {"header_filter": {"header": {"name": name, "string_match": {"safe_regex": {"regex": pattern}}}}}
 
 
 def _cel(expression: str) -> Json:
