@@ -127,7 +127,7 @@ class Exchange:
             policy=policy,
             asked=Asked(
                 size=_read_size(headers.get("content-length", "")),
-                session=headers.get("x-session-id", "")[:TEXT_MAXIMUM] or None,
+                session=headers.get("x-weighbridge-session", "")[:TEXT_MAXIMUM] or None,
                 blocks=_read_blocks(headers.get("x-weighbridge-blocks", "")),
             ),
             request_id=headers.get("x-request-id", "")[:TEXT_MAXIMUM],

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from support.steady import A, B, Maker, Pools
+from weighbridge_metrics.sample import LoadSample
 from weighbridge_operator.core.load import LoadView, fold
 from weighbridge_operator.core.weights import weigh
-from weighbridge_operator.state import LoadRound, LoadSample
+from weighbridge_operator.state import LoadRound
 
 
 def test_what_is_missing_is_said_beside_what_is_there(make_endpoint: Maker, make_pool: Pools) -> None:

@@ -81,7 +81,7 @@ async def test_the_data_plane_sees_the_policy_and_hardly_anything_else() -> None
         objects = [node("a", a.port), node("b", b.port), policy("p", **PRECISE)]
         async with Stack(*objects, dataplanes=(oracle.path,)) as stack:
             await reach(oracle, stack)
-            await ask(stack, authorization="Bearer secret")
+            await ask(stack, authorization="Bearer secret", **{"x-weighbridge-blocks": "00000000"})
             (request,) = oracle.asked
             seen = {header.key for header in request.request_headers.headers.headers}
             assert seen == {"content-length", "x-request-id"}
@@ -96,6 +96,30 @@ async def test_the_data_plane_sees_the_policy_and_hardly_anything_else() -> None
                 "engine": "vllm",
                 "metrics": [f"http://127.0.0.1:{a.port}/metrics"],
             }
+
+
+async def test_the_data_plane_is_told_how_a_request_begins_and_its_conversation_and_the_node_is_not() -> None:
+    async with Oracle() as oracle, Witness() as a, Witness() as b:
+        objects = [
+            node("a", a.port, models=[{"name": "m", "servedAs": "n"}]),
+            node("b", b.port),
+            policy("p", **PRECISE),
+        ]
+        async with Stack(*objects, dataplanes=(oracle.path,)) as stack:
+            await reach(oracle, stack)
+            messages = [{"role": "user", "content": "why? " * 1000}]
+            async with aiohttp.ClientSession() as http:
+                body = {"messages": messages, "model": "m"}
+                async with http.post(
+                    f"{stack.url}/v1/chat/completions", json=body, headers={"x-session-id": "talk"}
+                ) as answer:
+                    assert answer.status == 200
+            told = {header.key: header.raw_value for header in oracle.asked[-1].request_headers.headers.headers}
+            assert len(told["x-weighbridge-blocks"].split(b".")) == 4
+            assert len(told["x-weighbridge-session"]) == 16
+            (heard,) = [one for one in (*a.heard, *b.heard) if b"why?" in one.body]
+            assert not {"x-weighbridge-blocks", "x-weighbridge-session"} & {name for name, _ in heard.headers}
+            assert json.loads(heard.body)["messages"] == messages
 
 
 async def test_routes_without_it_never_ask() -> None:

@@ -31,6 +31,8 @@ CREDENTIAL_HEADER = "x-weighbridge-credential"  # the name of the chosen node's 
 NODE_HEADER = "x-weighbridge-node"
 POLICY_HEADER = "x-weighbridge-policy"
 CHOICE_HEADER = "x-weighbridge-choice"  # on answers: "precise" where the node was named for this request
+BLOCKS_HEADER = "x-weighbridge-blocks"  # hashes of a body's beginning
+SESSION_HEADER = "x-weighbridge-session"  # the conversation that a request belongs to
 CHOSEN_CLUSTER_HEADER = "x-weighbridge-cluster"  # of the named node, written by the data plane
 CLIENT_HEADER = "x-weighbridge-client"  # whose key a request came with; for filters, never for nodes
 HOPS_HEADER = "x-weighbridge-hops"  # the gateways that a request has come through, by what each calls itself
@@ -44,6 +46,8 @@ OWN_HEADERS = (
     CLIENT_HEADER,
     CHOICE_HEADER,
     CHOSEN_CLUSTER_HEADER,
+    BLOCKS_HEADER,
+    SESSION_HEADER,
 )
 
 

@@ -23,25 +23,34 @@ from weighbridge_operator.core import ir
 from weighbridge_operator.state import LoadRound, Pages
 from weighbridge_operator.xds.build import Json, extension, message, packed, seconds
 from weighbridge_operator.xds.names import (
+    BLOCKS_HEADER,
     CHOICE,
     CHOSEN_CLUSTER_HEADER,
     DATAPLANE,
     METADATA,
     OTHERS_LAYER,
     RUNTIME_LAYER,
+    SESSION_HEADER,
     print_address,
 )
+from weighbridge_operator.xds.scripts import write_blocks
 
 FILTER = "envoy.filters.http.ext_proc"
 TIMEOUT = 0.02  # seconds that a request waits for a data plane which does not answer
 ATTRIBUTE = f"xds.route_metadata.filter_metadata['{METADATA}']['precise']"
 #: All that the data plane sees of a request.
-HEADERS = ("content-length", "x-request-id", "x-session-id")
+HEADERS = ("content-length", "x-request-id", BLOCKS_HEADER, SESSION_HEADER)
+BEGINNING = "weighbridge.blocks"  # the filter that says what a request begins with
 _KIND = "envoy.extensions.filters.http.ext_proc.v3"
+_LUA = "envoy.extensions.filters.http.lua.v3.Lua"
 
 
-def ask_dataplane() -> Json:
-    """The filter, which asks nothing but on routes that say so."""
+def ask_dataplane() -> list[Json]:
+    """The filters: what a request begins with, and the question. Neither does anything but on routes that say so."""
+    return [extension(BEGINNING, _LUA, {"source_codes": {"blocks": {"inline_string": write_blocks()}}}), _ask()]
+
+
+def _ask() -> Json:
     matched = [{"exact": name} for name in HEADERS]
     return extension(
         FILTER,
@@ -81,7 +90,10 @@ def ask_on(route: Json, clusters: tuple[str, ...], via: bool) -> Json:
     policy = json.dumps({"clusters": list(clusters), "via": via}, separators=(",", ":"))
     told = route["metadata"]["filter_metadata"]
     metadata = {"filter_metadata": {**told, METADATA: {**told[METADATA], "precise": policy}}}
-    return {**route, "metadata": metadata, "typed_per_filter_config": {FILTER: asked}}
+    begins = packed(f"{_LUA}PerRoute", {"name": "blocks"})
+    removed = [*route.get("request_headers_to_remove", ()), BLOCKS_HEADER, SESSION_HEADER]
+    filters = {**route.get("typed_per_filter_config", {}), FILTER: asked, BEGINNING: begins}
+    return {**route, "metadata": metadata, "typed_per_filter_config": filters, "request_headers_to_remove": removed}
 
 
 def go_where_named(route: Json) -> Json:
@@ -90,7 +102,8 @@ def go_where_named(route: Json) -> Json:
     match = {**route["match"], "headers": [named, *route["match"].get("headers", ())]}
     action = {k: v for k, v in route["route"].items() if k not in ("cluster", "weighted_clusters", "retry_policy")}
     retry = {k: v for k, v in route["route"]["retry_policy"].items() if k != "retry_priority"}
-    removed = [*route.get("request_headers_to_remove", ()), CHOSEN_CLUSTER_HEADER]
+    own = (CHOSEN_CLUSTER_HEADER, BLOCKS_HEADER, SESSION_HEADER)
+    removed = [*route.get("request_headers_to_remove", ()), *own]
     action |= {"cluster_header": CHOSEN_CLUSTER_HEADER, "retry_policy": retry}
     return {**route, "match": match, "route": action, "request_headers_to_remove": removed}
 
