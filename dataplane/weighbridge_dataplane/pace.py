@@ -57,5 +57,5 @@ class Patience:
 
     def take(self, succeeded: bool, now: float) -> None:
         self._failures = 0 if succeeded else self._failures + 1
-        if self._failures:
-            self._until = now + min(LONGEST_PAUSE, PAUSE * 2.0 ** (self._failures - 1))
+        pause = min(LONGEST_PAUSE, PAUSE * 2.0 ** min(self._failures - 1, 10)) if self._failures else 0.0
+        self._until = now + pause

@@ -21,13 +21,15 @@ from pydantic import ValidationError
 from weighbridge_api.metrics import LoadSignal, Mapped
 from weighbridge_dataplane.facts import Counts, Member, Sample
 from weighbridge_metrics.engines import ENGINES
-from weighbridge_metrics.exposition import TOTAL_MAXIMUM, read
+from weighbridge_metrics.exposition import read
 from weighbridge_metrics.mapping import FIELDS, build_table
 from weighbridge_metrics.signals import Window, read_table
 from weighbridge_metrics.ways import Table, families
 
 MEMBERS_MAXIMUM: Final = 10_000  # nodes of a cluster
 PAGES_MAXIMUM: Final = 8  # URLs of a node
+#: What the lines of a page that are read may come to, in bytes: a few hundred series, and 12 ms, which hold requests.
+TOTAL_MAXIMUM: Final = 128 * 1024
 NAMES_MAXIMUM: Final = 8_000  # characters of clusters' names in a filter; beyond, all clusters are asked for
 _WANTED: Final = ("rq_active", "rq_pending_active", "rq_error", "rq_timeout", "cx_connect_fail", "rq_total", "healthy")
 _COUNT: Final = re.compile(rf"^cluster\.(.+)\.endpoint\.(\S+)\.({'|'.join(_WANTED)}): (\d{{1,19}})$", re.MULTILINE)

@@ -97,30 +97,38 @@ class Server:
         """One HTTP request, for as long as Envoy asks about it."""
         exchange = Exchange(self._policies)
         while isinstance(message := await context.read(), bytes):
-            began = time.perf_counter()
-            part = exchange.receive(message)
-            if part is None:
+            answer = self._take(exchange, message)
+            if answer is None:
                 return
-            if isinstance(part, Head):
-                await context.write(self._answer(part, began))
-            else:
-                await context.write(let_pass(part.kind))
+            await context.write(answer)
             if exchange.ended:
                 return
 
+    def _take(self, exchange: Exchange, message: bytes) -> bytes | None:
+        """The answer; None where there is none, which ends the exchange and lets the request pass."""
+        began = time.perf_counter()
+        try:
+            part = exchange.receive(message)
+            if isinstance(part, Head):
+                return self._answer(part, began)
+            return None if part is None else let_pass(part.kind)
+        except Exception as error:
+            self._records.silent[FAILED] += 1
+            self._tell(error)
+            return None
+
     def _answer(self, head: Head, began: float) -> bytes:
-        failure, choice = None, SILENT
+        failure, choice, answer = None, SILENT, let_pass("request_headers")
         if head.policy is None:
             failure = UNREADABLE
         else:
             try:
                 choice = self._choose(head)
+                if (member := choice.member) is not None:
+                    answer = name_node(member.address, member.cluster if head.policy.via else None)
             except Exception as error:
-                failure = FAILED
+                failure, choice = FAILED, SILENT
                 self._tell(error)
-        member, answer = choice.member, let_pass("request_headers")
-        if member is not None and head.policy is not None:
-            answer = name_node(member.address, member.cluster if head.policy.via else None)
         self._records.note(Kept(time.time(), head, choice, failure), time.perf_counter() - began)
         return answer
 

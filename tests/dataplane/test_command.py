@@ -1,0 +1,230 @@
+"""`weighbridge dataplane` alone: nodes are read while some hang, it answers what it may be asked, and ends well."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from aiohttp import web
+from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest, ProcessingResponse
+
+from support.dataplane import CONSOLE, Dataplane
+from weighbridge_dataplane.cli import main
+from weighbridge_dataplane.exchange import FILTER
+
+PAGE = b"""vllm:num_requests_running 1
+vllm:num_requests_waiting 0
+vllm:kv_cache_usage_perc 0.1
+vllm:prompt_tokens_total 5
+vllm:generation_tokens_total 5
+"""
+COUNTS = ("cx_connect_fail", "rq_error", "rq_timeout", "rq_total", "rq_active", "rq_pending_active")
+
+
+class FakeEnvoy:
+    """An Envoy's administration interface, and the nodes' pages: those in `bad` answer as it says."""
+
+    def __init__(self, nodes: int, bad: dict[int, str]) -> None:
+        self.nodes, self.bad = nodes, bad
+        self.asked = [0] * nodes
+        self.port = 0
+
+    def address(self, number: int) -> str:
+        return f"127.0.0.{number + 1}:{self.port}"
+
+    async def runtime(self, _: web.Request) -> web.Response:
+        nodes = [
+            {
+                "address": self.address(number),
+                "node": f"default/n{number}",
+                "engine": "vllm",
+                "metrics": [f"http://127.0.0.1:{self.port}/page/{number}"],
+            }
+            for number in range(self.nodes)
+        ]
+        text = json.dumps({"nodes": nodes})
+        return web.json_response({"entries": {"weighbridge.pool.p": {"final_value": text, "layer_values": [text]}}})
+
+    async def stats(self, request: web.Request) -> web.Response:
+        assert "rq_pending_active" in request.query["filter"]
+        every = [f"cluster.p.endpoint.{self.address(n).replace(':', '_')}" for n in range(self.nodes)]
+        lines = [f"{name}.{what}: 0" for name in every for what in COUNTS] + [f"{name}.healthy: 1" for name in every]
+        return web.Response(text="\n".join(lines))
+
+    async def page(self, request: web.Request) -> web.StreamResponse:
+        number = int(request.match_info["number"])
+        self.asked[number] += 1
+        match self.bad.get(number):
+            case "hangs":
+                await asyncio.sleep(60)
+            case "huge":
+                return web.Response(body=b"x" * (2 * 2**20))
+            case "redirects":
+                raise web.HTTPFound("/page/0")
+            case "garbage":
+                return web.Response(body=b"\xff\x00" * 1000)
+            case _:
+                pass
+        return web.Response(body=PAGE)
+
+
+@asynccontextmanager
+async def beside(nodes: int = 3, bad: dict[int, str] | None = None) -> AsyncIterator[tuple[Dataplane, FakeEnvoy]]:
+    envoy = FakeEnvoy(nodes, bad or {})
+    app = web.Application()
+    app.add_routes(
+        [web.get("/runtime", envoy.runtime), web.get("/stats", envoy.stats), web.get("/page/{number}", envoy.page)]
+    )
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        envoy.port = runner.addresses[0][1]
+        async with Dataplane() as dataplane:
+            await dataplane.start(f"http://127.0.0.1:{envoy.port}")
+            yield dataplane, envoy
+    finally:
+        await runner.cleanup()
+
+
+async def ask(socket: str, policy: str | None) -> ProcessingResponse | None:
+    """One head of a request, as Envoy sends it."""
+    request = ProcessingRequest()
+    request.request_headers.SetInParent()
+    if policy is not None:
+        request.attributes[FILTER].update({"xds.route_metadata": policy})
+    async with grpc.aio.insecure_channel(f"unix:{socket}") as channel:
+        call = channel.stream_stream("/envoy.service.ext_proc.v3.ExternalProcessor/Process")()
+        await call.write(request.SerializeToString())
+        answer: Any = await call.read()
+        call.cancel()
+    return ProcessingResponse.FromString(answer) if isinstance(answer, bytes) else None
+
+
+async def test_nodes_that_hang_or_lie_about_their_size_hold_nobody_else() -> None:
+    bad = {0: "hangs", 1: "huge", 2: "redirects", 3: "garbage"} | dict.fromkeys(range(20, 100), "hangs")
+    async with beside(100, bad) as (dataplane, envoy):
+        await dataplane.wait_named(16)
+        before = list(envoy.asked)
+        await asyncio.sleep(4)
+        good = [envoy.asked[n] - before[n] for n in range(4, 20)]
+        assert min(good) >= 4  # 16 on an idle machine; a busy one reads less often
+        told = await dataplane.metrics()
+        assert told["weighbridge_dataplane_fresh_nodes"] == 16
+        assert told['weighbridge_dataplane_samples_total{result="failed"}'] > 0
+        assert told["weighbridge_dataplane_nodes"] == 100
+
+
+async def test_a_head_gets_a_node_and_the_choice_is_told() -> None:
+    async with beside() as (dataplane, envoy):
+        await dataplane.wait_named(3)
+        policy = json.dumps({"clusters": ["p"], "via": True})
+        async with asyncio.timeout(20):
+            while not (answer := await ask(dataplane.socket, policy)) or not answer.dynamic_metadata.fields:
+                pass
+        node = answer.dynamic_metadata["weighbridge.choice"]["node"]
+        assert node in [envoy.address(number) for number in range(3)]
+        common = answer.request_headers.response
+        assert [h.header.raw_value for h in common.header_mutation.set_headers] == [b"p"]
+        assert common.clear_route_cache
+        choice = (await dataplane.choices("last=1"))[0]
+        assert (choice["address"], len(choice["candidates"])) == (node, 3)
+
+
+@pytest.mark.parametrize("policy", [None, "no policy", '{"clusters": ["unknown"]}'])
+async def test_what_is_not_understood_is_an_empty_answer(policy: str | None) -> None:
+    async with beside() as (dataplane, _):
+        answer = await ask(dataplane.socket, policy)
+        assert answer is not None
+        assert answer.WhichOneof("response") == "request_headers"
+        assert not answer.dynamic_metadata.fields
+        told = await dataplane.metrics()
+        reason = "unknown" if policy and policy.startswith("{") else "policy"
+        assert told[f'weighbridge_dataplane_silent_total{{reason="{reason}"}}'] == 1
+
+
+async def test_bytes_that_are_no_message_end_the_exchange_without_a_word() -> None:
+    async with beside() as (dataplane, _), grpc.aio.insecure_channel(f"unix:{dataplane.socket}") as channel:
+        call = channel.stream_stream("/envoy.service.ext_proc.v3.ExternalProcessor/Process")()
+        await call.write(b"\xff\xff")
+        assert await call.read() is grpc.aio.EOF
+        assert (await call.code(), await call.details()) == (grpc.StatusCode.OK, "")
+
+
+async def test_health_is_told_to_envoy_and_to_people_and_mistakes_are_named() -> None:
+    async with beside() as (dataplane, _):
+        async with grpc.aio.insecure_channel(f"unix:{dataplane.socket}") as channel:
+            assert await channel.unary_unary("/grpc.health.v1.Health/Check")(b"") == b"\x08\x01"
+        assert await dataplane.get("/healthz") == (200, "ok\n")
+        for query in ("last=0", "last=x", "last=1001", "last=99999999999999999999", "last="):
+            status, text = await dataplane.get(f"/choices?{query}")
+            assert (status, "give a number of 1 to 1000" in text) == (400, True)
+
+
+async def test_a_successor_takes_the_path_and_its_predecessors_end_leaves_it() -> None:
+    async with beside() as (dataplane, envoy):
+        first = dataplane.process
+        assert first is not None
+        await dataplane.start(f"http://127.0.0.1:{envoy.port}")
+        first.send_signal(signal.SIGTERM)
+        assert await first.wait() == 0
+        assert await ask(dataplane.socket, None) is not None
+        second = dataplane.process
+        assert second is not None
+        second.send_signal(signal.SIGTERM)
+        assert await second.wait() == 0
+        assert list(Path(dataplane.socket).parent.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sockets without a file are Linux's")
+async def test_a_name_without_a_file_belongs_to_one() -> None:
+    name = f"@weighbridge-test-{os.getpid()}-{time.monotonic_ns()}"
+    async with Dataplane() as dataplane:
+        dataplane.socket = name
+        await dataplane.start("http://127.0.0.1:1")
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", CONSOLE, "dataplane", "--socket", name), stderr=asyncio.subprocess.PIPE
+        )
+        async with asyncio.timeout(20):
+            _, said = await process.communicate()
+        assert b"another process has it" in said
+
+
+async def test_it_ends_with_its_parent() -> None:
+    parent = await asyncio.create_subprocess_exec("sleep", "60")
+    async with Dataplane() as dataplane:
+        await dataplane.start("http://127.0.0.1:1", "--parent-pid", str(parent.pid))
+        parent.kill()
+        await parent.wait()
+        assert dataplane.process is not None
+        async with asyncio.timeout(20):
+            assert await dataplane.process.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--socket", "/missing/socket"], "is its directory there and yours?"),
+        (["--socket", "/" + "x" * 120], "longer than 100 bytes"),
+        (["--socket", "x", "--listen", "127.0.0.1:99999"], "no address like 127.0.0.1:9902"),
+        (["--socket", "x", "--listen", "name:1"], "no address like 127.0.0.1:9902"),
+        (["--socket", "x", "--admin-url", "https://x"], "no URL like http://127.0.0.1:9901"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments: list[str], said: str, capfd: pytest.CaptureFixture[str]) -> None:
+    try:
+        code = main(arguments)
+    except SystemExit as end:
+        code = int(str(end.code))
+    assert code == 2
+    assert said in capfd.readouterr().err.splitlines()[-1]

@@ -1,0 +1,124 @@
+"""What the three pages say reaches the choosers that it is for, and stays where it does not come again."""
+
+from __future__ import annotations
+
+import json
+import random
+
+from weighbridge_dataplane.chooser import Chooser
+from weighbridge_dataplane.facts import Asked, Choice, Counts, Sample
+from weighbridge_dataplane.pools import CHOOSERS_MAXIMUM, Pools
+from weighbridge_dataplane.readings import Texts
+
+A, B, C = "10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"
+
+
+def build() -> Pools:
+    return Pools(lambda: Chooser(random.Random(1).random))
+
+
+def pool(*addresses: str, envoys: int = 1) -> str:
+    nodes = [{"address": address, "node": f"default/{address}", "engine": "vllm"} for address in addresses]
+    return json.dumps({"nodes": nodes, "envoys": envoys})
+
+
+def calm(at: float, waiting: float = 0.0) -> Sample:
+    return Sample(at, kv=0.1, waiting=waiting, running=1, prompt_tokens=at * 1000, generated_tokens=at * 1000)
+
+
+def fill(pools: Pools, now: float, *, busy: tuple[str, ...] = ()) -> None:
+    """Every node has a good sample, and nothing of ours."""
+    for address in pools.members:
+        pools.read(address, calm(now, 20.0 if address in busy else 0.0), now)
+    pools.count({name: {address: Counts(0, 0, True) for address in pools.members} for name in pools.clusters}, now)
+
+
+def name(pools: Pools, *clusters: str, now: float) -> str | None:
+    choice = pools.choose(clusters, Asked(), now)
+    return choice.member.address if choice.member else choice.silence
+
+
+def test_nobody_told_the_nodes_yet() -> None:
+    assert build().choose(("p",), Asked(), 1.0) == Choice(None, "unknown")
+
+
+def test_a_chooser_of_two_clusters_has_the_nodes_of_both() -> None:
+    pools = build()
+    pools.tell(Texts({"p": pool(A, B), "q": pool(C)}, {}), 1.0)
+    fill(pools, 1.0, busy=(A, B))
+    assert name(pools, "p", "q", now=1.1) == C
+    assert name(pools, "p", now=1.1) in (A, B)
+
+
+def test_what_was_read_before_the_first_request_is_known_to_it() -> None:
+    pools = build()
+    pools.tell(Texts({"p": pool(A, B)}, {}), 1.0)
+    fill(pools, 1.0, busy=(A,))
+    assert name(pools, "p", now=1.1) == B
+
+
+def test_a_page_that_does_not_come_again_leaves_what_was_read_until_it_is_old() -> None:
+    pools = build()
+    pools.tell(Texts({"p": pool(A, B)}, {}), 1.0)
+    fill(pools, 1.0)
+    assert name(pools, "p", now=2.0) in (A, B)
+    assert name(pools, "p", now=4.0) == "stale"
+
+
+def test_a_node_that_is_gone_is_never_named_and_a_new_one_is() -> None:
+    pools = build()
+    pools.tell(Texts({"p": pool(A, B)}, {}), 1.0)
+    fill(pools, 1.0)
+    assert name(pools, "p", now=1.1) in (A, B)
+    pools.tell(Texts({"p": pool(B, C)}, {}), 1.2)
+    assert pools.samples.keys() == {B}
+    fill(pools, 1.3)
+    assert {name(pools, "p", now=1.4) for _ in range(50)} == {B, C}
+
+
+def test_a_cluster_that_is_gone_takes_its_chooser_along() -> None:
+    pools = build()
+    pools.tell(Texts({"p": pool(A, B)}, {}), 1.0)
+    fill(pools, 1.0)
+    assert name(pools, "p", now=1.1) in (A, B)
+    pools.tell(Texts({}, {}), 1.2)
+    assert name(pools, "p", now=1.3) == "unknown"
+    assert not pools.members
+
+
+def test_counts_come_under_the_name_that_statistics_spell() -> None:
+    pools = build()
+    pools.tell(Texts({"p:1": pool(A, B, C)}, {}), 1.0)
+    fill(pools, 1.0)
+    pools.count({"p_1": {A: Counts(0, 0, False), B: Counts(0, 0, True), C: Counts(0, 0, True)}}, 1.1)
+    assert {name(pools, "p:1", now=1.2) for _ in range(20)} == {B, C}
+
+
+def test_requests_of_a_node_in_two_clusters_are_added_up() -> None:
+    pools = build()
+    pools.tell(Texts({"p": pool(A, B), "q": pool(A)}, {}), 1.0)
+    fill(pools, 1.0)
+    counts = {"p": {A: Counts(0, 0, True), B: Counts(2, 0, True)}, "q": {A: Counts(30, 0, True)}}
+    pools.count(counts, 1.1)
+    assert name(pools, "p", now=1.2) == B
+
+
+def test_a_node_that_the_weights_suspect_is_judged_by_count() -> None:
+    pools = build()
+    told = {"p": pool(A, B, C, envoys=2)}
+    pools.tell(Texts(told, {"p": json.dumps({"active": {A: 0, B: 0, C: 0}, "suspect": [A]})}), 1.0)
+    fill(pools, 1.0)
+    by_count = {each.address: each.by_count for each in pools.choose(("p",), Asked(), 1.1).judged}
+    assert by_count == {A: True, B: False, C: False}
+    pools.tell(Texts(told, {"p": json.dumps({"active": {A: 0, B: 0, C: 0}, "suspect": []})}), 1.2)
+    assert not any(each.by_count for each in pools.choose(("p",), Asked(), 1.3).judged)
+
+
+def test_more_sets_of_clusters_than_anybody_has_forget_the_oldest() -> None:
+    pools = build()
+    pools.tell(Texts({"p": pool(A, B)}, {}), 1.0)
+    fill(pools, 1.0)
+    for number in range(CHOOSERS_MAXIMUM + 5):
+        pools.choose(("p", str(number)), Asked(), 1.1)
+    assert len(pools._choosers) == CHOOSERS_MAXIMUM
+    assert name(pools, "p", "0", now=1.1) in (A, B)

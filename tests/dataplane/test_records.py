@@ -1,0 +1,88 @@
+"""What is told of requests: exposition text that a stranger's parser reads, and the last choices."""
+
+from __future__ import annotations
+
+import json
+import random
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from weighbridge_dataplane.exchange import Head, Policy
+from weighbridge_dataplane.facts import Asked, Choice, Member
+from weighbridge_dataplane.records import CLUSTERS_MAXIMUM, KEPT, Kept, Levels, Records
+
+HEAD = Head(Policy(("p",), False), Asked(12, "a customer", ("0123abcd",)), "id")
+ROW = ("10.0.0.1:80", 0.5, 0.4, 0.1, 7.0, False)
+
+
+def named(cluster: str = "p", request_id: str = "id") -> Kept:
+    head = Head(HEAD.policy, HEAD.asked, request_id)
+    return Kept(1_000.5, head, Choice(Member("10.0.0.1:80", cluster, "default/a", "vllm"), None, (ROW,)))
+
+
+def parse(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    return {
+        (sample.name.removeprefix("weighbridge_dataplane_"), frozenset(sample.labels.items())): sample.value
+        for sample in samples
+    }
+
+
+def test_named_and_silent_are_counted() -> None:
+    records = Records()
+    records.note(named(), 0.0002)
+    records.note(Kept(1.0, HEAD, Choice(None, "few")), 0.2)
+    records.note(Kept(1.0, Head(None, Asked(), ""), Choice(None, None), "policy"), 0.001)
+    found = parse(records.print_metrics(Levels(3, 2, 0.5, None, 0.25), 1.5))
+    assert found["named_total", frozenset({("cluster", "p")})] == 1
+    assert found["silent_total", frozenset({("reason", "few")})] == 1
+    assert found["silent_total", frozenset({("reason", "policy")})] == 1
+    assert found["silent_total", frozenset({("reason", "stale")})] == 0
+    assert found["request_seconds_bucket", frozenset({("le", "0.0001")})] == 0
+    assert found["request_seconds_bucket", frozenset({("le", "0.001")})] == 2
+    assert found["request_seconds_bucket", frozenset({("le", "+Inf")})] == 3
+    assert found["nodes", frozenset()] == 3
+    assert ("counts_age_seconds", frozenset()) not in found
+    assert found["process_cpu_seconds_total", frozenset()] == 1.5
+
+
+def test_clusters_are_bounded() -> None:
+    records = Records()
+    for number in range(CLUSTERS_MAXIMUM + 50):
+        records.note(named(f'c"{number}\n'), 0.001)
+    found = parse(records.print_metrics(Levels(), 0.0))
+    assert found["named_total", frozenset({("cluster", "other")})] == 50
+    assert sum(name == "named_total" for name, _ in found) == CLUSTERS_MAXIMUM + 1
+
+
+def test_a_choice_is_told_with_its_parts_and_no_more_of_the_request() -> None:
+    records = Records()
+    records.note(named(), 0.001)
+    text = records.tell_choices(1)
+    assert "a customer" not in text
+    assert "0123abcd" not in text
+    (told,) = json.loads(text)["choices"]
+    candidate = {"address": "10.0.0.1:80", "load": 0.5, "fill": 0.4, "backlog": 0.1, "hit": 7.0, "byCount": False}
+    assert told == {
+        "at": 1000.5,
+        "request": "id",
+        "clusters": ["p"],
+        "node": "default/a",
+        "address": "10.0.0.1:80",
+        "cluster": "p",
+        "silence": None,
+        "size": 12,
+        "blocks": 1,
+        "session": True,
+        "candidates": [candidate],
+    }
+
+
+def test_the_last_choices_are_kept_and_found_by_id() -> None:
+    records = Records()
+    for number in range(KEPT + 10):
+        records.note(named(request_id=str(number)), random.random())
+    assert [each["request"] for each in json.loads(records.tell_choices(2))["choices"]] == ["1009", "1008"]
+    assert len(json.loads(records.tell_choices(KEPT, "500"))["choices"]) == 1
+    assert json.loads(records.tell_choices(KEPT, "5"))["choices"] == []
+    assert len(json.loads(records.tell_choices(KEPT))["choices"]) == KEPT
