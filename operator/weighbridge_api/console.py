@@ -109,3 +109,7 @@ def _leave_pipe() -> int:
     # The interpreter flushes once more at its end, and would complain.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return PIPE_CLOSED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

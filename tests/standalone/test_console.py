@@ -89,3 +89,9 @@ def test_an_interrupt_ends_with_its_exit_code(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr("weighbridge_api.crds_command.main", interrupt)
     assert main(["crds"]) == 130
+
+
+def test_it_runs_as_a_module_too() -> None:
+    command = [sys.executable, "-m", "weighbridge_api.console", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("weighbridge ")
