@@ -89,13 +89,11 @@ class Policies:
 class Exchange:
     """One request's conversation: `receive` takes a message as it came and answers what it is."""
 
-    __slots__ = ("_begun", "_policies", "ended")
+    __slots__ = ("_begun", "_policies")
 
     def __init__(self, policies: Policies) -> None:
         self._policies = policies
         self._begun = False
-        #: Whether we may end it with the last answer: the policy needs the head alone, and no body is announced.
-        self.ended = False
 
     def receive(self, message: bytes) -> Head | Part | None:
         """None: nothing of it can be answered, for it is no message or has no part that we know."""
@@ -119,12 +117,9 @@ class Exchange:
     def _read_head(self, request: ProcessingRequest) -> Head:
         fields = request.attributes[FILTER].fields if FILTER in request.attributes else {}
         text = next((value.string_value for value in fields.values()), "")
-        policy = self._policies.read(text) if text else None
         headers = _read_headers(request.request_headers)
-        modes = request.protocol_config
-        self.ended = policy is not None and not modes.request_body_mode and not modes.response_body_mode
         return Head(
-            policy=policy,
+            policy=self._policies.read(text) if text else None,
             asked=Asked(
                 size=_read_size(headers.get("content-length", "")),
                 session=headers.get("x-weighbridge-session", "")[:TEXT_MAXIMUM] or None,

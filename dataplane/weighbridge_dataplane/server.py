@@ -1,30 +1,33 @@
-"""The processor as a gRPC server on a Unix socket, beside the Envoy that asks it.
+"""The processor on a Unix socket, beside the Envoy that asks it: connections in, choices out.
 
-Messages pass as raw bytes and answers are made once for each node, which is what of Python's cost can be saved. On a
-path the socket is bound under a name of its own and then renamed: a successor takes the path over while its predecessor
-still answers what it has, and never is there no socket. A name that begins with "@" is one without a file (Linux), and
-belongs to one process at a time.
+On a path the socket is bound under a name of its own and then renamed: a successor takes the path over while its
+predecessor still answers what it has, and never is there no socket. A name that begins with "@" is one without a file
+(Linux), and belongs to one process at a time.
+
+Envoy asks two services here, and their messages cannot be mistaken for each other: a health check's is empty or begins
+with its field 1, a text; a request's begins with another.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+import socket as sockets
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-import grpc
 
 from weighbridge_dataplane.exchange import Exchange, Head, Policies, let_pass, name_node
 from weighbridge_dataplane.facts import Choice
+from weighbridge_dataplane.grpc_stream import Connection, Message
 from weighbridge_dataplane.records import FAILED, UNREADABLE, Kept, Records
 
-MESSAGE_LIMIT = 4 * 2**20  # bytes
 PATH_LIMIT = 100  # bytes of a path, of 107 that a socket's address holds
-SERVICE, HEALTH = "envoy.service.ext_proc.v3.ExternalProcessor", "grpc.health.v1.Health"
+BACKLOG = 1_024
+UNSENT_LIMIT = 16 * 2**20  # bytes that an Envoy does not take
+HEALTH_FIELD = 0x0A  # HealthCheckRequest.service
 SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"  # HealthCheckResponse.status
 SILENT = Choice(None, None)
 QUIET = 10.0  # seconds between two lines about failures
@@ -42,8 +45,9 @@ class Server:
 
     def __init__(self, choose: Choose, records: Records) -> None:
         self._choose, self._records = choose, records
-        self._policies = Policies()
-        self._server: grpc.aio.Server | None = None
+        self.policies = Policies()
+        self.links: set[Link] = set()
+        self._server: asyncio.Server | None = None
         self._path: Path | None = None
         self._inode = 0
         self._told = float("-inf")
@@ -51,33 +55,30 @@ class Server:
 
     async def start(self, socket: str) -> None:
         """Listens on a path, or on a name that begins with "@". Raises SocketUnavailableError."""
-        server = grpc.aio.server(options=(("grpc.max_receive_message_length", MESSAGE_LIMIT),))
-        process = grpc.stream_stream_rpc_method_handler(self._process)
-        check = grpc.unary_unary_rpc_method_handler(self._check)
-        server.add_generic_rpc_handlers(
-            (
-                grpc.method_handlers_generic_handler(SERVICE, {"Process": process}),
-                grpc.method_handlers_generic_handler(HEALTH, {"Check": check}),
-            )
-        )
-        self._bind(server, socket)
-        await server.start()
-        self._server, self.serving = server, True
+        listening = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
+        try:
+            self._bind(listening, socket)
+            self._server = await asyncio.get_running_loop().create_unix_server(lambda: Link(self), sock=listening)
+        except OSError as error:
+            listening.close()
+            raise _explain(socket, error) from error
+        self.serving = True
 
-    def _bind(self, server: grpc.aio.Server, socket: str) -> None:
+    def _bind(self, listening: sockets.socket, socket: str) -> None:
         if socket.startswith("@"):
-            _listen(server, f"unix-abstract:{socket[1:]}", socket)
+            listening.bind(f"\0{socket[1:]}")
+            listening.listen(BACKLOG)
             return
         path = Path(socket).absolute()
         if len(os.fsencode(path)) > PATH_LIMIT:
             raise SocketUnavailableError(f"cannot listen on {path}: it is longer than {PATH_LIMIT} bytes")
         own = path.with_name(f".{os.getpid()}")
-        _listen(server, f"unix:{own}", str(path))
-        try:
-            self._inode = own.stat().st_ino
-            own.rename(path)
-        except OSError as error:
-            raise SocketUnavailableError(f"cannot listen on {path}: {error.strerror}") from error
+        with suppress(FileNotFoundError):
+            own.unlink()
+        listening.bind(str(own))
+        listening.listen(BACKLOG)
+        self._inode = own.stat().st_ino
+        own.rename(path)
         self._path = path
 
     async def stop(self, grace: float) -> None:
@@ -85,26 +86,20 @@ class Server:
         self.serving = False
         if self._server is None:
             return
-        await self._server.stop(grace)
+        self._server.close()
         with suppress(OSError):
             if self._path is not None and self._path.stat().st_ino == self._inode:
                 self._path.unlink()
+        for link in self.links:
+            link.leave()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                while not all(link.idle for link in self.links):  # noqa: ASYNC110  links tell nobody
+                    await asyncio.sleep(0.01)
+        for link in list(self.links):
+            link.close()
 
-    async def _check(self, _request: bytes, _context: Any) -> bytes:
-        return SERVING if self.serving else NOT_SERVING
-
-    async def _process(self, _requests: object, context: Any) -> None:
-        """One HTTP request, for as long as Envoy asks about it."""
-        exchange = Exchange(self._policies)
-        while isinstance(message := await context.read(), bytes):
-            answer = self._take(exchange, message)
-            if answer is None:
-                return
-            await context.write(answer)
-            if exchange.ended:
-                return
-
-    def _take(self, exchange: Exchange, message: bytes) -> bytes | None:
+    def take(self, exchange: Exchange, message: bytes) -> bytes | None:
         """The answer; None where there is none, which ends the exchange and lets the request pass."""
         began = time.perf_counter()
         try:
@@ -145,11 +140,75 @@ class Server:
         log.error("a choice failed with %s at %s; the weights decide such requests", type(error).__name__, where)
 
 
-def _listen(server: grpc.aio.Server, target: str, told: str) -> None:
-    try:
-        bound = server.add_insecure_port(target)
-    except RuntimeError:
-        bound = 0
-    if not bound:
-        remedy = "another process has it" if told.startswith("@") else "is its directory there and yours?"
-        raise SocketUnavailableError(f"cannot listen on {told}: {remedy}")
+class Link(asyncio.Protocol):
+    """One connection of Envoy's: each stream is a request, or a health check."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._connection = Connection()
+        self._exchanges: dict[int, Exchange] = {}
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._server.links.add(self)
+        self._send()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._server.links.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        for event in self._connection.receive(data):
+            if isinstance(event, Message):
+                self._take(event)
+            else:
+                self._exchanges.pop(event.stream, None)
+                if event.clean:
+                    self._connection.end(event.stream)
+        self._send()
+        if self._connection.closed:
+            self.close()
+
+    def _take(self, message: Message) -> None:
+        stream, data = message.stream, message.data
+        exchange = self._exchanges.get(stream)
+        if exchange is None:
+            if not data or data[0] == HEALTH_FIELD:
+                self._connection.answer(stream, SERVING if self._server.serving else NOT_SERVING)
+                self._connection.end(stream)
+                return
+            exchange = self._exchanges[stream] = Exchange(self._server.policies)
+        answer = self._server.take(exchange, data)
+        if answer is None:
+            self._exchanges.pop(stream)
+            self._connection.end(stream)
+        else:
+            self._connection.answer(stream, answer)
+
+    def _send(self) -> None:
+        assert self._transport is not None
+        if out := self._connection.take_output():
+            self._transport.write(out)
+            if self._transport.get_write_buffer_size() > UNSENT_LIMIT:
+                self._transport.abort()
+
+    @property
+    def idle(self) -> bool:
+        return self._connection.idle
+
+    def leave(self) -> None:
+        """Lets what runs here end, and takes nothing new."""
+        self._connection.leave()
+        self._send()
+
+    def close(self) -> None:
+        assert self._transport is not None
+        self._transport.close()
+
+
+def _explain(socket: str, error: OSError) -> SocketUnavailableError:
+    if isinstance(error, SocketUnavailableError):
+        return error
+    remedy = "another process has it" if socket.startswith("@") else "is its directory there and yours?"
+    return SocketUnavailableError(f"cannot listen on {socket}: {error.strerror or error}; {remedy}")

