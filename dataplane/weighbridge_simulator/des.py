@@ -11,6 +11,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from random import Random
@@ -85,15 +86,15 @@ class _Run:
         for still in s.standstills:
             self._span(still.start, still.end, self._freeze(still, True), self._freeze(still, False))
         for outage in s.outages:
-            self._span(outage.start, outage.end, self._die(outage), self._revive(outage))
+            self._span(outage.start, outage.end, self._die(outage), partial(self._revive, outage))
         for i, node in enumerate(s.fleet):
             if node.joins > 0:
-                self._at(node.joins, self._join(i))
+                self._at(node.joins, partial(self._join, i))
         if self.controller is not None:
             self._at(s.tick * math.ceil(s.age / s.tick) - s.age, self._snapshot)
             self._at(s.tick, self._tick)
         if self.naming is not None:
-            self._at(0.0, self._look)
+            self._look(0.0)
         self._loop(s.duration)
         rows = [(at, job.tag.node if isinstance(job.tag, _Placed) else None, job) for at, job in self.jobs]
         self.outcome.close(rows, len(self.engines), s.duration, s.timeout)
@@ -131,10 +132,11 @@ class _Run:
         self.due[node] = engine.next_event()
 
     def _give_up(self, job: Job, now: float) -> None:
-        placed = _placed(job)
-        if self.engines[placed.node].cancel(job, now):
+        assert isinstance(job.tag, _Placed)
+        node = job.tag.node
+        if self.engines[node].cancel(job, now):
             self._leave(job)
-            self.due[placed.node] = self.engines[placed.node].next_event()
+            self.due[node] = self.engines[node].next_event()
 
     def _leave(self, job: Job) -> None:
         if isinstance(job.tag, _Placed) and job.tag.open:
@@ -204,8 +206,7 @@ class _Run:
 
     def _slow(self, slowdown: Slowdown, begins: bool) -> Callable[[float], None]:
         def change(now: float) -> None:
-            node = slowdown.node
-            base = self.scenario.fleet[node].slow
+            node, base = slowdown.node, self.scenario.fleet[slowdown.node].slow
             self.engines[node].speed(base * slowdown.factor if begins else base, now)
             self.meters.hogs[node] = slowdown.cpu if begins else 0.0
             self.due[node] = self.engines[node].next_event()
@@ -235,19 +236,13 @@ class _Run:
 
         return die
 
-    def _revive(self, outage: Outage) -> Callable[[float], None]:
-        def revive(_: float) -> None:
-            self.dead.discard(outage.node)
-            self._settle_members()
+    def _revive(self, outage: Outage, _: float) -> None:
+        self.dead.discard(outage.node)
+        self._settle_members()
 
-        return revive
-
-    def _join(self, node: int) -> Callable[[float], None]:
-        def join(_: float) -> None:
-            self.members = sorted([*self.members, node])
-            self._settle_members()
-
-        return join
+    def _join(self, node: int, _: float) -> None:
+        self.members = sorted([*self.members, node])
+        self._settle_members()
 
     def _settle_members(self) -> None:
         self.live = [node for node in self.members if node not in self.dead]
@@ -257,22 +252,23 @@ class _Run:
 
     def _snapshot(self, now: float) -> None:
         self._at(now + self.scenario.tick, self._snapshot)
-        reports = tuple(self.meters.read(i, now) if i in self.members else None for i in range(len(self.engines)))
-        self.reports.append(Observation(now, tuple(self.members), reports, self._inflight()))
+        self.reports.append(self._observe(self.meters, now))
+
+    def _observe(self, meters: Meters, now: float) -> Observation:
+        reports = tuple(meters.read(i, now) if i in self.members else None for i in range(len(self.engines)))
+        return Observation(now, tuple(self.members), reports, self._inflight())
 
     def _look(self, now: float) -> None:
         assert self.naming is not None
         self._at(now + self.naming.every, self._look)
-        reports = tuple(self.pages.read(i, now) if i in self.members else None for i in range(len(self.engines)))
-        seen = Observation(now, tuple(self.members), reports, self._inflight())
-        self.naming.look(now, seen, [gateway.active for gateway in self.gateways], self.live)
+        active = [gateway.active for gateway in self.gateways]
+        self.naming.look(now, self._observe(self.pages, now), active, self.live)
 
     def _inflight(self) -> tuple[int, ...] | None:
         seen = self.scenario.seen
         if seen == "none":
             return None
-        counted = self.gateways[:seen] if seen is not None else self.gateways
-        return tuple(sum(g.active[i] for g in counted) for i in range(len(self.engines)))
+        return tuple(sum(g.active[i] for g in self.gateways[:seen]) for i in range(len(self.engines)))
 
     def _tick(self, now: float) -> None:
         self._at(now + self.scenario.tick, self._tick)
@@ -286,19 +282,12 @@ class _Run:
             self._push(tuple(weights), now)
 
     def _push(self, weights: tuple[int, ...], now: float) -> None:
-        equal = len(set(weights)) == 1 and len(set(self.weights)) == 1
-        self.weights = weights
+        equal, self.weights = len(set(weights)) == 1 and len(set(self.weights)) == 1, weights
         if not equal:
             self.outcome.pushes.append((now, weights))
             self.outcome.turns.note(now, weights)
         for gateway in self.gateways:
             gateway.push(weights)
-
-
-def _placed(job: Job) -> _Placed:
-    if not isinstance(job.tag, _Placed):
-        raise TypeError("only our own requests are placed")
-    return job.tag
 
 
 def _job(sizes: Random, traffic: Traffic) -> Job:

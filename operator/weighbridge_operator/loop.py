@@ -223,18 +223,9 @@ class Loop:
         self.weighed = weigh_pools(resolved.gateway, self.weighed, load, self._clock(), known)
         secrets = loaded.desired.secrets
         salt = self._take(secrets)
+        given = (resolved.gateway, self.weighed.weights, secrets, self._entrance, salt, self.doors, self._memo)
         try:
-            after = translate(
-                resolved.gateway,
-                self.weighed.weights,
-                secrets,
-                self._entrance,
-                salt,
-                self.doors,
-                self._memo,
-                self._authorities,
-                list_pages(resolved),
-            )
+            after = translate(*given, self._authorities, list_pages(resolved))
         except (SnapshotError, ValueError):
             log.exception("no snapshot can be made of these objects; the last one keeps serving")
             self.resolved = held  # what the ticks to come have to weigh is what is served
