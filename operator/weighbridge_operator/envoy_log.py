@@ -24,8 +24,9 @@ LEVELS = {
     "error": logging.ERROR,
     "critical": logging.CRITICAL,
 }
-#: Said of the filter for callers' keys with every change of routes; docs/operations.md says it once.
-KNOWN = "marked as work-in-progress"
+#: Said of the filter for callers' keys with every change of routes, which docs/operations.md says once; and with every
+#: request that finds the data plane dead, which the weights then serve and whose supervisor says it once.
+KNOWN = ("marked as work-in-progress", "Received gRPC error on stream")
 _HEAD = re.compile(r"\[(trace|debug|info|warning|error|critical)\]\[([\w.]{1,40})\] ")
 
 
@@ -65,7 +66,7 @@ class EnvoyLog:
             text = f"{head[2]}: {text[head.end() :]}"
         text = _clean(text)
         self.tail.append(text)
-        hushed = (self._hushed or KNOWN in text) and self._level < logging.ERROR
+        hushed = (self._hushed or any(known in text for known in KNOWN)) and self._level < logging.ERROR
         self._log.log(logging.DEBUG if hushed else self._level, "%s", text)
 
 
