@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO
@@ -18,6 +18,7 @@ from typing import TextIO
 from weighbridge_operator.core.doors import DoorNames
 from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.examination import examine
+from weighbridge_operator.prometheus_flags import add_prometheus, read_prometheus
 from weighbridge_operator.security_flags import add_doors
 from weighbridge_operator.sources.addresses import look_up_now
 from weighbridge_operator.sources.files import Loaded, load
@@ -30,18 +31,27 @@ def main(argv: Sequence[str]) -> int:
     add_objects(parser)
     add_doors(parser)
     add_entrance(parser)
+    add_prometheus(parser)
     parser.add_argument("--output", choices=("text", "json"), default="text")
     arguments = parser.parse_args(argv)
     loaded = load(arguments.paths)
     scope = Scope(arguments.namespace, entrance=(arguments.host, arguments.port))
     names = DoorNames(arguments.namespace, arguments.entrance_tls_secret, arguments.keys_secret)
-    found = (*loaded.problems, *examine(loaded, scope, names, look_up_now, time.time()))
+    whole = examine(loaded, scope, names, look_up_now, time.time())
+    found = (*loaded.problems, *whole, *_judge_prometheus(arguments))
     problems = sorted(found, key=lambda each: (each.file, each.line, each.column, str(each)))
     if arguments.output == "json":
         print_json(loaded, problems, sys.stdout)
     else:
         print_text(loaded, problems, sys.stdout)
     return 0 if all(problem.local for problem in problems) else 1
+
+
+def _judge_prometheus(arguments: argparse.Namespace) -> Iterator[Problem]:
+    try:
+        read_prometheus(arguments)
+    except (ValueError, OSError) as error:
+        yield Problem("", 0, 0, None, "", str(error), "")
 
 
 def add_objects(parser: argparse.ArgumentParser) -> None:

@@ -126,7 +126,8 @@ class ControlPlane:
             log.warning("%s", notice)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._cluster.run() if self._cluster else keep_going("reading files", self._read_files))
-            tasks.create_task(self._tell_rejections())
+            if self._settings.kubernetes is not None:  # of files the views tell each problem
+                tasks.create_task(self._tell_rejections())
             tasks.create_task(self._plan())
             tasks.create_task(keep_going("following certificates", self._protection.run))
             if not self._protection.ready:

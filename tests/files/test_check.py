@@ -127,6 +127,16 @@ def test_the_secrets_of_the_entrance_are_checked_with_its_flags(
     assert capsys.readouterr().out.splitlines()[0] == line
 
 
+def test_the_files_of_prometheus_are_looked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.yaml").write_text(GOOD)
+    flags = ["--prometheus", "http://p:9090", "--prometheus-token-file", str(tmp_path / "none")]
+    assert main(["-f", str(tmp_path), *flags]) == 1
+    line = f"--prometheus-token-file: there is no file {tmp_path / 'none'}"
+    assert capsys.readouterr().out.splitlines()[0] == line
+    (tmp_path / "none").write_text("x")
+    assert main(["-f", str(tmp_path), *flags]) == 0
+
+
 def test_a_good_certificate_passes_and_one_that_has_expired_is_a_warning(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

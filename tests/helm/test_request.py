@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from support.envoy import free_port
+
 SCRIPT = Path(__file__).parents[2] / "helm/weighbridge/files/request.py"
 GOOD = "Bearer sk-good"
 
@@ -87,3 +89,9 @@ def test_without_a_good_key_it_says_so(served: str, tmp_path: Path) -> None:
     (tmp_path / "lost").write_text("sk-lost")
     ended = subprocess.run([sys.executable, SCRIPT, served, tmp_path], capture_output=True, text=True, check=False)
     assert (ended.returncode, "no key of the Secret is good" in ended.stderr) == (1, True)
+
+
+def test_an_entrance_that_is_shut_is_told_with_where_to_look(tmp_path: Path) -> None:
+    shut = f"http://127.0.0.1:{free_port()}/v1"
+    ended = subprocess.run([sys.executable, SCRIPT, shut, tmp_path], capture_output=True, text=True, check=False)
+    assert (ended.returncode, "`kubectl get pods`" in ended.stderr) == (1, True)

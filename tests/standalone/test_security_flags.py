@@ -80,4 +80,5 @@ def test_a_certificate_that_expires_soon_is_told_and_its_day_is_a_number() -> No
 def test_the_entrance_is_as_the_flags_say() -> None:
     settings = make("::1", entrance="front")
     assert print_url(settings) == "https://[::1]:8080"
-    assert (describe_entrance(settings).tls, describe_entrance(settings).keys) == (True, False)
+    entrance = describe_entrance(settings, None)
+    assert (entrance.tls, entrance.keys) == (True, False)

@@ -53,6 +53,22 @@ def test_the_start_of_an_envoy_is_no_news_and_where_it_listens_is_told_once() ->
     )
 
 
+def test_why_an_object_is_not_ready_is_said_once() -> None:
+    ready = reports.make_report((reports.make_node("a", reports.make_endpoint()),))
+    (found,) = (each for each in ready.objects if each.kind == "ModelNode")
+    text = "a.yaml:17:3: ModelNode a: spec.capacty: is not a known field; did you mean capacity?"
+
+    def broken(*problems: str) -> Report:
+        invalid = ConditionReport("Accepted", "False", "Invalid", f"{text}; its last valid form is still served")
+        conditions = (invalid, replace(invalid, type="Ready"))
+        return replace(ready, objects=(replace(found, conditions=conditions),), problems=problems)
+
+    for problems, times in (((), 1), ((text,), 1)):
+        lines = tell(compare(ready, broken(*problems)))
+        assert sum("spec.capacty" in line for line in lines) == times
+        assert "ModelNode default/a: condition Ready=True -> Ready=False (Invalid)" in lines
+
+
 def test_scores_ages_and_counts_are_no_change() -> None:
     before = reports.make_report((reports.make_node("a", reports.make_endpoint()),))
     after = reports.make_report(

@@ -53,4 +53,4 @@ except urllib.error.HTTPError as error:
     told = error.read(2000).decode(errors="replace")
     sys.exit(f"{error.url}: {error.code} {told}\n`kubectl get modelnodes -o wide` tells what is wrong with the nodes")
 except OSError as error:
-    sys.exit(f"{base}: {error}")
+    sys.exit(f"{base}: {error}; `kubectl get pods` tells whether an Envoy is ready")

@@ -6,8 +6,8 @@ time and are no change.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from weighbridge_operator.report import EndpointReport, EnvoyReport, Report
@@ -52,8 +52,10 @@ def tell(changes: Sequence[Change]) -> tuple[str, ...]:
     for change in changes:
         if change.what == "weight":
             crowds.setdefault(change.pool or "", []).append(change)
+    known = {(c.subject, c.text) for c in changes if c.text and c.what == "condition" and not _is_of_ready(c)}
+    problems = tuple(c.text for c in changes if c.what == "problem")
     lines = [
-        _tell(c)
+        _tell(replace(c, text="") if _is_told(c, known, problems) else c)
         for c in changes
         if not _is_expected(c) and (c.what != "weight" or len(crowds[c.pool or ""]) <= MOST_WEIGHTS)
     ]
@@ -61,6 +63,19 @@ def tell(changes: Sequence[Change]) -> tuple[str, ...]:
         if len(crowd) > MOST_WEIGHTS:
             lines.append(f"pool {clean(pool)}: weights of {len(crowd)} nodes changed; `weighbridge explain` tells why")
     return tuple(lines)
+
+
+def _is_of_ready(change: Change) -> bool:
+    return change.what == "condition" and (change.after or "").startswith("Ready=")
+
+
+def _is_told(change: Change, known: Set[tuple[str, str]], problems: Sequence[str]) -> bool:
+    """Whether another line says the same: that of a file's problem, or of the condition for which it is not ready."""
+    if change.what != "condition":
+        return False
+    if _is_of_ready(change) and (change.subject, change.text) in known:
+        return True
+    return "=False (Invalid)" in (change.after or "") and any(text in change.text for text in problems)
 
 
 def _is_expected(change: Change) -> bool:
