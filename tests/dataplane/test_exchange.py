@@ -56,7 +56,7 @@ def parse(answer: bytes) -> dict[str, Any]:
 
 def test_a_head_says_what_was_asked() -> None:
     exchange = Exchange(Policies())
-    headers = {"content_length": "2048", "x_request_id": "id", "x_session_id": "s", "authorization": "secret"}
+    headers = {"content_length": "2048", "x_request_id": "id", "x_weighbridge_session": "s", "authorization": "secret"}
     head = exchange.receive(make(**headers, x_weighbridge_blocks="0123abcd.deadbeef"))
     assert head == Head(Policy(("a", "b"), True), Asked(2048, "s", ("0123abcd", "deadbeef")), "id")
 
@@ -67,8 +67,8 @@ def test_a_head_says_what_was_asked() -> None:
         ({"content_length": "-1"}, Asked()),
         ({"content_length": "1" * 30}, Asked()),
         ({"content_length": "٣"}, Asked()),
-        ({"x_session_id": ""}, Asked()),
-        ({"x_session_id": "s" * 1000}, Asked(session="s" * 256)),
+        ({"x_weighbridge_session": ""}, Asked()),
+        ({"x_weighbridge_session": "s" * 1000}, Asked(session="s" * 256)),
         ({"x_weighbridge_blocks": "0123abcd.x.0123abcd"}, Asked(blocks=("0123abcd",))),
         ({"x_weighbridge_blocks": ".".join(["0123abcd"] * 100)}, Asked(blocks=("0123abcd",) * BLOCKS_MAXIMUM)),
         ({"x_weighbridge_blocks": "0123ABCD"}, Asked()),
