@@ -1,6 +1,24 @@
 {{/* Containers of Envoy's pod. A sidecar of Envoy (the data plane, over a Unix socket) gets its own partial and a line in "weighbridge.envoy.containers". */}}
 {{- define "weighbridge.envoy.containers" -}}
 {{ include "weighbridge.envoy.container" . }}
+{{- if .Values.dataplane.enabled }}
+{{ include "weighbridge.envoy.dataplane" . }}
+{{- end }}
+{{- end -}}
+
+{{/* Names a node for each request of policies with balance.precise. Envoy's own check takes it out when it hangs. */}}
+{{- define "weighbridge.envoy.dataplane" -}}
+- name: dataplane
+  image: {{ include "weighbridge.image" (list $ .Values.images.operator) }}
+  imagePullPolicy: {{ .Values.images.pullPolicy }}
+  args:
+  - dataplane
+  - --socket=/run/weighbridge/dataplane
+  - --admin-url=http://127.0.0.1:9901
+  - --listen=127.0.0.1:9903
+  securityContext: {{- include "weighbridge.containerSecurity" . | nindent 4 }}
+  resources: {{- toYaml .Values.dataplane.resources | nindent 4 }}
+  volumeMounts: [{name: sockets, mountPath: /run/weighbridge}]
 {{- end -}}
 
 {{/* Writes what Envoy starts with: only the pod knows its name and address. */}}
@@ -16,6 +34,9 @@
   - --connections={{ int .Values.envoy.connections }}
   {{- with dig "limits" "memory" "" (.Values.envoy.resources | default dict) }}
   - --memory={{ . }}
+  {{- end }}
+  {{- if .Values.dataplane.enabled }}
+  - --dataplane-socket=/run/weighbridge/dataplane
   {{- end }}
   - --tls-directory=/tls
   - --write=/etc/envoy/envoy.json
@@ -56,4 +77,7 @@
   volumeMounts:
   - {name: bootstrap, mountPath: /etc/envoy, readOnly: true}
   - {name: tls, mountPath: /tls, readOnly: true}
+  {{- if .Values.dataplane.enabled }}
+  - {name: sockets, mountPath: /run/weighbridge}
+  {{- end }}
 {{- end -}}
