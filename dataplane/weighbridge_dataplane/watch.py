@@ -8,9 +8,10 @@ gone costs its own sample alone. Anything gone: what was read last serves, and t
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import MutableMapping
-from contextlib import suppress
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from urllib.parse import quote
 
 import aiohttp
@@ -19,7 +20,7 @@ from yarl import URL
 from weighbridge_dataplane.facts import Member
 from weighbridge_dataplane.pace import Pace, Patience
 from weighbridge_dataplane.pools import Pools
-from weighbridge_dataplane.readings import filter_counts, find_table, read_counts, read_runtime, read_sample
+from weighbridge_dataplane.readings import CountsReading, cut, filter_counts, find_table, read_runtime, read_sample
 from weighbridge_dataplane.records import Levels, Records
 from weighbridge_metrics.engines import ENGINES
 from weighbridge_metrics.signals import Window
@@ -32,6 +33,11 @@ COUNTS_PERIOD, RUNTIME_PERIOD = 0.25, 1.0  # seconds
 AT_ONCE = 64  # nodes asked at once
 FRESH = 1.5  # seconds
 HEADERS = {"Accept": "text/plain;version=0.0.4, text/plain;q=0.5, */*;q=0.1", "Accept-Encoding": "identity"}
+
+
+QUIET = 10.0  # seconds between two lines about faults
+
+log = logging.getLogger("dataplane")
 
 
 class PageError(Exception):
@@ -48,6 +54,7 @@ class Watch:
         self._patience: dict[str, Patience] = {}
         self._windows: dict[str, MutableMapping[str, Window]] = {}
         self._counted: float | None = None
+        self._told = float("-inf")
 
     async def run(self) -> None:
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
@@ -76,10 +83,12 @@ class Watch:
         )
 
     async def _follow_runtime(self, http: aiohttp.ClientSession) -> None:
+        known = b""
         while True:
-            with suppress(PageError):
+            with self._survive():
                 page, at = await self._ask_envoy(http, "/runtime")
-                if (texts := read_runtime(page)) is not None:
+                if page != known and (texts := read_runtime(page)) is not None:
+                    known = page
                     self._pools.tell(texts, at)
             await asyncio.sleep(RUNTIME_PERIOD)
 
@@ -87,10 +96,14 @@ class Watch:
         while True:
             began = time.monotonic()
             clusters = self._pools.clusters
-            with suppress(PageError):
+            with self._survive():
                 if clusters:
                     page, self._counted = await self._ask_envoy(http, f"/stats?filter={quote(filter_counts(clusters))}")
-                    self._pools.count(read_counts(page), self._counted)
+                    reading = CountsReading()
+                    for piece in cut(page):
+                        reading.take(piece)
+                        await asyncio.sleep(0)  # a request may be waiting
+                    self._pools.count(reading.finish(), self._counted)
             await asyncio.sleep(max(0.0, began + COUNTS_PERIOD - time.monotonic()))
 
     async def _ask_envoy(self, http: aiohttp.ClientSession, path: str) -> tuple[bytes, float]:
@@ -130,7 +143,7 @@ class Watch:
         # What an engine prints stands on its own page; metrics that a user named may be on any.
         urls = member.metrics[:1] if member.engine in ENGINES else member.metrics
         sample = None
-        with suppress(PageError):
+        with self._survive():
             answers = await asyncio.gather(*(fetch(http, url, SIZE) for url in urls))
             windows = self._windows.setdefault(member.address, {})
             sample = read_sample(table, [page for page, _ in answers], windows, answers[0][1])
@@ -138,7 +151,20 @@ class Watch:
         self._records.samples["failed" if sample is None else "read"] += 1
         if (patience := self._patience.get(member.address)) is not None:
             patience.take(sample is not None, now)
-        self._pools.read(member.address, sample, now)
+        with self._survive():
+            self._pools.read(member.address, sample, now)
+
+    @contextmanager
+    def _survive(self) -> Iterator[None]:
+        """A page that cannot be had, and a fault of ours, cost one reading: the last one serves."""
+        try:
+            yield
+        except PageError:
+            return
+        except Exception as error:
+            if time.monotonic() - self._told >= QUIET:
+                self._told = time.monotonic()
+                log.exception("a reading failed with %s; the last one serves", type(error).__name__)
 
     def _forget(self) -> None:
         if len(self._patience) > len(self._pools.members):

@@ -15,7 +15,9 @@ from support.envoy import RealEnvoy
 from weighbridge_dataplane.facts import Counts, Sample
 from weighbridge_dataplane.readings import (
     PAGES_MAXIMUM,
+    CountsReading,
     Texts,
+    cut,
     filter_counts,
     find_table,
     read_counts,
@@ -46,6 +48,17 @@ def described(**more: Any) -> dict[str, Any]:
 
 def test_requests_that_wait_count_and_every_failure_is_one() -> None:
     assert read_counts(LINES.encode()) == {"p": {"10.0.0.1:8000": Counts(8, 7, True, 99)}}
+
+
+@given(st.integers(1, 200))
+def test_a_page_is_the_same_in_pieces(size: int) -> None:
+    pieces = list(cut(LINES.encode(), size))
+    assert b"".join(pieces) == LINES.encode()
+    assert all(piece.endswith(b"\n") for piece in pieces)
+    reading = CountsReading()
+    for piece in pieces:
+        reading.take(piece)
+    assert reading.finish() == read_counts(LINES.encode())
 
 
 @pytest.mark.parametrize("left_out", range(7))
