@@ -21,7 +21,7 @@ from weighbridge_dataplane.affinity import Affinity
 from weighbridge_dataplane.facts import Asked, Choice, Counts, Member, Sample, Silence
 from weighbridge_dataplane.homes import Homes
 from weighbridge_dataplane.rates import fill_of_request, make_sound, middle
-from weighbridge_dataplane.standing import FRESH, OTHERS_WEIGHT, Standing
+from weighbridge_dataplane.standing import FRESH, OTHERS_WEIGHT, Standing, tells_reading
 
 FLOOR = 0.9
 SLOWEST = 4.0
@@ -32,6 +32,7 @@ LOOK = 0.05  # seconds between two looks whether enough nodes are known
 FEW, DRAWS, MANY_DRAWS = 32, 3, 16  # nodes that are all looked at; draws with three Envoys or more, and with more nodes
 BYTES = 4.0  # of a token
 HOME_SHARE, HOME_LEAST = 0.8, 1500.0  # of a prompt, and tokens, that a conversation's home is taken to have read
+HOME_UNKNOWN = 0.5  # of a prompt: where more of it is known to be read somewhere, that counts alone
 USUAL_SIZE = 500.0  # tokens of a prompt, before there was one
 
 Row = tuple[str, float, float, float, float, bool]
@@ -127,7 +128,8 @@ class Chooser:
         if not asked.blocks and asked.session is None:
             return {}
         hits = self._affinity.find(asked.blocks, asked.session)
-        if asked.session is not None and (home := self._homes.find(asked.session)) is not None:
+        home = self._homes.find(asked.session) if asked.session is not None else None
+        if home is not None and max(hits.values(), default=0.0) < HOME_UNKNOWN * size:
             # What came through another Envoy is not remembered here. Where all lean the same way it is not lost.
             hits[home] = max(hits.get(home, 0.0), HOME_SHARE * size, HOME_LEAST)
         return hits
@@ -210,9 +212,8 @@ class Chooser:
 
     def _settle(self, standing: Standing, reading: float, now: float, *, counts: bool) -> float:
         """Prompt tokens that the node has not read: as it `counts` them itself, else by its usual speed."""
-        sample = standing.rates.sample
         left = standing.backlog
-        if not counts or sample is None or sample.prompt_tokens is None:
+        if not counts or not tells_reading(standing.rates.sample):
             left -= reading * (now - standing.backlog_at)
         standing.backlog = min(max(0.0, left), BACKLOG_MOST * reading, standing.own * 4 * self._size)
         standing.backlog_at = now

@@ -28,7 +28,12 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One reading of a node's own page. `kv` is the part of its KV cache in use, 0 to 1; tokens are counters."""
+    """One reading of a node's own page. `kv` is the part of its KV cache in use, 0 to 1; tokens are counters.
+
+    `prompt_tokens` are those that the node had to read: `cached_tokens`, which it found in its cache of prefixes, are
+    not among them. It counts the found when it begins to read and the rest when it has read, so that the difference is
+    right over seconds, not from one sample to the next.
+    """
 
     at: float
     kv: float | None = None
@@ -36,6 +41,7 @@ class Sample:
     running: float | None = None
     prompt_tokens: float | None = None
     generated_tokens: float | None = None
+    cached_tokens: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

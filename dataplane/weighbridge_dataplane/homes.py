@@ -12,8 +12,9 @@ from hashlib import blake2b
 
 from weighbridge_dataplane.facts import Member
 
-POINTS = 16  # of a node of usual capacity
-MOST_POINTS = 64
+POINTS, LEAST_POINTS = 64, 4  # of a node of usual capacity, where nodes are few and where they are many
+ALL_POINTS = 4096  # beyond which nodes get fewer: a change of nodes must not hold requests up
+FARTHEST = 4  # times the usual capacity
 
 
 class Homes:
@@ -28,9 +29,10 @@ class Homes:
         """The nodes now."""
         rooms = [member.capacity or 0.0 for member in members]
         usual = sum(rooms) / len(rooms) if rooms and all(rooms) else 0.0
+        each = max(LEAST_POINTS, min(POINTS, ALL_POINTS // max(1, len(members))))
         known, self._known = self._known, {}
         for member, room in zip(members, rooms, strict=True):
-            number = max(1, min(MOST_POINTS, round(POINTS * room / usual))) if usual else POINTS
+            number = max(1, round(each * min(FARTHEST, room / usual))) if usual else each
             key = (member.address, number)
             self._known[key] = known.get(key) or tuple(_place(f"{member.address} {i}") for i in range(number))
         ring = sorted((at, address) for (address, _), points in self._known.items() for at in points)

@@ -97,6 +97,7 @@ def make_sound(sample: Sample) -> Sample:
         _sound(sample.running),
         _sound(sample.prompt_tokens),
         _sound(sample.generated_tokens),
+        _sound(sample.cached_tokens),
     )
 
 

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from weighbridge_api.metrics import LoadSignal, Mapped
 from weighbridge_dataplane.facts import Counts, Member, Sample
-from weighbridge_metrics.engines import ENGINES
+from weighbridge_metrics.engines import CACHED, ENGINES
 from weighbridge_metrics.exposition import read
 from weighbridge_metrics.mapping import FIELDS, build_table
 from weighbridge_metrics.signals import Window, read_table
@@ -38,6 +38,8 @@ _URL: Final = re.compile(r"http://(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-fA-F:.]{2,4
 _POOL, _OTHERS = "weighbridge.pool.", "weighbridge.others."
 #: What the choice is made from, of all that pages say.
 _SIGNALS: Final = frozenset({"kv", "waiting", "running", "prompt_tokens", "generated_tokens"})
+
+_CACHED: Final = "cached_tokens"
 
 
 def spell(cluster: str) -> str:
@@ -182,7 +184,10 @@ def find_table(engine: str, mapping: tuple[tuple[str, str], ...] = ()) -> Table 
     """How the pages of a node are read, as far as the choice needs them; None where nothing of it is printed."""
     whole = _map(mapping) if mapping else ENGINES.get(engine)
     signals = tuple(each for each in whole.signals if each[0] in _SIGNALS) if whole else ()
-    return replace(whole, signals=signals) if whole and signals else None
+    if not whole or not signals:
+        return None
+    cached = CACHED.get(engine) if not mapping else None
+    return replace(whole, signals=(*signals, (_CACHED, cached)) if cached else signals)
 
 
 def _map(mapping: tuple[tuple[str, str], ...]) -> Table | None:
@@ -207,6 +212,9 @@ def read_sample(table: Table, pages: Sequence[bytes], windows: MutableMapping[st
     counters = dict(windows)
     values = read_table(table, read_pages, counters, at)
     windows.update(counters)
+    cached, prompt = values.get(_CACHED), values.get("prompt_tokens")
+    if cached is not None and prompt is not None:
+        values["prompt_tokens"] = max(0.0, prompt - cached)
     return Sample(at, **values) if any(value is not None for value in values.values()) else None
 
 

@@ -73,7 +73,8 @@ class Standing:
         """Takes a sample; nothing is learned from one that contradicts our count."""
         self._look_for_lies(sample)
         before = self.rates.sample
-        if before is not None and before.prompt_tokens is not None and sample.prompt_tokens is not None:
+        if before is not None and before.prompt_tokens is not None and tells_reading(sample):
+            assert sample.prompt_tokens is not None
             done = sample.prompt_tokens - before.prompt_tokens
             self.backlog = max(0.0, self.backlog - self.share * done) if done >= 0 else 0.0
         self.sent_at_sample = self.sent
@@ -107,3 +108,8 @@ class Standing:
         still = total is not None and sample.at - self._moved >= STILL
         if self._contradictions >= SIGNS or still:
             self.suspect_until = sample.at + BELIEVED_AGAIN
+
+
+def tells_reading(sample: Sample | None) -> bool:
+    """Whether samples say, from one to the next, what was read. Where much is found in a cache, only over seconds."""
+    return sample is not None and sample.prompt_tokens is not None and not sample.cached_tokens

@@ -57,6 +57,7 @@ class Meters:
             generated_tokens=sample.generated_tokens,
             prompt_tokens=sample.prompt_tokens,
             room_tokens=spec.engine.kv_tokens if spec.published else None,
+            cached_tokens=sample.cached_tokens,
         )
 
     def _lie(self, lie: Lie, node: int, truth: Report) -> Report | None:

@@ -22,6 +22,7 @@ class Report:
     generated_tokens: float
     prompt_tokens: float
     room_tokens: float | None
+    cached_tokens: float = 0.0  # of the prompts', not read anew
 
 
 @dataclass(frozen=True, slots=True)

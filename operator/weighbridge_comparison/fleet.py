@@ -195,10 +195,10 @@ class Metrics(Shape):
 
 
 class Bound(Shape):
-    """What must hold of our profiles. `promise` is a name for it; of the rest at least one is given."""
+    """What must hold of our profiles, or of the choice per request. `promise` is a name; of the rest one is given."""
 
     promise: Annotated[str, Field(min_length=1, max_length=40)]
-    profiles: Annotated[tuple[Profile, ...], Field(strict=False, min_length=1)] = OURS
+    profiles: Annotated[tuple[Profile | Literal["precise"], ...], Field(strict=False, min_length=1)] = OURS
     loads: Annotated[tuple[float, ...], Field(strict=False)] = ()
     """At which loads; left out, at all."""
     at_most: Positive | None = None

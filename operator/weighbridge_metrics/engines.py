@@ -32,6 +32,7 @@ from weighbridge_metrics.ways import (
     Table,
     Taken,
     Used,
+    Way,
     Within,
 )
 
@@ -199,5 +200,11 @@ CONTAINERS = Table(
 
 #: An engine that is not here prints nothing about load that we know of.
 ENGINES: Mapping[str, Table] = {"vllm": VLLM, "sglang": SGLANG, "tgi": TGI, "triton": TRITON, "llamacpp": LLAMACPP}
+#: Prompt tokens that were found in a cache of prefixes and not read, where `prompt_tokens` counts them as well. Read by
+#: the data plane alone, which reckons how fast a node reads.
+CACHED: Mapping[str, tuple[Way, ...]] = {
+    "vllm": (Printed("vllm:prefix_cache_hits_total"), Printed("vllm:gpu_prefix_cache_hits_total")),
+    "sglang": (Printed("sglang:cached_tokens_total"),),
+}
 #: Exporters that may stand beside any engine.
 MACHINE = (NODE_EXPORTER, DCGM)
