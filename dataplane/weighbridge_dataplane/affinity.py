@@ -8,10 +8,10 @@ last request held. Both are guesses: nodes say nothing of what they hold, so tha
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 BLOCK = 256  # tokens of a block of 1,024 bytes
-BLOCKS_KEPT = 4096  # of one node
+BLOCKS_KEPT, BLOCKS_KEPT_IN_ALL = 4096, 200_000  # of one node, of a pool (some 80 MB)
 SESSIONS_KEPT = 20_000
 
 
@@ -20,9 +20,14 @@ class Affinity:
 
     def __init__(self, blocks: int = BLOCKS_KEPT, sessions: int = SESSIONS_KEPT) -> None:
         self._most_blocks, self._most_sessions = blocks, sessions
+        self._kept = blocks
         self._blocks: dict[str, OrderedDict[str, None]] = {}  # of each node, the one used longest ago first
         self._holders: dict[str, set[str]] = {}
         self._sessions: OrderedDict[str, tuple[str, float]] = OrderedDict()
+
+    def tell(self, nodes: int) -> None:
+        """There are so many nodes now; they share what is kept in all."""
+        self._kept = max(1, min(self._most_blocks, BLOCKS_KEPT_IN_ALL // max(1, nodes)))
 
     def find(self, blocks: Sequence[str], session: str | None) -> dict[str, float]:
         """Tokens that each node need not read, of those that it has any of."""
@@ -48,7 +53,7 @@ class Affinity:
                     self._holders.setdefault(block, set()).add(node)
                 kept[block] = None
                 kept.move_to_end(block)
-            while len(kept) > self._most_blocks:
+            while len(kept) > self._kept:
                 self._drop(node, kept.popitem(last=False)[0])
         if session is not None:
             self._sessions[session] = (node, tokens)
@@ -56,11 +61,14 @@ class Affinity:
             while len(self._sessions) > self._most_sessions:
                 self._sessions.popitem(last=False)
 
-    def forget(self, node: str) -> None:
-        """The node is gone, or has begun anew."""
-        for block in self._blocks.pop(node, ()):
-            self._drop(node, block)
-        for session in [session for session, (place, _) in self._sessions.items() if place == node]:
+    def forget(self, nodes: Collection[str]) -> None:
+        """These are gone, or have begun anew."""
+        if not nodes:
+            return
+        for node in nodes:
+            for block in self._blocks.pop(node, ()):
+                self._drop(node, block)
+        for session in [session for session, (place, _) in self._sessions.items() if place in nodes]:
             del self._sessions[session]
 
     def _drop(self, node: str, block: str) -> None:

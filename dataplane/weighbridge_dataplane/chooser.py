@@ -13,14 +13,15 @@ between the two is worse than either. g, v and P: `rates`. No clock and no rando
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import accumulate
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from weighbridge_dataplane.affinity import Affinity
+from weighbridge_dataplane.draws import Draws
 from weighbridge_dataplane.facts import Asked, Choice, Counts, Member, Sample, Silence
 from weighbridge_dataplane.homes import Homes
 from weighbridge_dataplane.rates import fill_of_request, make_sound, middle
+from weighbridge_dataplane.sizes import Sizes
 from weighbridge_dataplane.standing import FRESH, OTHERS_WEIGHT, Standing, tells_reading
 
 FLOOR = 0.9
@@ -28,12 +29,11 @@ SLOWEST = 4.0
 BACKLOG_MOST = 5.0  # seconds of reading that are remembered as unread
 QUIET = 10.0  # seconds for which the nodes must have been known before it speaks again
 OTHERS_FRESH = 10.0  # seconds
-LOOK = 0.05  # seconds between two looks whether enough nodes are known
+LOOK, LOOK_AT_ONE = 0.05, 0.0002  # seconds between two looks at all nodes, at least, and for each node
 FEW, DRAWS, MANY_DRAWS = 32, 3, 16  # nodes that are all looked at; draws with three Envoys or more, and with more nodes
-BYTES = 4.0  # of a token
+LEAK = 5.0  # seconds after which what seems unread is half forgotten: sizes are guesses, and the wrong ones add up
 HOME_SHARE, HOME_LEAST = 0.8, 1500.0  # of a prompt, and tokens, that a conversation's home is taken to have read
 HOME_UNKNOWN = 0.5  # of a prompt: where more of it is known to be read somewhere, that counts alone
-USUAL_SIZE = 500.0  # tokens of a prompt, before there was one
 
 Row = tuple[str, float, float, float, float, bool]
 
@@ -45,16 +45,17 @@ class Chooser:
         self._random = random
         self._nodes: dict[str, Standing] = {}
         self._order: tuple[Standing, ...] = ()
-        self._rooms: list[float] | None = None  # capacities, added up
+        self._draws = Draws(random)  # from those that may be named, as of the last look
         self._envoys = 1
         self._counted = self._heard = float("-inf")
         self._quiet_until = float("-inf")
+        self._spoke = False
         self._affinity = Affinity()
         self._homes = Homes()
-        self._size = USUAL_SIZE
+        self._sizes = Sizes()
         self._reading: float | None = None  # the pool's P
         self._stale = True
-        self._looked = float("-inf")  # when `_silence` was found
+        self._looked = self._refreshed = float("-inf")  # when `_silence` was found, and g and the like
         self._silence: Silence | None = None
 
     def tell(self, members: Sequence[Member], envoys: int, now: float) -> None:  # noqa: ARG002  as the others
@@ -66,29 +67,33 @@ class Chooser:
                 standing = Standing(member)
             standing.member = member
             self._nodes[member.address] = standing
-        for address in known.keys() - self._nodes.keys():
-            self._affinity.forget(address)
+        gone = {address for address, standing in known.items() if self._nodes.get(address) is not standing}
+        self._affinity.forget(gone)
+        self._affinity.tell(len(self._nodes))
         self._order, self._envoys, self._stale = tuple(self._nodes.values()), max(1, envoys), True
         self._homes.tell(members if self._envoys > 1 else ())
-        rooms = [node.member.capacity for node in self._order]
-        self._rooms = list(accumulate(room for room in rooms if room)) if rooms and all(rooms) else None
+        self._draws.tell(())
+        self._looked = self._refreshed = float("-inf")
 
-    def read(self, address: str, sample: Sample | None, now: float) -> None:  # noqa: ARG002  as the others
+    def read(self, address: str, sample: Sample | None, now: float) -> None:
         """A node's page was read; None: it could not be, and the sample before grows old."""
         standing = self._nodes.get(address)
         if standing is None or sample is None:
             return
         sound = make_sound(sample)
         if sound.running is not None and sound.waiting is not None:
-            standing.read(sound)
+            read = standing.read(sound)
+            if read is None:
+                self._affinity.forget({address})
+            elif read > 0:
+                self._sizes.read(read, now)
             self._stale = True
 
     def count(self, counts: Mapping[str, Counts], now: float) -> None:
-        """Envoy's own page was read. A node that is not on it has no request yet; it is not named."""
+        """Envoy's own page was read. A node that is not on it is unknown to Envoy, and not named."""
         self._counted = now
         for address, standing in self._nodes.items():
-            if (counted := counts.get(address)) is not None:
-                standing.take_count(counted, now)
+            standing.take_count(counts.get(address), now)
 
     def hear(self, active: Mapping[str, int], suspect: Collection[str], now: float) -> None:
         """What all Envoys together have in flight, and whom the weights suspect."""
@@ -102,10 +107,11 @@ class Chooser:
         """The node for this request, remembered as sent there."""
         silence = self._find_silence(now)
         if silence is not None:
+            self._sizes.pause()
             return Choice(None, silence)
-        if self._stale:
-            self._refresh()
-        size = self._measure(asked)
+        if self._stale and not 0 <= now - self._refreshed < self._pause:
+            self._refresh(now)
+        size = self._sizes.measure(asked.size)
         hits = self._find_hits(asked, size)
         rows: list[Row] = []
         best, least, ties = None, float("inf"), 0
@@ -134,28 +140,40 @@ class Chooser:
             hits[home] = max(hits.get(home, 0.0), HOME_SHARE * size, HOME_LEAST)
         return hits
 
+    @property
+    def _pause(self) -> float:
+        """Seconds between two looks at all nodes: where they are many these would cost more than the choices."""
+        return max(LOOK, LOOK_AT_ONE * len(self._order))
+
     def _find_silence(self, now: float) -> Silence | None:
         if not self._nodes:
             return "unknown"
         if now - self._counted > FRESH:
             return "stale"
-        if not 0 <= now - self._looked < LOOK:
+        if not 0 <= now - self._looked < self._pause:
             self._looked, self._silence = now, self._look(now)
         return self._silence
 
     def _look(self, now: float) -> Silence | None:
-        # Nodes that are out for Envoy take no part: what is left decides among itself.
-        there = [standing for standing in self._order if standing.is_open(now)]
+        # Nodes that are out for Envoy take no part: what is left decides among itself. Those that fail do: where most
+        # do, the requests may be to blame, and all of them on the rest would be worse.
+        healthy = [standing for standing in self._order if standing.is_healthy]
+        there = tuple(standing for standing in healthy if now >= standing.left_out_until)
+        if there != self._draws.nodes:
+            self._draws.tell(there)
         usable = sum(standing.is_usable(now) for standing in there)
-        if usable < max(2, (len(there) + 1) // 2):
-            first = self._quiet_until == float("-inf") and not any(s.rates.sample for s in self._order)
-            self._quiet_until = self._quiet_until if first else now + QUIET
+        if usable < max(2, (len(healthy) + 1) // 2):
+            # Before it has spoken there is no to and fro: the first pages come one by one.
+            self._quiet_until = now + QUIET if self._spoke else self._quiet_until
             return "few"
-        return "few" if now < self._quiet_until else None
+        if now < self._quiet_until:
+            return "few"
+        self._spoke = True
+        return None
 
-    def _refresh(self) -> None:
+    def _refresh(self, now: float) -> None:
         """What changes with samples alone, reckoned once for many requests."""
-        self._stale = False
+        self._stale, self._refreshed = False, now
         nodes = self._order
         fills = fill_of_request((node.rates, node.member.capacity) for node in nodes)
         speed = middle(node.rates.speed for node in nodes)
@@ -165,27 +183,15 @@ class Chooser:
             own = node.rates.speed
             node.slow = min(SLOWEST, max(1.0, speed / own)) ** 0.5 if speed and own else 1.0
 
-    def _measure(self, asked: Asked) -> float:
-        if asked.size is None:
-            return self._size
-        size = asked.size / BYTES
-        self._size += 0.05 * (size - self._size)
-        return size
-
-    def _draw(self, hits: Mapping[str, float]) -> Sequence[Standing]:
-        many = len(self._order) > FEW
-        if not many and self._envoys < DRAWS:
-            return self._order
-        draws = DRAWS if self._envoys >= DRAWS else MANY_DRAWS
-        drawn = {self._draw_one().member.address for _ in range(draws)}
-        drawn.update(sorted(hits, key=hits.__getitem__)[-2:])
-        return [self._nodes[address] for address in drawn if address in self._nodes]
-
-    def _draw_one(self) -> Standing:
-        # In proportion to capacity, where every node has one; by bisection, so that many nodes cost no more than few.
-        if self._rooms is None:
-            return self._order[int(self._random() * len(self._order))]
-        return self._order[bisect_right(self._rooms, self._random() * self._rooms[-1])]
+    def _draw(self, hits: Mapping[str, float]) -> Iterable[Standing]:
+        alone = self._envoys < DRAWS
+        if alone and len(self._order) <= FEW:
+            return self._draws.nodes
+        drawn = self._draws.draw(MANY_DRAWS if alone else DRAWS)
+        for address in sorted(hits, key=hits.__getitem__)[-2:]:
+            if address in self._nodes:
+                drawn[address] = self._nodes[address]
+        return drawn.values()
 
     def _judge(self, standing: Standing, hit: float, now: float) -> Row:
         known = now - self._heard <= OTHERS_FRESH or self._envoys == 1
@@ -207,20 +213,25 @@ class Chooser:
             fill = (own * self._envoys if others is None else own + others) * g
         reading = standing.rates.reading or self._reading
         backlog = self._settle(standing, reading, now, counts=usable) / reading if reading else 0.0
+        hit *= self._sizes.ratio
         saved = hit / self._reading if self._reading else 0.0
         return standing.member.address, fill + backlog - saved, fill, backlog, hit, not usable
 
     def _settle(self, standing: Standing, reading: float, now: float, *, counts: bool) -> float:
         """Prompt tokens that the node has not read: as it `counts` them itself, else by its usual speed."""
-        left = standing.backlog
-        if not counts or not tells_reading(standing.rates.sample):
-            left -= reading * (now - standing.backlog_at)
-        standing.backlog = min(max(0.0, left), BACKLOG_MOST * reading, standing.own * 4 * self._size)
+        passed, left = max(0.0, now - standing.backlog_at), standing.backlog
+        if counts and tells_reading(standing.rates.sample):
+            left *= math.exp(-passed / LEAK)
+        else:
+            left -= reading * passed
+        standing.backlog = min(max(0.0, left), BACKLOG_MOST * reading, standing.own * 4 * self._sizes.usual)
         standing.backlog_at = now
         return standing.backlog
 
     def _send(self, standing: Standing, asked: Asked, size: float, hit: float) -> None:
         standing.sent += 1
-        standing.backlog += size - hit
+        standing.backlog += (size - hit) * self._sizes.ratio
+        if tells_reading(standing.rates.sample):
+            self._sizes.send(size - hit)
         if asked.blocks or asked.session is not None:
             self._affinity.remember(standing.member.address, asked.blocks, asked.session, size)

@@ -7,6 +7,8 @@ moved. A report can make a node look worse than our count, never better.
 
 from __future__ import annotations
 
+import math
+
 from weighbridge_dataplane.facts import Counts, Member, Sample
 from weighbridge_dataplane.rates import Rates
 
@@ -16,7 +18,8 @@ SIGNS = 2  # samples in a row that contradict our count
 OTHERS_WEIGHT = 0.7  # of other replicas' requests, which are counted 2 s late
 HOLDS = 4.0  # requests that we must have there to call it a lie
 STILL, STILL_HOLDS = 1.0, 3.0  # seconds without a token, with so many requests of ours
-FAILS = 0.2  # of the requests since the last count, from which a node is left out
+FAILS, FAILURES = 0.2, 1.5  # of its requests of late, and how many, from which a node is left out
+FAILURE_MEMORY = 10.0  # seconds
 FIRST_PAUSE, LONGEST_PAUSE = 10.0, 60.0  # seconds that it is left out, doubling
 FORGIVEN = 120.0  # seconds without a failure
 
@@ -25,7 +28,7 @@ class Standing:
     """Mutable; belongs to one chooser."""
 
     __slots__ = (
-        "_contradictions", "_counted", "_failed", "_moved", "_pause", "_tokens",
+        "_asked", "_contradictions", "_counted", "_failed", "_failures", "_moved", "_pause", "_tokens",
         "backlog", "backlog_at", "count", "g", "hinted", "left_out_until", "member", "others", "rates", "sent",
         "sent_at_count", "sent_at_sample", "slow", "suspect_until",
     )  # fmt: skip
@@ -35,6 +38,7 @@ class Standing:
         self.rates = Rates()
         self.count: Counts | None = None
         self._counted = self._failed = float("-inf")
+        self._asked = self._failures = 0.0  # of late
         self.sent = self.sent_at_count = self.sent_at_sample = 0
         self.others: float | None = 0.0  # requests in flight of other replicas; None: unknown
         self.hinted = False  # whether the weights suspect it
@@ -56,6 +60,11 @@ class Standing:
         sample = self.rates.sample
         return sample is not None and now - sample.at <= FRESH and not self.hinted and now >= self.suspect_until
 
+    @property
+    def is_healthy(self) -> bool:
+        """Whether Envoy would send it anything."""
+        return self.count is not None and self.count.healthy
+
     def is_open(self, now: float) -> bool:
         """Whether it may be named: healthy by Envoy's own checks, and not failing."""
         return self.count is not None and self.count.healthy and now >= self.left_out_until
@@ -69,29 +78,40 @@ class Standing:
             there = max(there, (sample.running or 0.0) + (sample.waiting or 0.0))
         return own / there if own > 0 else 1.0
 
-    def read(self, sample: Sample) -> None:
-        """Takes a sample; nothing is learned from one that contradicts our count."""
+    def read(self, sample: Sample) -> float | None:
+        """Takes a sample; the prompt tokens of ours that were read since the one before. None: it has begun anew.
+
+        Nothing is learned from one that contradicts our count.
+        """
         self._look_for_lies(sample)
-        before = self.rates.sample
+        before, read = self.rates.sample, 0.0
         if before is not None and before.prompt_tokens is not None and tells_reading(sample):
             assert sample.prompt_tokens is not None
-            done = sample.prompt_tokens - before.prompt_tokens
-            self.backlog = max(0.0, self.backlog - self.share * done) if done >= 0 else 0.0
+            read = self.share * (sample.prompt_tokens - before.prompt_tokens)
+            self.backlog = max(0.0, self.backlog - read) if read >= 0 else 0.0
         self.sent_at_sample = self.sent
-        if sample.at >= self.suspect_until:
-            self.rates.learn(sample)
-        else:
+        if sample.at < self.suspect_until:
             self.rates.sample = sample
+            return 0.0
+        self.rates.learn(sample)
+        return read if read >= 0 else None
 
-    def take_count(self, count: Counts, now: float) -> None:
-        """Takes what Envoy counts; a node that fails is truthfully empty, and would draw everybody."""
+    def take_count(self, count: Counts | None, now: float) -> None:
+        """Takes what Envoy counts; None: Envoy knows no such node.
+
+        A node that fails fast is truthfully empty, and would draw everybody. One failure may be the request's own.
+        """
         before, self.count = self.count, count
+        passed, self._counted = now - self._counted, now
         self.sent_at_count = self.sent
-        self._counted = now
-        if before is None or count.errors < before.errors:
+        if before is None or count is None or count.errors < before.errors:
+            self._asked = self._failures = 0.0
             return
-        failed, asked = count.errors - before.errors, max(count.total - before.total, 1)
-        if failed and failed >= FAILS * asked:
+        faded = math.exp(-max(0.0, passed) / FAILURE_MEMORY)
+        failed = count.errors - before.errors
+        self._failures = self._failures * faded + failed
+        self._asked = self._asked * faded + max(count.total - before.total, failed)
+        if failed and self._failures >= max(FAILURES, FAILS * self._asked):
             if now >= self.left_out_until:
                 self._pause = FIRST_PAUSE if now - self._failed > FORGIVEN else min(2 * self._pause, LONGEST_PAUSE)
             self._failed = now

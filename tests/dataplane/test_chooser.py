@@ -256,6 +256,5 @@ def test_the_memory_of_beginnings_is_bounded_and_forgets_with_its_node(sent: lis
         chain = [f"{start}-{number}" for number in range(length)]
         memory.remember(node, chain, f"s{start}", 100.0)
         assert memory.find(chain, None)[node] == BLOCK * length
-    for node in "abc":
-        memory.forget(node)
+    memory.forget("abc")
     assert not any(memory.find([f"{start}-0"], f"s{start}") for start in range(31))
