@@ -199,6 +199,7 @@ class Bound(Shape):
 
     promise: Annotated[str, Field(min_length=1, max_length=40)]
     profiles: Annotated[tuple[Profile | Literal["precise"], ...], Field(strict=False, min_length=1)] = OURS
+    """What it is about; `precise` is the choice for each request, over the weights of `llm`."""
     loads: Annotated[tuple[float, ...], Field(strict=False)] = ()
     """At which loads; left out, at all."""
     at_most: Positive | None = None
