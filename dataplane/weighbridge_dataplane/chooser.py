@@ -3,6 +3,7 @@
 Least J wins, ties at random:
 
     fill_i = kv_i + (waiting_i + named since the sample) · g_i      at least 0.9 · (own_i + 0.7 · others_i) · g_i
+    fill_i + g_i · (0.3 + 0.7 · size / usual size)                  with this request: a large one fills a small node
     fill_i · min(4, max(1, median(v) / v_i)) ^ 0.5                  a slow node holds its requests longer
     J_i    = fill_i + backlog_i / P_i - hit_i / P                   a second of unread prompts weighs as a full node
 
@@ -25,6 +26,8 @@ from weighbridge_dataplane.sizes import Sizes
 from weighbridge_dataplane.standing import FRESH, OTHERS_WEIGHT, Standing, tells_reading
 
 FLOOR = 0.9
+PROMPT_PART = 0.7  # of what a usual request fills
+LARGEST = 20.0  # usual requests that one counts as, at most
 SLOWEST = 4.0
 BACKLOG_MOST = 5.0  # seconds of reading that are remembered as unread
 QUIET = 10.0  # seconds for which the nodes must have been known before it speaks again
@@ -112,12 +115,13 @@ class Chooser:
         if self._stale and not 0 <= now - self._refreshed < self._pause:
             self._refresh(now)
         size = self._sizes.measure(asked.size)
+        weight = min(LARGEST, 1 - PROMPT_PART + PROMPT_PART * self._sizes.compare(size))
         hits = self._find_hits(asked, size)
         rows: list[Row] = []
         best, least, ties = None, float("inf"), 0
         for standing in self._draw(hits):
             if standing.is_open(now):
-                row = self._judge(standing, min(hits.get(standing.member.address, 0.0), size), now)
+                row = self._judge(standing, min(hits.get(standing.member.address, 0.0), size), weight, now)
                 rows.append(row)
                 if row[1] < least:
                     best, least, ties = standing, row[1], 1
@@ -193,7 +197,8 @@ class Chooser:
                 drawn[address] = self._nodes[address]
         return drawn.values()
 
-    def _judge(self, standing: Standing, hit: float, now: float) -> Row:
+    def _judge(self, standing: Standing, hit: float, weight: float, now: float) -> Row:
+        """The parts of J; `weight` is the request itself, in usual ones."""
         known = now - self._heard <= OTHERS_FRESH or self._envoys == 1
         others = standing.others if known else None
         own, g = standing.own, standing.g
@@ -211,6 +216,7 @@ class Chooser:
             fill = max(fill, FLOOR * (own + OTHERS_WEIGHT * (others or 0.0)) * g) * standing.slow
         else:
             fill = (own * self._envoys if others is None else own + others) * g
+        fill += weight * g
         reading = standing.rates.reading or self._reading
         backlog = self._settle(standing, reading, now, counts=usable) / reading if reading else 0.0
         hit *= self._sizes.ratio

@@ -16,7 +16,8 @@ from statistics import median
 from weighbridge_dataplane.facts import Sample
 
 FILL_MEMORY, SPEED_MEMORY, READING_MEMORY = 30.0, 10.0, 120.0  # seconds
-ROOM_MEMORY = 10.0  # seconds after its last queue
+ROOM_MEMORY = 60.0  # seconds after its last queue
+ROOM_KV = 0.5  # of the KV cache in use, from which a queue may be the cache's doing, which its fill tells by itself
 WINDOW = 1.0  # seconds over which reading is measured, at least
 USUAL_FILL = 0.016  # of one request, where nothing is known
 LEAN = 0.03  # of fill, that the pool's figure counts for beside a node's own
@@ -52,7 +53,8 @@ class Rates:
         self._learn_reading(sample)
 
     def _learn_room(self, before: Sample, sample: Sample) -> None:
-        if before.waiting and sample.waiting and sample.running:
+        limited = sample.kv is None or sample.kv < ROOM_KV
+        if limited and before.waiting and sample.waiting and sample.running:
             self.room = (
                 max(sample.running, self.room or 0.0) if sample.at - self._queued < ROOM_MEMORY else sample.running
             )

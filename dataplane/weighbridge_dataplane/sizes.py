@@ -39,6 +39,10 @@ class Sizes:
         self._usual += LEAN * (tokens - self._usual)
         return tokens
 
+    def compare(self, tokens: float) -> float:
+        """How many usual prompts these are, as measured."""
+        return tokens / max(1.0, self._usual)
+
     def send(self, tokens: float) -> None:
         """So many, as measured, have to be read by a node that counts them."""
         self._sent += tokens
