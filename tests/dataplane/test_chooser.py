@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from random import Random
 from typing import Any
 
@@ -12,54 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.choosing import CHAT, Scene, member
 from weighbridge_dataplane.affinity import BLOCK, Affinity
 from weighbridge_dataplane.chooser import Chooser
-from weighbridge_dataplane.facts import Asked, Choice, Counts, Member, Sample
-
-CHAT = Asked(2000)
-Pages = Mapping[str, Mapping[str, Any] | None]
-
-
-def member(name: str, capacity: float | None = None) -> Member:
-    return Member(f"{name}:80", "pool", f"default/{name}", "vllm", (), capacity)
-
-
-class Scene:
-    """A chooser over nodes named by letters, and a clock that goes on by quarters of a second."""
-
-    def __init__(self, names: str = "abc", envoys: int = 1, **capacities: float) -> None:
-        self.chooser = Chooser(Random(1).random)
-        self.now = 100.0
-        self.names = names
-        self.prompts = dict.fromkeys(names, 0.0)
-        self.chooser.tell([member(name, capacities.get(name)) for name in names], envoys, self.now)
-
-    def step(
-        self,
-        samples: Mapping[str, Mapping[str, Any] | None],
-        counts: Mapping[str, Counts] | None = None,
-        times: int = 1,
-    ) -> None:
-        """Reads pages and counts; a node that is not named says that it is idle, and is."""
-        for _ in range(times):
-            self.now += 0.25
-            for name in self.names:
-                told = samples.get(name, {})
-                self.prompts[name] += 2000
-                usual = {"kv": 0.1, "waiting": 0, "running": 1, "prompt_tokens": self.prompts[name]}
-                sample = None if told is None else Sample(self.now, **{**usual, **told})
-                self.chooser.read(f"{name}:80", sample, self.now)
-            given = counts or {}
-            known = {f"{n}:80": given.get(n, Counts(0, 0, True)) for n in self.names}
-            self.chooser.count(known, self.now)
-
-    def choose(self, asked: Asked = CHAT) -> Choice:
-        return self.chooser.choose(asked, self.now)
-
-    def name(self, times: int = 1, asked: Asked = CHAT) -> Counter[str]:
-        """Whom it names, of so many requests at this moment; "" where it is silent."""
-        found = (self.choose(asked).member for _ in range(times))
-        return Counter(one.address[0] if one else "" for one in found)
+from weighbridge_dataplane.facts import Asked, Counts, Sample
 
 
 def test_the_emptiest_node_is_named_and_what_was_sent_there_counts_at_once() -> None:
@@ -258,90 +213,3 @@ def test_the_memory_of_beginnings_is_bounded_and_forgets_with_its_node(sent: lis
         assert memory.find(chain, None)[node] == BLOCK * length
     memory.forget("abc")
     assert not any(memory.find([f"{start}-0"], f"s{start}") for start in range(31))
-
-
-def test_a_failure_now_and_then_leaves_nobody_out() -> None:
-    """One may be the request's own; only a node that goes on failing is the node."""
-    scene = Scene("abcd")
-    scene.step({}, times=4)
-    for failures in range(1, 6):
-        scene.step({}, {"a": Counts(0, failures, True, 60 * failures)}, times=60)
-        assert scene.name(40)["a"] > 0
-
-
-def test_where_most_nodes_fail_the_weights_decide() -> None:
-    scene = Scene("abcd")
-    scene.step({}, times=4)
-    scene.step({}, {name: Counts(0, 5, True, 5) for name in "abc"})
-    assert scene.choose().silence == "few"
-
-
-def test_a_node_that_envoy_no_longer_counts_is_not_named() -> None:
-    scene = Scene("abcd")
-    scene.step({}, times=4)
-    scene.chooser.count({f"{name}:80": Counts(0, 0, True) for name in "bcd"}, scene.now)
-    assert scene.name(60)["a"] == 0
-
-
-def test_first_pages_that_come_one_by_one_make_no_silence() -> None:
-    scene = Scene("abcd")
-    scene.step({"b": None, "c": None, "d": None})
-    assert scene.choose().silence == "few"
-    scene.step({})
-    assert scene.choose().silence is None
-
-
-@pytest.mark.parametrize("bytes_of_a_token", [2.0, 8.0])
-def test_what_a_token_is_in_bytes_is_learned_from_what_nodes_read(bytes_of_a_token: float) -> None:
-    """A pool that reads less of each body than was thought would else seem to be behind for ever."""
-    scene, size = Scene("ab"), 4_000
-    read = dict.fromkeys("ab", 0.0)
-    judged: list[float] = []
-    for _ in range(800):
-        counts = {name: Counts(6, 0, True) for name in "ab"}
-        scene.step({name: {"running": 6, "kv": 0.3, "prompt_tokens": 1e6 + read[name]} for name in "ab"}, counts)
-        for _ in range(2):
-            choice = scene.choose(Asked(size))
-            assert choice.member is not None
-            read[choice.member.address[0]] += size / bytes_of_a_token
-            judged.append(max(one.backlog for one in choice.judged))
-    assert max(judged[-100:]) < 1.0
-
-
-def test_who_begins_anew_has_forgotten_the_beginnings() -> None:
-    scene = Scene("ab")
-    scene.step({}, times=20)
-    chain = tuple(f"{n:08x}" for n in range(8))
-    first = scene.choose(Asked(8192, None, chain)).member
-    assert first is not None
-    scene.step({}, times=2)
-    assert max(one.hit for one in scene.choose(Asked(8192, None, chain)).judged) > 0
-    for name in "ab":
-        scene.prompts[name] = 0.0
-    scene.step({name: {"prompt_tokens": 0.0} for name in "ab"})
-    assert all(one.hit == 0 for one in scene.choose(Asked(8192, None, chain)).judged)
-
-
-claims = st.builds(
-    dict,
-    kv=st.floats(0, 1),
-    waiting=st.integers(0, 50),
-    running=st.integers(0, 50),
-    prompt_tokens=st.floats(0, 1e9),
-    generated_tokens=st.floats(0, 1e9),
-)
-
-
-@given(claims, st.integers(0, 60), st.integers(0, 5))
-def test_no_page_makes_a_node_look_better_than_our_own_count(claim: Mapping[str, Any], own: int, sent: int) -> None:
-    """Whatever it says, it is judged by at least 0.9 of what we have there, in the fill of a usual request."""
-    scene = Scene("abcd")
-    usual = {"kv": 0.3, "running": 15}
-    counts = {name: Counts(own if name == "a" else 15, 0, True) for name in "abcd"}
-    scene.step(dict.fromkeys("bcd", usual) | {"a": claim}, counts, times=6)
-    scene.name(sent)
-    judged = {one.address[0]: one for one in scene.choose().judged}
-    if "a" in judged:
-        g = scene.chooser._nodes["a:80"].g
-        assert judged["a"].fill >= 0.9 * own * g - 1e-9
-        assert judged["a"].load >= judged["a"].fill - 1e-9
