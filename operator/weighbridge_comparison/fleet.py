@@ -192,6 +192,8 @@ class Metrics(Shape):
 
     age: Annotated[float, Field(ge=1, le=120)] = 3.0
     envoys_seen: Annotated[int, Field(ge=0, le=8)] | None = None
+    pages: Annotated[float, Field(ge=0.05, le=10)] = 0.25
+    """Seconds between two looks of `precise` at all pages, in virtual time."""
 
 
 class Bound(Shape):

@@ -37,10 +37,10 @@ def choose(mechanism: Mechanism, fleet: Sequence[FleetNode]) -> tuple[Policy, Co
             assert_never(mechanism)
 
 
-def choose_naming(mechanism: Mechanism, scenario: Scenario, seed: int) -> Naming | None:
-    """What names a node for each request, over those weights."""
+def choose_naming(mechanism: Mechanism, scenario: Scenario, seed: int, every: float) -> Naming | None:
+    """What names a node for each request, over those weights; `every`: seconds between two looks of `precise`."""
     if mechanism == "precise":
-        return Precise(scenario.fleet, scenario.gateways, seed, max(0.0, scenario.age - NATURAL_AGE))
+        return Precise(scenario.fleet, scenario.gateways, seed, every, max(0.0, scenario.age - NATURAL_AGE))
     return Picker(seed) if mechanism == "picker" else None
 
 
@@ -48,7 +48,7 @@ def run_cell(setting: Setting, mechanism: Mechanism, seed: int) -> Cell:
     """One run in virtual time."""
     scenario = stage(setting)
     policy, controller = choose(mechanism, scenario.fleet)
-    naming = choose_naming(mechanism, scenario, seed)
+    naming = choose_naming(mechanism, scenario, seed, setting.fleet.metrics.pages)
     outcome = simulate(scenario, policy, controller, seed, draw(setting, seed), naming)
     return make_cell(
         (setting.name, setting.load),

@@ -27,12 +27,12 @@ NATURAL_AGE = 3.0  # seconds that numbers are old where a fleet says nothing of 
 
 
 class Precise:
-    """One chooser for each gateway. `late`: seconds that pages are old when they are read."""
+    """One chooser for each gateway. `every`: seconds between two looks; `late`: how old pages are then."""
 
-    every = 0.25
-
-    def __init__(self, fleet: Sequence[FleetNode], gateways: int, seed: int, late: float = 0.0) -> None:
-        self._fleet, self._late = fleet, late
+    def __init__(
+        self, fleet: Sequence[FleetNode], gateways: int, seed: int, every: float = 0.25, late: float = 0.0
+    ) -> None:
+        self._fleet, self.every, self._late = fleet, every, late
         self._choosers = [Chooser(Random(f"{seed} choice {number}").random) for number in range(gateways)]
         self._members: tuple[int, ...] = ()
         self._pages: deque[Observation] = deque()
@@ -40,7 +40,7 @@ class Precise:
         self.silent = self.named = 0
 
     def look(self, now: float, seen: Observation, active: Sequence[Sequence[int]], live: Sequence[int], /) -> None:
-        """Four times a second."""
+        """Reads all pages, Envoy's too."""
         if seen.members != self._members:
             self._members = seen.members
             told = [self._member(i) for i in seen.members]
