@@ -102,7 +102,12 @@ class ControlPlane:
             recall=recall_over(http),
             identity=self._protection.identity,
             refused=scope.refused,
+            listed=self._list_statistics,
         )
+
+    def _list_statistics(self) -> list[str]:
+        places = self._cluster.source.envoys.get() if self._cluster else None
+        return [place.url for place in (places or {}).values()]
 
     def _find_statistics(self) -> dict[str, str]:
         states = self.server.states.get()

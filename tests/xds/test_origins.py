@@ -49,6 +49,9 @@ def test_an_address_of_somebody_elses_is_asked_only_on_the_word_of_who_proved_it
     assert "--xds-tls-directory" in why
     assert refuse_origin("http://203.0.113.8:9901", FAR, proven=True) is None
     assert refuse_origin("http://203.0.113.8:9901", "unix:/run/xds", proven=False) is not None
+    # Or where the cluster says that one of ours is.
+    assert refuse_origin("http://203.0.113.8:9901", FAR, proven=False, listed=["http://203.0.113.8:9901"]) is None
+    assert refuse_origin("http://203.0.113.8:99", FAR, proven=False, listed=["http://203.0.113.8:9901"]) is not None
 
 
 @pytest.mark.parametrize(

@@ -15,15 +15,20 @@ from urllib.parse import unquote, urlsplit
 Address = IPv4Address | IPv6Address
 
 
-def refuse_origin(url: str, peer: str, *, proven: bool, refused: Collection[str] = ()) -> str | None:
+def refuse_origin(
+    url: str, peer: str, *, proven: bool, refused: Collection[str] = (), listed: Collection[str] = ()
+) -> str | None:
     """Why statistics are not asked for at this URL, in words; None where they are.
 
-    `peer`: gRPC's name of who says it; `proven`: by its certificate. `refused`: IP literals that nothing of ours is at.
+    `peer`: gRPC's name of who says it; `proven`: by its certificate. `refused`: IP literals that nothing of ours is at;
+    `listed`: where the cluster says that Envoys of ours are.
     """
     told = _read_origin(url)
     if told is None:
         return f"it says {url[:80]!r} of its statistics, which is not http://ADDRESS:PORT"
     caller = _read_peer(peer)
+    if url in listed:
+        return None
     if caller is not None and (told == caller or (told.is_loopback and _is_here(caller))):
         return None
     if not proven:

@@ -51,7 +51,7 @@ class AdsServer:
     """Serves one gateway's snapshots to its Envoys and publishes what they hold in `states`.
 
     `identity`: the URI that a client's certificate must have, where there is TLS. `refused`: IP literals where no Envoy
-    can be, whatever it says.
+    can be, whatever it says; `listed`: where the cluster says that their statistics are.
     """
 
     def __init__(
@@ -63,11 +63,13 @@ class AdsServer:
         recall: Recall | None = None,
         identity: str | None = None,
         refused: Collection[str] = (),
+        listed: Callable[[], Collection[str]] = tuple,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.states: Latest[EnvoyStates] = Latest()
         self._gateway, self._snapshots, self._clock = gateway, snapshots, clock
-        self._warmth, self._ask_back, self._identity, self._refused = warmth, recall, identity, refused
+        self._warmth, self._ask_back, self._identity = warmth, recall, identity
+        self._refused, self._listed = refused, listed
         self._sessions: list[Session] = []  # oldest first
         self._memories: OrderedDict[tuple[str, str], Memory] = OrderedDict()
         self._server: grpc.aio.Server | None = None
@@ -102,7 +104,8 @@ class AdsServer:
         first = await context.read()
         if not isinstance(first, DiscoveryRequest):
             return
-        node = read_node(first.node, context.peer(), proven=self._identity is not None, refused=self._refused)
+        proven, listed = self._identity is not None, self._listed()
+        node = read_node(first.node, context.peer(), proven=proven, refused=self._refused, listed=listed)
         if node.cluster != self._gateway:
             await context.abort(
                 grpc.StatusCode.INVALID_ARGUMENT,

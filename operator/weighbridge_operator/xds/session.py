@@ -195,15 +195,17 @@ def read_request(message: DiscoveryRequest) -> Request:
     )
 
 
-def read_node(node: Node, peer: str, *, proven: bool = False, refused: Collection[str] = ()) -> EnvoyNode:
+def read_node(
+    node: Node, peer: str, *, proven: bool = False, refused: Collection[str] = (), listed: Collection[str] = ()
+) -> EnvoyNode:
     """Who the Envoy is, and where its statistics are: metadata `weighbridge: {stats: "http://host:port"}`.
 
-    `peer`, `proven` and `refused` say how far it is believed in that, see `origins`.
+    `peer` and what follows say how far it is believed in that, see `origins`.
     """
     version = node.user_agent_build_version.version
     told = node.metadata.fields["weighbridge"].struct_value.fields if "weighbridge" in node.metadata.fields else {}
     stats = told["stats"].string_value if "stats" in told else ""
-    doubt = refuse_origin(stats, peer, proven=proven, refused=refused) if stats else None
+    doubt = refuse_origin(stats, peer, proven=proven, refused=refused, listed=listed) if stats else None
     return EnvoyNode(
         id=node.id,
         cluster=node.cluster,
