@@ -23,6 +23,7 @@ from envoy.extensions.load_balancing_policies.round_robin.v3 import round_robin_
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from support.dataplane import Dataplane
 from support.envoy import free_port
 from support.stack import Stack, node, policy
 from weighbridge_comparison.fleet import Fleet, Mechanism, Profile
@@ -51,9 +52,13 @@ Weigh = Callable[[Mapping[str, float]], Mapping[str, int]]  # scores by node to 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """`profile` is ours; `envoy` a rival's policy (name, fields), with `weigh` where its weights follow scores."""
+    """`profile` is ours; `envoy` a rival's policy (name, fields), with `weigh` where its weights follow scores.
+
+    `precise`: a data plane beside each Envoy names a node for each request.
+    """
 
     profile: Profile = "llm"
+    precise: bool = False
     envoy: tuple[str, Mapping[str, Any]] | None = None
     weigh: Weigh | None = None
 
@@ -75,8 +80,9 @@ WAYS: Mapping[Mechanism, Way] = {
     "classic": Way("classic"),
     "round robin": Way(envoy=("round_robin.v3.RoundRobin", {})),
     "LEAST_REQUEST": Way(envoy=("least_request.v3.LeastRequest", {"choice_count": 2})),
-    "lowest score": Way("classic", _MAGLEV, lowest_wins),
-    "100 minus score": Way("classic", _MAGLEV, hundred_minus),
+    "lowest score": Way("classic", envoy=_MAGLEV, weigh=lowest_wins),
+    "100 minus score": Way("classic", envoy=_MAGLEV, weigh=hundred_minus),
+    "precise": Way(precise=True),
 }
 
 
@@ -122,12 +128,22 @@ class Gateway(Stack):
         super().__init__(*self.list_objects(0.0), envoys=fleet.envoys)
         self.pushes = 0
         self.turns = Turns()
+        self._named_by: list[Dataplane] = []
         self.told: float | None = None  # when a wrong capacity was first named, by the monotonic clock
 
     def list_objects(self, at: float) -> list[dict[str, Any]]:
         """The objects at a moment of the run."""
         nodes = [self.members[one.name] for one in self._fleet.servers if one.joins <= at]
-        return [*nodes, policy("all", balance={"profile": self._way.profile})]
+        return [*nodes, policy("all", balance={"profile": self._way.profile, "precise": self._way.precise})]
+
+    def _list_sockets(self, number: int) -> tuple[str, ...]:
+        return (self._named_by[number].socket,) if self._way.precise else ()
+
+    async def _start_dataplanes(self) -> None:
+        for dataplane, envoy in zip(self._named_by, self.envoys, strict=False):
+            await dataplane.start(envoy.admin_url)
+        for dataplane in self._named_by:
+            await dataplane.wait_named(2)
 
     async def join(self, at: float) -> None:
         """Writes the nodes that are there at this moment of the run."""
@@ -151,9 +167,13 @@ class Gateway(Stack):
         self._running.push_async_callback(self.server.stop, 0.1)
         work = [self._feed(loaded), self.loop.run(), self._tell(decided, told)]
         self._tasks = [asyncio.create_task(one) for one in work]
+        if self._way.precise:
+            enter = self._running.enter_async_context
+            self._named_by = [await enter(Dataplane()) for _ in range(self._count)]
         for number in range(self._count):
             self.envoys.append(await self._running.enter_async_context(self._make_envoy(number)))
         await self.settle()
+        await self._start_dataplanes()
 
     async def settle(self, limit: float = 60.0) -> None:
         """Waits until every Envoy holds what it was offered, which for a rival is not what the product decided."""

@@ -158,9 +158,12 @@ class Stack:
             id=f"envoy-{number}",
             admin_port=admin,
             memory=self._memory,
-            dataplanes=self._dataplanes,
+            dataplanes=self._list_sockets(number),
         )
         return RealEnvoy(bootstrap(settings), *self._arguments, admin_port=admin, concurrency=self._concurrency)
+
+    def _list_sockets(self, number: int) -> tuple[str, ...]:
+        return self._dataplanes
 
     async def _feed(self, loaded: Latest[Loaded]) -> None:
         async for value in watch([self.directory]):
