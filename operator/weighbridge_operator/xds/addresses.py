@@ -28,7 +28,8 @@ def list_paths(gateway: ir.Gateway) -> dict[str, Json]:
 
 def find_path(gateway: ir.Gateway) -> Json:
     """Everything that is no request for a model. The paths themselves are filled in later."""
-    rest = {"/v1/models/": on(answers.unknown_card(gateway))} | {
+    # For GET alone: the answer's script would stand in the place of the entrance's, which Gemini's POST needs here.
+    rest = {"/v1/models/": on(_get(answers.unknown_card(gateway)), answers.wrong_method("GET"))} | {
         f"{path.path}?": on(*_meanwhile(path), answers.wrong_method("POST", path.format)) for path in PATHS
     }
     rest["/v1beta/"] = on(answers.unknown_path(gateway, "gemini"))
