@@ -179,6 +179,22 @@ async def test_a_deletion_that_nobody_saw_is_found(watched: Watched, monkeypatch
     assert watched.names == ["kept"]
 
 
+async def test_a_change_that_the_watch_does_not_tell_is_found(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A watch may hang for good when an API server comes back: lists find what it should have said."""
+    monkeypatch.setattr(source, "AUDIT", 0.2)
+    monkeypatch.setattr(source.Watcher, "start", lambda _: None)
+    await watched.apply(watched.node("a"))
+    await watched.begin()
+    await watched.until(lambda desired: desired.nodes)
+    await watched.apply(watched.node("a", tier="high"), watched.node("b"))
+    await watched.until(lambda desired: [n.spec.tier for n in desired.nodes] == ["high", "standard"])
+    for number in range(25):
+        await watched.apply(watched.node(f"n{number}"))
+    await watched.until(lambda desired: len(desired.nodes) == 27)
+
+
 async def test_all_namespaces_and_one_of_several(watched: Watched) -> None:
     other, third = watched.server.create_namespace(), watched.server.create_namespace()
     await watched.apply(watched.node("a"), watched.node("b", other), watched.node("c", third))

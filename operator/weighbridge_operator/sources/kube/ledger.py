@@ -85,6 +85,13 @@ class Ledger:
             if ref not in present and namespace in (None, ref.namespace) and entry.version <= version
         )
 
+    def find_older(self, listed: Mapping[Ref, int]) -> frozenset[Ref]:
+        """Which of the listed objects are not known in the version that the list tells."""
+        known = {ref: entry.version for ref, entry in self._entries.items()}
+        return frozenset(
+            ref for ref, version in listed.items() if version > max(known.get(ref, -1), self._gone.get(ref, -1))
+        )
+
     def identify(self, raw: Mapping[str, Any]) -> Ref:
         """Which object it is. Lists leave the kind out."""
         metadata = raw["metadata"]

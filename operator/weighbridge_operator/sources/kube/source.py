@@ -43,7 +43,8 @@ KINDS: dict[str, type[Resource]] = {"modelnodes": ModelNode, "routepolicies": Ro
 QUIET, LONGEST = 0.02, 0.25  # seconds without news, and at most, before what is new is published
 REFERENCES = 1.0  # seconds that a change waits for what it refers to
 AGAIN = 1.0  # seconds until an empty or lacking list is asked for again
-AUDIT = 30.0  # seconds between lists that look for deletions nobody saw
+AUDIT = 30.0  # seconds between lists that look for what nobody heard
+DOUBTFUL = 30.0  # seconds after the API server's return in which they come every other second
 BY_NAME = 20  # absences that are asked for by name; more are looked for in a second list
 RETRY_LEAST, RETRY_MOST = 0.5, 1.0  # seconds
 log = logging.getLogger("weighbridge.kubernetes")
@@ -57,6 +58,7 @@ class ClusterSource:
         self.envoys: Latest[EnvoyPlaces] = Latest()
         self._ledgers = {plural: Ledger(model) for plural, model in KINDS.items()}
         self._dirty, self._doubt = asyncio.Event(), asyncio.Event()
+        self._returned = float("-inf")  # when the API server was last back
         self.services = Services(api, self._dirty.set)
         self.secrets = Secrets(api, self._dirty.set)
 
@@ -76,7 +78,8 @@ class ClusterSource:
             watcher.start()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(keep_going("publishing objects", self._follow))
-                tasks.create_task(keep_going("looking for deletions", self._audit))
+                tasks.create_task(keep_going("looking for what was not heard", self._audit))
+                tasks.create_task(keep_going("asking whether the API server is there", self._attend))
                 tasks.create_task(keep_going("reading Secrets", self.secrets.run))
         finally:
             watcher.stop()
@@ -165,33 +168,58 @@ class ClusterSource:
 
     async def _audit(self) -> None:
         while True:
-            await _within(AUDIT, self._doubt.wait())
+            # Once the API server is back the watch may be late, or stuck: then it is looked often for a while.
+            doubtful = time.monotonic() - self._returned < DOUBTFUL
+            await _within(AGAIN if doubtful else AUDIT, self._doubt.wait())
             await asyncio.sleep(AGAIN)  # one list of kopf's tells of many objects
             self._doubt.clear()
             for plural, namespace in self._places():
                 try:
-                    await self._find_deletions(plural, namespace)
+                    await self._find_unheard(plural, namespace)
                 except ApiError as error:
                     log.info("%s can't be looked through: %s; what is known stays", plural, error)
 
-    async def _find_deletions(self, plural: str, namespace: str | None) -> None:
-        absent = await self._find_absent(plural, namespace)
+    async def _attend(self) -> None:
+        plural, namespace = next(self._places())
+        away = False
+        while True:
+            try:
+                await self._api.get(_path(plural, namespace), [("limit", "1")], NAMES)
+            except ApiError:
+                away = True
+            else:
+                if away:
+                    self._returned = time.monotonic()
+                    self._doubt.set()
+                away = False
+            await asyncio.sleep(AGAIN)
+
+    async def _find_unheard(self, plural: str, namespace: str | None) -> None:
+        """Deletions and changes that no watch told."""
+        absent, older = await self._compare(plural, namespace)
+        if len(older) > BY_NAME:
+            await self._list_whole(plural, namespace)
+        for ref in sorted(older) if len(older) <= BY_NAME else ():
+            self._ledgers[plural].take(await self._api.get(f"{_path(plural, ref.namespace)}/{ref.name}"))
+        if older:
+            self._dirty.set()
         if len(absent) > BY_NAME:
             await asyncio.sleep(AGAIN)
-            gone = absent & await self._find_absent(plural, namespace)
+            gone = absent & (await self._compare(plural, namespace))[0]
         else:
             gone = frozenset([ref for ref in sorted(absent) if await self._is_gone(plural, ref)])
         for ref in gone:
             self._ledgers[plural].forget(ref)
             self._dirty.set()
 
-    async def _find_absent(self, plural: str, namespace: str | None) -> frozenset[Ref]:
-        ledger, present, version = self._ledgers[plural], set[Ref](), 0
+    async def _compare(self, plural: str, namespace: str | None) -> tuple[frozenset[Ref], frozenset[Ref]]:
+        """What is known and not there, and what is there and not known in its newest form."""
+        ledger, present, version = self._ledgers[plural], dict[Ref, int](), 0
         async for part in self._api.list_all(_path(plural, namespace), accept=NAMES):
             version = read_version(part)
-            present |= {ledger.identify(raw) for raw in part.get("items") or ()}
+            present |= {ledger.identify(raw): read_version(raw) for raw in part.get("items") or ()}
             await asyncio.sleep(0)
-        return ledger.find_absent(namespace, present, version)
+        return ledger.find_absent(namespace, present, version), ledger.find_older(present)
 
     async def _is_gone(self, plural: str, ref: Ref) -> bool:
         try:
