@@ -12,7 +12,7 @@ IMAGES := operator envoy simulator
 comma := ,
 empty :=
 TAGS := $(subst $(empty) $(empty),$(comma),$(IMAGES:%=images.%.tag=$(TAG)))
-HELM := helm --kube-context kind-weighbridge -n weighbridge
+IN_KIND := helm --kube-context kind-weighbridge -n weighbridge
 KUBECTL := kubectl --context kind-weighbridge -n weighbridge
 BIN := $(VENV)/bin
 READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
@@ -100,7 +100,7 @@ images: ## the images, as weighbridge/operator:dev, envoy and simulator
 kind: images ## the whole gateway in kind, with simulated nodes and a small Prometheus; sends a request
 	kind get clusters | grep -qx weighbridge || kind create cluster --config kind-config.yaml
 	kind load docker-image --name weighbridge $(IMAGES:%=weighbridge/%:$(TAG))
-	$(HELM) upgrade --install weighbridge helm/weighbridge -f examples/cluster/kind-values.yaml --set-string $(TAGS) --create-namespace --wait --timeout 5m
+	$(IN_KIND) upgrade --install weighbridge helm/weighbridge -f examples/cluster/kind-values.yaml --set-string $(TAGS) --create-namespace --wait --timeout 5m
 	$(KUBECTL) apply -f examples/cluster/prometheus.yaml -f examples/cluster/demo.yaml
 	$(KUBECTL) wait --for=condition=Ready modelnodes --all --timeout=120s
 	$(KUBECTL) get modelnodes,routepolicies
