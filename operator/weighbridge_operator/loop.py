@@ -225,7 +225,8 @@ class Loop:
         salt = self._take(secrets)
         given = (resolved.gateway, self.weighed.weights, secrets, self._entrance, salt, self.doors, self._memo)
         try:
-            after = translate(*given, self._authorities, list_pages(resolved))
+            pages = list_pages(resolved) if resolved.gateway.precise else {}
+            after = translate(*given, self._authorities, pages)
         except (SnapshotError, ValueError):
             log.exception("no snapshot can be made of these objects; the last one keeps serving")
             self.resolved = held  # what the ticks to come have to weigh is what is served
