@@ -162,7 +162,7 @@ def _summarise(
     rows: list[Row] = []
     failed = 0
     for row in records.rows():
-        sent_away = records.outcome(row) not in ("ok", "open")
+        sent_away = _is_sent_away(records, row)
         rows.append((records.start[row], _wait(records, row, now), numbers.get(records.node(row), -1)))
         failed += sent_away and records.start[row] >= setting.fleet.count_from
     return make_cell(
@@ -180,9 +180,15 @@ def _summarise(
     )
 
 
+def _is_sent_away(records: Records, row: int) -> bool:
+    # A long answer whose first token came was answered, though the load generator did not wait for its end.
+    outcome = records.outcome(row)
+    return outcome not in ("ok", "open") and (outcome != "late" or isnan(records.first[row]))
+
+
 def _wait(records: Records, row: int, now: float) -> float:
     # Who still waits has waited until now at least. Who was sent away counts as one who was never answered.
-    if records.outcome(row) not in ("ok", "open"):
+    if _is_sent_away(records, row):
         return GIVEN_UP
     first = records.first[row]
     return (now if isnan(first) else first) - records.start[row]

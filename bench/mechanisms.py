@@ -199,7 +199,8 @@ class Gateway(Stack):
                 self.told = time.monotonic()
             after = self._rewrite(snapshot)
             if before is None or after.versions != before.versions:
-                self.pushes += before is not None
+                # What a choice per request is told of others is no change of weights.
+                self.pushes += before is not None and after.version != before.version
                 before = after
                 self.turns.note(time.monotonic(), [self.weights().get(name, 0) for name in self.members])
                 told.set(after)
