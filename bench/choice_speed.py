@@ -32,7 +32,7 @@ def measure(nodes: int, envoys: int) -> tuple[float, float, float, float]:
     """Seconds of a choice, of one with a session and 16 blocks, of a node's page, of Envoy's counts for all nodes."""
     members = [Member(f"10.0.{n >> 8}.{n & 255}:8000", "pool", f"default/n{n}", "vllm", (), 1.0) for n in range(nodes)]
     chooser, random = Chooser(Random(1).random), Random(2)
-    chooser.tell(members, envoys, 0.0)
+    chooser.tell(members, envoys)
     chains = [tuple(f"{chain:04x}{block:04x}" for block in range(16)) for chain in range(200)]
     spent = [0.0, 0.0, 0.0, 0.0]
     done = [0, 0, 0, 0]

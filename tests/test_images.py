@@ -71,6 +71,7 @@ def test_an_image_has_no_tools_of_development() -> None:
     [
         ("operator/requirements.lock", ["operator", "--help"]),
         ("operator/requirements.lock", ["bootstrap", "--operator=a:1"]),
+        ("operator/requirements.lock", ["dataplane", "--help"]),
         ("dataplane/simulator.lock", ["simulate", "--help"]),
     ],
 )

@@ -61,7 +61,7 @@ class Chooser:
         self._looked = self._refreshed = float("-inf")  # when `_silence` was found, and g and the like
         self._silence: Silence | None = None
 
-    def tell(self, members: Sequence[Member], envoys: int, now: float) -> None:  # noqa: ARG002  as the others
+    def tell(self, members: Sequence[Member], envoys: int) -> None:
         """The nodes now, all of them. What is known of those that stay is kept."""
         known, self._nodes = self._nodes, {}
         for member in members:

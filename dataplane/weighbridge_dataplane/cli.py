@@ -1,4 +1,4 @@
-"""`weighbridge dataplane`: the processor beside an Envoy, until a signal comes, or the parent is gone."""
+"""`weighbridge dataplane`: the processor beside an Envoy, until a signal comes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import gc
 import logging
-import os
 import random
 import re
 import signal
@@ -14,7 +13,6 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from weighbridge_dataplane.admin import Admin, ListenError
 from weighbridge_dataplane.chooser import Chooser
@@ -26,7 +24,6 @@ from weighbridge_dataplane.server import Server, SocketUnavailableError
 from weighbridge_dataplane.watch import Watch
 
 GRACE = 10.0  # seconds for running requests after a signal
-LOOK = 0.5  # seconds between two looks for the parent
 _LISTEN = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|(\d{1,3}(?:\.\d{1,3}){3})):(\d{1,5})")
 _ADMIN = re.compile(r"http://[\w.\-\[\]:]{1,253}")
 
@@ -59,7 +56,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--listen", type=_read_listen, metavar="ADDRESS:PORT", help="for /metrics, /healthz and /choices"
     )
-    parser.add_argument("--parent-pid", type=int, metavar="PID", help="end when this process is gone")
     return parser
 
 
@@ -99,7 +95,7 @@ async def _serve(options: argparse.Namespace) -> int:
         await server.start(options.socket)
         sys.stdout.write(f"listening on {options.socket}\n")
         sys.stdout.flush()
-        await _wait(ended, watching, options.parent_pid)
+        await _wait(ended, watching)
         return 0
     finally:
         await server.stop(GRACE)
@@ -109,23 +105,8 @@ async def _serve(options: argparse.Namespace) -> int:
         await admin.stop()
 
 
-async def _wait(ended: asyncio.Event, watching: asyncio.Task[None], parent: int | None) -> None:
-    """Until the end, or the parent is gone. A watch that fails ends it, too: who started it starts it anew."""
+async def _wait(ended: asyncio.Event, watching: asyncio.Task[None]) -> None:
+    """Until the end. A watch that fails ends it, too: who started it starts it anew."""
     signalled = asyncio.create_task(ended.wait())
-    while not signalled.done() and not watching.done() and (parent is None or _lives(parent)):
-        await asyncio.wait(
-            (signalled, watching), timeout=None if parent is None else LOOK, return_when=asyncio.FIRST_COMPLETED
-        )
+    await asyncio.wait((signalled, watching), return_when=asyncio.FIRST_COMPLETED)
     signalled.cancel()
-
-
-def _lives(pid: int) -> bool:
-    """Whether a process runs. One that was killed and that nobody has waited for yet does not."""
-    try:
-        os.kill(pid, 0)
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except ProcessLookupError:
-        return False
-    except (PermissionError, FileNotFoundError):
-        return True  # somebody else's process, or a system without /proc
-    return state not in ("Z", "X")

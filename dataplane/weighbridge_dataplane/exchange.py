@@ -22,11 +22,10 @@ from typing import Final, Literal
 from envoy.service.ext_proc.v3.external_processor_pb2 import HttpHeaders, ProcessingRequest, ProcessingResponse
 from google.protobuf.message import DecodeError
 
+from weighbridge_api.wire import BLOCKS_HEADER, CHOICE, CLUSTER_HEADER, SESSION_HEADER
 from weighbridge_dataplane.facts import Asked
 
 FILTER: Final = "envoy.filters.http.ext_proc"
-CHOICE: Final = "weighbridge.choice"
-CLUSTER_HEADER: Final = "x-weighbridge-cluster"
 POLICIES_MAXIMUM: Final = 1_024  # distinct texts that are remembered
 POLICY_MAXIMUM: Final = 65_536  # characters of one
 BLOCKS_MAXIMUM, TEXT_MAXIMUM = 64, 256
@@ -122,8 +121,8 @@ class Exchange:
             policy=self._policies.read(text) if text else None,
             asked=Asked(
                 size=_read_size(headers.get("content-length", "")),
-                session=headers.get("x-weighbridge-session", "")[:TEXT_MAXIMUM] or None,
-                blocks=_read_blocks(headers.get("x-weighbridge-blocks", "")),
+                session=headers.get(SESSION_HEADER, "")[:TEXT_MAXIMUM] or None,
+                blocks=_read_blocks(headers.get(BLOCKS_HEADER, "")),
             ),
             request_id=headers.get("x-request-id", "")[:TEXT_MAXIMUM],
         )

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 from weighbridge_dataplane.chooser import Chooser
 from weighbridge_dataplane.facts import Asked, Choice, Counts, Member, Sample
-from weighbridge_dataplane.readings import Others, Pool, Texts, read_others, read_pool, spell
+from weighbridge_dataplane.readings import Others, Texts, read_others, read_pool, spell
 
 CHOOSERS_MAXIMUM = 1_024
 Clusters = tuple[str, ...]
@@ -25,7 +25,7 @@ class Pools:
     def __init__(self, build: Callable[[], Chooser]) -> None:
         self._build = build
         self._texts = Texts({}, {})
-        self._pools: dict[str, Pool] = {}
+        self._pools: dict[str, tuple[Member, ...]] = {}
         self._others: dict[str, Others] = {}
         self._heard: float | None = None
         self._counts: dict[str, Counts] = {}
@@ -49,19 +49,28 @@ class Pools:
                 name: known[name] if before.pools.get(name) == text else read_pool(name, text)
                 for name, text in texts.pools.items()
             }
-            self.members = {member.address: member for pool in self._pools.values() for member in pool.members}
+            self.members = {member.address: member for pool in self._pools.values() for member in pool}
             self.samples = {address: each for address, each in self.samples.items() if address in self.members}
             for clusters in [each for each in self._choosers if not any(name in self._pools for name in each)]:
                 del self._choosers[clusters]
             for clusters, chooser in self._choosers.items():
-                self._introduce(clusters, chooser, now)
+                self._introduce(clusters, chooser)
             self._index()
         if texts.others != before.others:
-            told = {name: read_others(text) for name, text in texts.others.items()}
-            self._others = {name: others for name, others in told.items() if others is not None}
-            self._heard = now
-            for chooser in self._choosers.values():
-                self._repeat(chooser, now)
+            self._hear(texts.others, now)
+
+    def _hear(self, texts: Mapping[str, str], now: float) -> None:
+        told = {name: read_others(text) for name, text in texts.items()}
+        before = {clusters: self._count_envoys(clusters) for clusters in self._choosers}
+        self._others = {name: others for name, others in told.items() if others is not None}
+        self._heard = now
+        for clusters, chooser in self._choosers.items():
+            if self._count_envoys(clusters) != before[clusters]:
+                self._introduce(clusters, chooser)
+            self._repeat(chooser, now)
+
+    def _count_envoys(self, clusters: Clusters) -> int:
+        return max((self._others[name].envoys for name in clusters if name in self._others), default=1)
 
     def count(self, counts: Mapping[str, Mapping[str, Counts]], now: float) -> None:
         """Takes Envoy's own counts, by cluster as its statistics spell it."""
@@ -93,7 +102,7 @@ class Pools:
         chooser = self._choosers[clusters] = self._build()
         if len(self._choosers) > CHOOSERS_MAXIMUM:
             self._choosers.popitem(last=False)
-        self._introduce(clusters, chooser, now)
+        self._introduce(clusters, chooser)
         if self._counted is not None:
             chooser.count(self._counts, self._counted)
         self._repeat(chooser, now)
@@ -103,10 +112,10 @@ class Pools:
                 chooser.read(address, self.samples[address], now)
         return chooser
 
-    def _introduce(self, clusters: Clusters, chooser: Chooser, now: float) -> None:
+    def _introduce(self, clusters: Clusters, chooser: Chooser) -> None:
         pools = [self._pools[name] for name in clusters if name in self._pools]
-        members = {member.address: member for pool in pools for member in pool.members}
-        chooser.tell(tuple(members.values()), max((pool.envoys for pool in pools), default=1), now)
+        members = {member.address: member for pool in pools for member in pool}
+        chooser.tell(tuple(members.values()), self._count_envoys(clusters))
 
     def _repeat(self, chooser: Chooser, now: float) -> None:
         """Tells a chooser what others have in flight, as it was heard last."""
@@ -122,7 +131,7 @@ class Pools:
     def _index(self) -> None:
         self._holders = {}
         for clusters, chooser in self._choosers.items():
-            for address in {m.address for name in clusters if name in self._pools for m in self._pools[name].members}:
+            for address in {m.address for name in clusters if name in self._pools for m in self._pools[name]}:
                 self._holders.setdefault(address, []).append(chooser)
 
 

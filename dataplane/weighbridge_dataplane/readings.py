@@ -19,6 +19,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from weighbridge_api.metrics import LoadSignal, Mapped
+from weighbridge_api.wire import OTHERS, POOL
 from weighbridge_dataplane.facts import Counts, Member, Sample
 from weighbridge_metrics.engines import CACHED, ENGINES
 from weighbridge_metrics.exposition import read
@@ -35,7 +36,6 @@ _WANTED: Final = ("rq_active", "rq_pending_active", "rq_error", "rq_timeout", "c
 _COUNT: Final = re.compile(rf"^cluster\.(.+)\.endpoint\.(\S+)\.({'|'.join(_WANTED)}): (\d{{1,19}})$", re.MULTILINE)
 _ADDRESS: Final = re.compile(r"(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-fA-F:.]{2,45}\]):\d{1,5}")
 _URL: Final = re.compile(r"http://(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-fA-F:.]{2,45}\]):\d{1,5}/[!-~]{0,512}")
-_POOL, _OTHERS = "weighbridge.pool.", "weighbridge.others."
 #: What the choice is made from, of all that pages say.
 _SIGNALS: Final = frozenset({"kv", "waiting", "running", "prompt_tokens", "generated_tokens"})
 
@@ -109,32 +109,23 @@ def read_runtime(page: bytes) -> Texts | None:
         return None
     told = {name: entry.get("final_value") for name, entry in entries.items() if isinstance(entry, dict)}
     texts = {name: text for name, text in told.items() if isinstance(text, str)}
-    return Texts(_under(_POOL, texts), _under(_OTHERS, texts))
+    return Texts(_under(POOL, texts), _under(OTHERS, texts))
 
 
 def _under(prefix: str, texts: Mapping[str, str]) -> dict[str, str]:
     return {name[len(prefix) :]: text for name, text in sorted(texts.items()) if name.startswith(prefix)}
 
 
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """The nodes of a cluster, and how many Envoys the gateway has."""
-
-    members: tuple[Member, ...]
-    envoys: int = 1
-
-
-def read_pool(cluster: str, text: str) -> Pool:
+def read_pool(cluster: str, text: str) -> tuple[Member, ...]:
     """The nodes that are described well; the others do not exist for the choice."""
     told = _load(text)
     if not isinstance(told, dict) or not isinstance(told.get("nodes"), list):
-        return Pool(())
+        return ()
     members = {}
     for each in told["nodes"][:MEMBERS_MAXIMUM]:
         if isinstance(each, dict) and (member := _read_member(cluster, each)) is not None:
             members[member.address] = member
-    envoys = told.get("envoys")
-    return Pool(tuple(members.values()), envoys if type(envoys) is int and 1 <= envoys <= 10_000 else 1)
+    return tuple(members.values())
 
 
 def _read_member(cluster: str, told: Mapping[str, Any]) -> Member | None:
@@ -161,10 +152,11 @@ def _read_member(cluster: str, told: Mapping[str, Any]) -> Member | None:
 
 @dataclass(frozen=True, slots=True)
 class Others:
-    """Requests in flight of all the gateway's Envoys by address, and the nodes that the weights suspect."""
+    """How many Envoys the gateway has, what all have in flight by address, and the nodes that the weights suspect."""
 
     active: Mapping[str, int]
     suspect: frozenset[str] = frozenset()
+    envoys: int = 1
 
 
 def read_others(text: str) -> Others | None:
@@ -172,11 +164,12 @@ def read_others(text: str) -> Others | None:
     told = _load(text)
     if not isinstance(told, dict):
         return None
-    active, suspect = told.get("active"), told.get("suspect", [])
+    active, suspect, envoys = told.get("active", {}), told.get("suspect", []), told.get("envoys")
     if not isinstance(active, dict) or not isinstance(suspect, list):
         return None
     counts = {address: count for address, count in active.items() if type(count) is int and 0 <= count < 2**31}
-    return Others(counts, frozenset(address for address in suspect if isinstance(address, str)))
+    doubted = frozenset(address for address in suspect if isinstance(address, str))
+    return Others(counts, doubted, envoys if type(envoys) is int and 1 <= envoys <= 10_000 else 1)
 
 
 @lru_cache(maxsize=1024)

@@ -45,7 +45,7 @@ class Precise:
             self._members = seen.members
             told = [self._member(i) for i in seen.members]
             for chooser in self._choosers:
-                chooser.tell(told, len(self._choosers), now)
+                chooser.tell(told, len(self._choosers))
         self._pages.append(seen)
         page = None
         while self._pages and self._pages[0].at <= now - self._late + 1e-9:

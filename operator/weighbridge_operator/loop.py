@@ -267,7 +267,8 @@ class Loop:
     def _count_others(self, snapshot: Snapshot, load: LoadRound | None) -> Snapshot:
         if not self._named:
             return snapshot
-        return snapshot.with_runtime(count_others(self._owners, self._named, load, len(self._stats_urls())))
+        told = (self._owners, self._named, load, len(self._stats_urls()), self.weighed.doubted)
+        return snapshot.with_runtime(count_others(*told))
 
     async def _weigh(self, load: LoadRound, turn: float | None) -> Weighed | None:
         """Every pool weighed, at most `turn` seconds at a time; None if something else was planned meanwhile."""

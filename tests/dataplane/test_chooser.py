@@ -72,7 +72,7 @@ def test_a_node_that_envoy_keeps_out_is_never_named(out: Counts | None) -> None:
     scene.step({}, times=4)
     counts = {f"{name}:80": Counts(0, 0, True) for name in "bcd"} | ({} if out is None else {"a:80": out})
     if out is None:
-        scene.chooser.tell([member(name) for name in "bcd"], 1, scene.now)
+        scene.chooser.tell([member(name) for name in "bcd"], 1)
     scene.chooser.count(counts, scene.now)
     assert scene.name(90)["a"] == 0
 
@@ -148,7 +148,7 @@ def test_a_conversation_stays_where_its_beginning_was_read_unless_that_node_is_f
 def test_many_nodes_are_drawn_from_by_their_room() -> None:
     names = [f"n{number}" for number in range(200)]
     chooser = Chooser(Random(1).random)
-    chooser.tell([member(name, 3.0 if number < 100 else 1.0) for number, name in enumerate(names)], 1, 0.0)
+    chooser.tell([member(name, 3.0 if number < 100 else 1.0) for number, name in enumerate(names)], 1)
     for moment in range(1, 6):
         now = moment / 4
         for name in names:
@@ -180,7 +180,7 @@ def test_whatever_comes_only_open_members_are_named_and_each_judgement_adds_up(
     moves: Iterable[tuple[str, Any, Any]],
 ) -> None:
     chooser, now, there, counts = Chooser(Random(1).random), 0.0, "abcd", dict[str, Counts]()
-    chooser.tell([member(name) for name in there], 1, now)
+    chooser.tell([member(name) for name in there], 1)
     for what, which, value in moves:
         match what:
             case "read":
@@ -190,7 +190,7 @@ def test_whatever_comes_only_open_members_are_named_and_each_judgement_adds_up(
                 chooser.count(counts, now)
             case "tell":
                 there = which
-                chooser.tell([member(name) for name in there], 1, now)
+                chooser.tell([member(name) for name in there], 1)
             case "wait":
                 now += which
             case _:

@@ -200,17 +200,6 @@ async def test_a_name_without_a_file_belongs_to_one() -> None:
         assert b"another process has it" in said
 
 
-async def test_it_ends_with_its_parent() -> None:
-    parent = await asyncio.create_subprocess_exec("sleep", "60")
-    async with Dataplane() as dataplane:
-        await dataplane.start("http://127.0.0.1:1", "--parent-pid", str(parent.pid))
-        parent.kill()
-        await parent.wait()
-        assert dataplane.process is not None
-        async with asyncio.timeout(20):
-            assert await dataplane.process.wait() == 0
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

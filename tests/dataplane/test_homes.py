@@ -56,7 +56,7 @@ def read(chooser: Chooser, members: list[Member], now: float, full: str = "", en
 
 def start(members: list[Member], seed: int, envoys: int = 2, full: str = "") -> Chooser:
     chooser = Chooser(Random(seed).random)
-    chooser.tell(members, envoys, 0.0)
+    chooser.tell(members, envoys)
     for step in range(80):
         read(chooser, members, step * 0.25, full, envoys)
     return chooser

@@ -17,9 +17,9 @@ def build() -> Pools:
     return Pools(lambda: Chooser(random.Random(1).random))
 
 
-def pool(*addresses: str, envoys: int = 1) -> str:
+def pool(*addresses: str) -> str:
     nodes = [{"address": address, "node": f"default/{address}", "engine": "vllm"} for address in addresses]
-    return json.dumps({"nodes": nodes, "envoys": envoys})
+    return json.dumps({"nodes": nodes})
 
 
 def calm(at: float, waiting: float = 0.0) -> Sample:
@@ -105,7 +105,7 @@ def test_requests_of_a_node_in_two_clusters_are_added_up() -> None:
 
 def test_a_node_that_the_weights_suspect_is_judged_by_count() -> None:
     pools = build()
-    told = {"p": pool(A, B, C, envoys=2)}
+    told = {"p": pool(A, B, C)}
     pools.tell(Texts(told, {"p": json.dumps({"active": {A: 0, B: 0, C: 0}, "suspect": [A]})}), 1.0)
     fill(pools, 1.0)
     by_count = {each.address: each.by_count for each in pools.choose(("p",), Asked(), 1.1).judged}

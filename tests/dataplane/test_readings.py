@@ -112,7 +112,7 @@ def test_a_pool_has_what_is_described_well() -> None:
         {"address": "10.0.0.3:80"},
         7,
     ]
-    first, second, third = read_pool("p", json.dumps({"nodes": nodes, "envoys": 2})).members
+    first, second, third = read_pool("p", json.dumps({"nodes": nodes}))
     assert (first.cluster, first.node, first.capacity) == ("p", "default/a", 4.0)
     assert first.metrics == ("http://10.0.0.1:8000/metrics",)
     assert [name for name, _ in second.mapping] == ["kv", "queue"]
@@ -120,10 +120,13 @@ def test_a_pool_has_what_is_described_well() -> None:
 
 
 @given(st.lists(json_values, max_size=4), json_values)
-def test_no_text_of_a_pool_raises(nodes: list[Any], envoys: Any) -> None:
-    assert read_pool("p", json.dumps({"nodes": nodes, "envoys": envoys})).envoys >= 1
+def test_no_text_of_a_pool_or_of_others_raises(nodes: list[Any], envoys: Any) -> None:
+    others = read_others(json.dumps({"envoys": envoys}))
+    assert others is not None
+    assert 1 <= others.envoys <= 10_000
+    read_pool("p", json.dumps({"nodes": nodes}))
     strange = [described(metrics=each, capacity=each, mapping=each) for each in nodes]
-    for member in read_pool("p", json.dumps({"nodes": strange})).members:
+    for member in read_pool("p", json.dumps({"nodes": strange})):
         find_table("custom", member.mapping)
 
 
@@ -139,7 +142,7 @@ def test_a_text_that_is_too_deep_is_none() -> None:
     deep = "[" * 100_000
     assert read_others(deep) is None
     assert read_runtime(deep.encode()) is None
-    assert read_pool("p", deep).members == ()
+    assert read_pool("p", deep) == ()
 
 
 @given(st.binary(max_size=200) | st.text(string.printable, max_size=200).map(str.encode))

@@ -25,7 +25,7 @@ class Scene:
         self.now = 100.0
         self.names = names
         self.prompts = dict.fromkeys(names, 0.0)
-        self.chooser.tell([member(name, capacities.get(name)) for name in names], envoys, self.now)
+        self.chooser.tell([member(name, capacities.get(name)) for name in names], envoys)
 
     def step(
         self,

@@ -26,6 +26,12 @@ class Weighed:
     def weights(self) -> dict[str, Mapping[str, int]]:
         return {pool: verdict.weights for pool, verdict in self.verdicts.items()}
 
+    @property
+    def doubted(self) -> frozenset[tuple[str, str]]:
+        """(pool, node) of those whose numbers contradict what is known to be there."""
+        facts = ((pool, fact) for pool, verdict in self.verdicts.items() for fact in verdict.facts.values())
+        return frozenset((pool, fact.node) for pool, fact in facts if fact.suspicion != "none")
+
 
 def weigh_pools(
     gateway: ir.Gateway, before: Weighed, load: LoadRound | None, now: float, known: ir.Gateway | None = None

@@ -52,7 +52,7 @@ class Plan:
 
     def candidates(self, destinations: tuple[ir.Destination, ...]) -> tuple[str, ...]:
         """The clusters of the preferred pool, of which a node may be named for a request."""
-        return tuple(name_cluster(part.name) for part in self.pools[destinations[0].pool].parts)
+        return _list_preferred(self.pools, destinations)
 
     def credentials(self, members: Iterable[str]) -> tuple[tuple[str, str, str], ...]:
         """What the nodes of these clusters are sent to let requests in, sorted."""
@@ -75,7 +75,7 @@ def plan_clusters(gateway: ir.Gateway) -> Plan:
     for rule, destinations, asked in _uses(gateway):
         needs = _needs_adapting(pools, destinations, asked)
         if rule.precise:
-            named = [name_cluster(part.name) for part in pools[destinations[0].pool].parts]
+            named = _list_preferred(pools, destinations)
             precise.update(named)
             adapting.update(named if needs else ())
         for members, _ in _orders(pools, destinations):
@@ -87,6 +87,10 @@ def plan_clusters(gateway: ir.Gateway) -> Plan:
             for cluster in {name, *members}:
                 budgets[cluster] = max(budgets.get(cluster, 0.0), rule.retry.budget)
     return Plan(parts, pools, frozenset(adapting), budgets, chains, frozenset(precise))
+
+
+def _list_preferred(pools: Mapping[str, ir.Pool], destinations: tuple[ir.Destination, ...]) -> tuple[str, ...]:
+    return tuple(name_cluster(part.name) for part in pools[destinations[0].pool].parts)
 
 
 def _uses(gateway: ir.Gateway) -> Iterable[tuple[ir.Rule, tuple[ir.Destination, ...], str]]:

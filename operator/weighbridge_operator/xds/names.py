@@ -10,6 +10,7 @@ import hashlib
 import re
 from ipaddress import ip_address
 
+from weighbridge_api.wire import BLOCKS_HEADER, CLUSTER_HEADER, SESSION_HEADER
 from weighbridge_operator.core import ir
 
 LISTENER = "entrance"
@@ -18,7 +19,6 @@ CERTIFICATE = "entrance"  # the SDS secret that the entrance opens with
 #: Namespace of endpoint metadata, and the keys in it.
 METADATA = "weighbridge"
 STATISTICS = "weighbridge"  # first part of the names of what Envoy counts for us
-CHOICE = "weighbridge.choice"  # namespace of dynamic metadata: the node that the data plane names
 DATAPLANE = "dataplane"  # the cluster of the bootstrap that leads to it
 RUNTIME_LAYER = "weighbridge"  # of RTDS: what nodes there are to choose from
 OTHERS_LAYER = "weighbridge-others"  # of RTDS: what all Envoys together have in flight there
@@ -31,9 +31,6 @@ CREDENTIAL_HEADER = "x-weighbridge-credential"  # the name of the chosen node's 
 NODE_HEADER = "x-weighbridge-node"
 POLICY_HEADER = "x-weighbridge-policy"
 CHOICE_HEADER = "x-weighbridge-choice"  # on answers: "precise" where the node was named for this request
-BLOCKS_HEADER = "x-weighbridge-blocks"  # hashes of a body's beginning
-SESSION_HEADER = "x-weighbridge-session"  # the conversation that a request belongs to
-CHOSEN_CLUSTER_HEADER = "x-weighbridge-cluster"  # of the named node, written by the data plane
 CLIENT_HEADER = "x-weighbridge-client"  # whose key a request came with; for filters, never for nodes
 HOPS_HEADER = "x-weighbridge-hops"  # the gateways that a request has come through, by what each calls itself
 #: What a client may never send: listed so that Envoy strips it before any filter.
@@ -45,7 +42,7 @@ OWN_HEADERS = (
     POLICY_HEADER,
     CLIENT_HEADER,
     CHOICE_HEADER,
-    CHOSEN_CLUSTER_HEADER,
+    CLUSTER_HEADER,
     BLOCKS_HEADER,
     SESSION_HEADER,
 )

@@ -19,18 +19,15 @@ from collections.abc import Collection, Iterable, Mapping
 from envoy.service.runtime.v3.rtds_pb2 import Runtime
 from google.protobuf.message import Message
 
+from weighbridge_api.wire import BLOCKS_HEADER, CHOICE, CLUSTER_HEADER, OTHERS, POOL, SESSION_HEADER
 from weighbridge_operator.core import ir
 from weighbridge_operator.state import LoadRound, Pages
 from weighbridge_operator.xds.build import Json, extension, message, packed, seconds
 from weighbridge_operator.xds.names import (
-    BLOCKS_HEADER,
-    CHOICE,
-    CHOSEN_CLUSTER_HEADER,
     DATAPLANE,
     METADATA,
     OTHERS_LAYER,
     RUNTIME_LAYER,
-    SESSION_HEADER,
     print_address,
 )
 from weighbridge_operator.xds.scripts import write_blocks
@@ -64,7 +61,7 @@ def _ask() -> Json:
             "forward_rules": {"allowed_headers": {"patterns": matched}},
             "mutation_rules": {
                 "disallow_all": True,
-                "allow_expression": {"regex": f"^{CHOSEN_CLUSTER_HEADER}$"},
+                "allow_expression": {"regex": f"^{CLUSTER_HEADER}$"},
             },
             "disable_immediate_response": True,
             "metadata_options": {"receiving_namespaces": {"untyped": [CHOICE]}},
@@ -98,38 +95,45 @@ def ask_on(route: Json, clusters: tuple[str, ...], via: bool) -> Json:
 
 def go_where_named(route: Json) -> Json:
     """The same route for a request whose cluster was named."""
-    named = {"name": CHOSEN_CLUSTER_HEADER, "present_match": True}
+    named = {"name": CLUSTER_HEADER, "present_match": True}
     match = {**route["match"], "headers": [named, *route["match"].get("headers", ())]}
     action = {k: v for k, v in route["route"].items() if k not in ("cluster", "weighted_clusters", "retry_policy")}
     retry = {k: v for k, v in route["route"]["retry_policy"].items() if k != "retry_priority"}
-    own = (CHOSEN_CLUSTER_HEADER, BLOCKS_HEADER, SESSION_HEADER)
+    own = (CLUSTER_HEADER, BLOCKS_HEADER, SESSION_HEADER)
     removed = [*route.get("request_headers_to_remove", ()), *own]
-    action |= {"cluster_header": CHOSEN_CLUSTER_HEADER, "retry_policy": retry}
+    action |= {"cluster_header": CLUSTER_HEADER, "retry_policy": retry}
     return {**route, "match": match, "route": action, "request_headers_to_remove": removed}
 
 
 def list_choices(parts: Mapping[str, ir.Part], pages: Mapping[str, Pages]) -> Message:
     """The runtime layer with the nodes of each cluster (by its name) from which is chosen."""
-    fields = {f"weighbridge.pool.{name}": _list_members(part.endpoints, pages) for name, part in parts.items()}
+    fields = {POOL + name: _list_members(part.endpoints, pages) for name, part in parts.items()}
     return message(Runtime, {"name": RUNTIME_LAYER, "layer": dict(sorted(fields.items()))})
 
 
 def count_others(
-    owners: Mapping[tuple[str, str], tuple[str, str]], clusters: Collection[str], load: LoadRound | None, envoys: int
+    owners: Mapping[tuple[str, str], tuple[str, str]],
+    clusters: Collection[str],
+    load: LoadRound | None,
+    envoys: int,
+    suspect: Collection[tuple[str, str]] = (),
 ) -> Message:
-    """The runtime layer with the requests in flight of all Envoys together: nothing, where there is but one.
+    """The runtime layer with what all Envoys together have in flight, and the nodes whose numbers the weights doubt.
 
-    `owners`: (cluster, address) to (pool, node). Where counts are not known nothing is said.
+    `owners`: (cluster, address) to (pool, node); `suspect`: such (pool, node). Nothing is said of a cluster where there
+    is but one Envoy and no doubt; where counts are not known, they are left out.
     """
-    fields: dict[str, str] = {}
-    if envoys > 1 and load is not None and load.inflight is not None:
-        active: dict[str, dict[str, int]] = {cluster: {} for cluster in clusters}
-        for (cluster, address), place in owners.items():
-            if cluster in active:
-                active[cluster][address] = load.inflight.get(place, 0)
-        for cluster, counts in sorted(active.items()):
-            told = {"at": round(load.at, 1), "envoys": envoys, "active": dict(sorted(counts.items()))}
-            fields[f"weighbridge.others.{cluster}"] = json.dumps(told, separators=(",", ":"))
+    counts = load.inflight if load is not None and envoys > 1 else None
+    told: dict[str, Json] = {cluster: {"envoys": envoys, "suspect": []} for cluster in sorted(clusters)}
+    for (cluster, address), place in sorted(owners.items()):
+        if cluster in told:
+            told[cluster]["suspect"] += [address] if place in suspect else []
+            if counts is not None:
+                told[cluster].setdefault("active", {})[address] = counts.get(place, 0)
+    if load is not None and counts is not None:
+        told = {cluster: {"at": round(load.at, 1), **each} for cluster, each in told.items()}
+    said = {cluster: each for cluster, each in told.items() if envoys > 1 or each["suspect"]}
+    fields = {OTHERS + cluster: json.dumps(each, separators=(",", ":")) for cluster, each in said.items()}
     return message(Runtime, {"name": OTHERS_LAYER, "layer": fields})
 
 

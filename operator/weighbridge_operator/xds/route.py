@@ -21,6 +21,7 @@ from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from google.protobuf.message import Message
 from xds.type.matcher.v3.matcher_pb2 import Matcher
 
+from weighbridge_api.wire import CHOICE
 from weighbridge_operator.core import ir
 from weighbridge_operator.xds import answers
 from weighbridge_operator.xds.addresses import find_path, list_paths
@@ -31,7 +32,6 @@ from weighbridge_operator.xds.listener import Entrance
 from weighbridge_operator.xds.matching import by_prefix, on
 from weighbridge_operator.xds.memo import Memo
 from weighbridge_operator.xds.names import (
-    CHOICE,
     CHOICE_HEADER,
     CLIENT_HEADER,
     HOPS_HEADER,

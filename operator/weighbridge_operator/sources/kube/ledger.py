@@ -87,10 +87,11 @@ class Ledger:
 
     def find_older(self, listed: Mapping[Ref, int]) -> frozenset[Ref]:
         """Which of the listed objects are not known in the version that the list tells."""
-        known = {ref: entry.version for ref, entry in self._entries.items()}
-        return frozenset(
-            ref for ref, version in listed.items() if version > max(known.get(ref, -1), self._gone.get(ref, -1))
-        )
+        return frozenset(ref for ref, version in listed.items() if version > self._find_version(ref))
+
+    def _find_version(self, ref: Ref) -> int:
+        entry = self._entries.get(ref)
+        return max(entry.version if entry else -1, self._gone.get(ref, -1))
 
     def identify(self, raw: Mapping[str, Any]) -> Ref:
         """Which object it is. Lists leave the kind out."""

@@ -199,10 +199,9 @@ class ClusterSource:
         absent, older = await self._compare(plural, namespace)
         if len(older) > BY_NAME:
             await self._list_whole(plural, namespace)
-        for ref in sorted(older) if len(older) <= BY_NAME else ():
-            self._ledgers[plural].take(await self._api.get(f"{_path(plural, ref.namespace)}/{ref.name}"))
-        if older:
             self._dirty.set()
+        for ref in sorted(older) if len(older) <= BY_NAME else ():
+            self._hear(plural, "MODIFIED", await self._api.get(f"{_path(plural, ref.namespace)}/{ref.name}"))
         if len(absent) > BY_NAME:
             await asyncio.sleep(AGAIN)
             gone = absent & (await self._compare(plural, namespace))[0]

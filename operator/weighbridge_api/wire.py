@@ -1,0 +1,15 @@
+"""Words that the two planes say to each other through Envoy: headers, metadata, entries of its runtime."""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: Namespace of a request's dynamic metadata: "node", the address that the data plane names, and "by".
+CHOICE: Final = "weighbridge.choice"
+CLUSTER_HEADER: Final = "x-weighbridge-cluster"  # of the named node, written by the data plane
+BLOCKS_HEADER: Final = "x-weighbridge-blocks"  # hashes of a body's beginning, 8 hex digits each, joined by "."
+SESSION_HEADER: Final = "x-weighbridge-session"  # the conversation that a request belongs to
+
+#: Entries of the runtime, each followed by the cluster's name; their values are JSON.
+POOL: Final = "weighbridge.pool."  # the nodes that there are to choose from
+OTHERS: Final = "weighbridge.others."  # how many Envoys there are, what all of them have in flight, who is suspect
