@@ -84,8 +84,14 @@ class Stream(RuleBasedStateMachine):
         for name, missing in dangling(self.envoy).items():
             # What led to a refused cluster may lead to its successor's unfinished parts now: no worse than before.
             unexcused = set() if before.get(name) else missing
-            unexcused -= {cluster for kind, cluster, _ in self.envoy.refused if kind == CLUSTER}
+            unexcused -= self.list_excused()
             assert not unexcused, f"route {name} leads to {unexcused}, which cannot serve"
+
+    def list_excused(self) -> set[str]:
+        """What was refused, and what its held form leads to: that goes on although nobody may want a part of it."""
+        refused = {cluster for kind, cluster, _ in self.envoy.refused if kind == CLUSTER}
+        held = [self.envoy.held[CLUSTER][name] for name in refused if name in self.envoy.held[CLUSTER]]
+        return refused | {name for cluster in held for kind, name in cluster.needs if kind == CLUSTER}
 
     @rule()
     def warm(self) -> None:
