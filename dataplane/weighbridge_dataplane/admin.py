@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from aiohttp import web
 
-from weighbridge_dataplane.records import KEPT, Levels, Records
+from weighbridge_dataplane.choices import TOLD_MAXIMUM
+from weighbridge_dataplane.facts import Member
+from weighbridge_dataplane.records import Levels, Records
 
 LAST = 20  # choices where nobody says how many
 
@@ -17,10 +21,18 @@ class ListenError(OSError):
 
 
 class Admin:
-    """`start`, and `stop` at the end."""
+    """`start`, and `stop` at the end. `members` are the nodes of now, by address; `socket` tells processes apart."""
 
-    def __init__(self, records: Records, measure: Callable[[], Levels], serving: Callable[[], bool]) -> None:
-        self._records, self._measure, self._serving = records, measure, serving
+    def __init__(
+        self,
+        records: Records,
+        measure: Callable[[], Levels],
+        serving: Callable[[], bool],
+        members: Callable[[], Mapping[str, Member]],
+        socket: str,
+    ) -> None:
+        self._records, self._measure, self._serving, self._members = records, measure, serving, members
+        self._who = {"host": platform.node(), "process": os.getpid(), "socket": socket}
         app = web.Application()
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._health)
@@ -49,7 +61,7 @@ class Admin:
 
     async def _choices(self, request: web.Request) -> web.Response:
         text, request_id = request.query.get("last", str(LAST)), request.query.get("id")
-        if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= KEPT):
-            return web.json_response({"error": f"last: give a number of 1 to {KEPT}"}, status=400)
-        told = self._records.tell_choices(int(text[:6]), request_id)
-        return web.Response(text=told, content_type="application/json")
+        if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= TOLD_MAXIMUM):
+            return web.json_response({"error": {"message": f"last: give a number of 1 to {TOLD_MAXIMUM}"}}, status=400)
+        names = {address: member.node for address, member in self._members().items()}
+        return web.json_response(self._who | self._records.choices.tell(int(text[:6]), request_id, names))

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from weighbridge_dataplane.admin import Admin, ListenError
+from weighbridge_dataplane.choices import KEPT, KEPT_MAXIMUM
 from weighbridge_dataplane.chooser import Chooser
 from weighbridge_dataplane.exchange import Head
 from weighbridge_dataplane.facts import Choice
@@ -56,6 +57,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--listen", type=_read_listen, metavar="ADDRESS:PORT", help="for /metrics, /healthz and /choices"
     )
+    parser.add_argument(
+        "--keep-choices",
+        type=_read_kept,
+        default=KEPT,
+        metavar="N",
+        help="how many of the last choices /choices can tell; some 600 bytes each (%(default)s)",
+    )
     return parser
 
 
@@ -63,6 +71,12 @@ def _read_admin(text: str) -> str:
     if not _ADMIN.fullmatch(text.rstrip("/")):
         raise argparse.ArgumentTypeError(f"{text[:80]!r} is no URL like http://127.0.0.1:9901")
     return text.rstrip("/")
+
+
+def _read_kept(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 6 and 1 <= int(text) <= KEPT_MAXIMUM):
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is no number of 1 to {KEPT_MAXIMUM}")
+    return int(text)
 
 
 def _read_listen(text: str) -> tuple[str, int]:
@@ -76,7 +90,7 @@ async def _serve(options: argparse.Namespace) -> int:
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    records, pools = Records(), Pools(lambda: Chooser(random.random))
+    records, pools = Records(options.keep_choices), Pools(lambda: Chooser(random.random))
     watch = Watch(options.admin_url, pools, records)
 
     def choose(head: Head) -> Choice:
@@ -84,7 +98,7 @@ async def _serve(options: argparse.Namespace) -> int:
         return pools.choose(head.policy.clusters, head.asked, time.monotonic())
 
     server = Server(choose, records)
-    admin = Admin(records, watch.measure, lambda: server.serving)
+    admin = Admin(records, watch.measure, lambda: server.serving, lambda: pools.members, options.socket)
     # What is there by now stays; a collection that looks at all of it would hold a request for its time.
     gc.freeze()
     watching = asyncio.create_task(watch.run())

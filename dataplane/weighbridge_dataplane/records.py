@@ -1,36 +1,21 @@
-"""What became of requests: counters for `/metrics`, and the last choices for people who ask why.
+"""What became of requests: counters for `/metrics`, and through `choices` the last of them for people who ask why.
 
-On the way of a request only references are kept; text is made when somebody asks. Bounded: clusters beyond the most are
-counted as one, and of choices the last are kept. Neither holds anything of a request but its id, size and what was
-chosen.
+On the way of a request only references are kept; text is made when somebody asks. Clusters beyond the most are counted
+as one.
 """
 
 from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections import deque
 from dataclasses import dataclass
-from typing import Any
 
-from weighbridge_dataplane.exchange import Head
-from weighbridge_dataplane.facts import Choice, Judged
+from weighbridge_dataplane.choices import KEPT, Choices, Kept
 
-KEPT = 1_000  # choices
 CLUSTERS_MAXIMUM = 1_000
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1)  # seconds
 OTHER = "other"
 UNREADABLE, FAILED = "policy", "error"  # reasons of silence beside the chooser's own
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """One choice, at a Unix time. `failure` says why none was made."""
-
-    at: float
-    head: Head
-    choice: Choice
-    failure: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +30,14 @@ class Levels:
 
 
 class Records:
-    """Mutable; of one process."""
+    """Mutable; of one process. Of choices the last `kept` can be asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: int = KEPT) -> None:
         self.named: dict[str, int] = {}
         self.silent: dict[str, int] = dict.fromkeys(("unknown", "stale", "few", "none", UNREADABLE, FAILED), 0)
         self.samples: dict[str, int] = {"read": 0, "failed": 0, "skipped": 0}
         self.pages: dict[str, int] = {"read": 0, "failed": 0}
-        self._kept: deque[Kept] = deque(maxlen=KEPT)
+        self.choices = Choices(kept)
         self._seconds = [0] * (len(BUCKETS) + 1)
         self._sum = 0.0
 
@@ -65,14 +50,9 @@ class Records:
         else:
             name = member.cluster if member.cluster in self.named or len(self.named) < CLUSTERS_MAXIMUM else OTHER
             self.named[name] = self.named.get(name, 0) + 1
-        self._kept.append(kept)
+        self.choices.note(kept)
         self._seconds[bisect_left(BUCKETS, seconds)] += 1
         self._sum += seconds
-
-    def tell_choices(self, last: int, request_id: str | None = None) -> str:
-        """JSON: the last choices, the newest first; those of one request where its id is given."""
-        found = (each for each in reversed(self._kept) if request_id is None or each.head.request_id == request_id)
-        return json.dumps({"choices": [_describe(each) for _, each in zip(range(last), found, strict=False)]})
 
     def print_metrics(self, levels: Levels, cpu: float) -> str:
         """Exposition text. `cpu`: seconds that this process took."""
@@ -112,31 +92,3 @@ def _print_family(name: str, meaning: str, label: str, values: dict[str, int]) -
 def _print_gauge(name: str, meaning: str, value: float | None) -> list[str]:
     full = f"weighbridge_dataplane_{name}"
     return [] if value is None else [f"# HELP {full} {meaning}", f"# TYPE {full} gauge", f"{full} {value:.6g}"]
-
-
-def _describe(kept: Kept) -> dict[str, Any]:
-    asked, member, policy = kept.head.asked, kept.choice.member, kept.head.policy
-    told: dict[str, Any] = {
-        "at": round(kept.at, 3),
-        "request": kept.head.request_id,
-        "clusters": list(policy.clusters) if policy else [],
-        "node": member.node if member else None,
-        "address": member.address if member else None,
-        "cluster": member.cluster if member else None,
-        "silence": None if member else kept.failure or kept.choice.silence,
-        "size": asked.size,
-        "blocks": len(asked.blocks),
-        "session": asked.session is not None,
-    }
-    return told | {"candidates": [_describe_judged(each) for each in kept.choice.judged]}
-
-
-def _describe_judged(judged: Judged) -> dict[str, Any]:
-    return {
-        "address": judged.address,
-        "load": round(judged.load, 4),
-        "fill": round(judged.fill, 4),
-        "backlog": round(judged.backlog, 4),
-        "hit": round(judged.hit, 1),
-        "byCount": judged.by_count,
-    }

@@ -19,10 +19,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from weighbridge_dataplane.choices import Kept
 from weighbridge_dataplane.exchange import Exchange, Head, Policies, let_pass, name_node
 from weighbridge_dataplane.facts import Choice
 from weighbridge_dataplane.grpc_stream import Connection, Message
-from weighbridge_dataplane.records import FAILED, UNREADABLE, Kept, Records
+from weighbridge_dataplane.records import FAILED, UNREADABLE, Records
 
 PATH_LIMIT = 100  # bytes of a path, of 107 that a socket's address holds
 BACKLOG = 1_024

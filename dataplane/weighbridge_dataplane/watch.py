@@ -104,6 +104,7 @@ class Watch:
                         reading.take(piece)
                         await asyncio.sleep(0)  # a request may be waiting
                     self._pools.count(reading.finish(), self._counted)
+            self._records.choices.settle()
             await asyncio.sleep(max(0.0, began + COUNTS_PERIOD - time.monotonic()))
 
     async def _ask_envoy(self, http: aiohttp.ClientSession, path: str) -> tuple[bytes, float]:

@@ -33,7 +33,7 @@ COMMANDS = (
     Command("demo", _OPERATOR, "run a gateway before three simulated nodes, with traffic", shared=True),
     Command("check", _OPERATOR, "say what is wrong with YAML files, before anything starts", shared=True),
     Command("status", _OPERATOR, "show nodes, weights and what each Envoy holds", shared=True),
-    Command("explain", _OPERATOR, "say why a node has the weight it has", shared=True),
+    Command("explain", _OPERATOR, "say why a node has its weight, or why it got a request", shared=True),
     Command("operator", _OPERATOR, "run the control plane alone, with Envoy anywhere beside it", shared=True),
     Command("bootstrap", "weighbridge_operator.bootstrap_command", "print the configuration to start an Envoy with"),
     Command("dataplane", "weighbridge_dataplane.cli", "run the processor that Envoy may ask about requests"),

@@ -33,10 +33,12 @@ class Admin:
     """Serves /status, /explain, /metrics, /healthz and /readyz from the newest report.
 
     `traffic` is what the Envoys count, for /metrics, asked when somebody wants it. `envoy`: where there is
-    one of its own, whether that serves; without it the gateway is not ready.
+    one of its own, whether that serves; without it the gateway is not ready. `choices`: where there is a data plane of
+    its own, what that tells at /choices for a query.
     """
 
     envoy: Latest[bool] | None = None
+    choices: Callable[[str], Awaitable[tuple[int, bytes]]] | None = None
 
     def __init__(self, reports: Latest[Report], traffic: Callable[[], Awaitable[str]] | None = None) -> None:
         self._reports, self._traffic = reports, traffic
@@ -50,6 +52,7 @@ class Admin:
         for path, handler in (
             ("/status", self._status),
             ("/explain", self._explain),
+            ("/choices", self._choices),
             ("/metrics", self._metrics),
             ("/healthz", self._alive),
             ("/readyz", self._ready),
@@ -100,6 +103,12 @@ class Admin:
         page = self._codec.dump_python(_narrow(report, found), mode="json")
         return web.json_response(page | {"explanations": [_explanation(o) for o in found]}, headers=dict(SECURITY))
 
+    async def _choices(self, request: web.Request) -> web.Response:
+        if self.choices is None:
+            return _refuse(404, "this operator runs no data plane: ask those beside the Envoys, with --dataplane-url")
+        status, body = await self.choices(request.rel_url.raw_query_string)
+        return web.Response(status=status, body=body, content_type="application/json", headers=dict(SECURITY))
+
     async def _metrics(self, _: web.Request) -> web.Response:
         body = self._make("metrics", lambda: metrics.expose(self._reports.get(), program_version()).encode())
         if self._traffic is not None:
@@ -149,7 +158,7 @@ async def _bound(request: web.Request, handler: Any) -> web.StreamResponse:
         answer: web.StreamResponse = await handler(request)
         return answer
     except web.HTTPNotFound:
-        return _refuse(404, "there are /status, /explain, /metrics, /healthz and /readyz")
+        return _refuse(404, "there are /status, /explain, /choices, /metrics, /healthz and /readyz")
 
 
 def _narrow(report: Report, nodes: tuple[ObjectReport, ...]) -> Report:

@@ -1,7 +1,7 @@
 """The operator's commands: reads flags and the environment once, puts everything together, and passes it down.
 
-Environment: WEIGHBRIDGE_URL (status, explain), WEIGHBRIDGE_ENVOY (the binary), NO_COLOR, TERM, XDG_STATE_HOME; in a
-cluster what `cluster_flags` names.
+Environment: WEIGHBRIDGE_URL (status, explain), WEIGHBRIDGE_DATAPLANE_URL (explain), WEIGHBRIDGE_ENVOY (the binary),
+NO_COLOR, TERM, XDG_STATE_HOME; in a cluster what `cluster_flags` names.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from weighbridge_operator import check, client
+from weighbridge_operator import check, choices, client
 from weighbridge_operator.cluster_flags import add_cluster, add_proxy, read_cluster
 from weighbridge_operator.demo import run_demo
 from weighbridge_operator.envoy_process import EnvoyNotFoundError
@@ -52,11 +52,15 @@ def _ask(command: str, argv: Sequence[str]) -> int:
     add_proxy(parser)
     if command == "explain":
         parser.add_argument("node", nargs="?", help="default: every node")
+        choices.add_choices(parser, os.environ.get("WEIGHBRIDGE_DATAPLANE_URL"))
     options = parser.parse_args(argv)
     paper = client.choose_paper(sys.stdout, colour="NO_COLOR" not in os.environ)
     place = _find_place(options)
     if command == "status":
         return client.status(place, options.output, paper)
+    if choices.check_flags(parser, options):
+        places = choices.find_places(options, place)
+        return choices.explain_choices(places, options.request, options.choices or choices.MOST, options.output, paper)
     return client.explain(place, options.node, options.output, paper)
 
 
@@ -119,6 +123,8 @@ def _parser(command: str) -> argparse.ArgumentParser:
         add("--concurrency", type=int, default=min(2, os.cpu_count() or 1), help="Envoy's worker threads")
         told = "what Envoy may take; before it does, it refuses requests (default: %(default)s)"
         add("--envoy-memory", default=MEMORY, metavar="SIZE", help=told)
+        told = "how many of the last choices `explain --request` finds, of policies with balance.precise (20000)"
+        add("--keep-choices", type=choices.read_kept, metavar="N", help=told)
     add("--output", choices=get_args(Output), default="auto", help="a live table on a terminal, else lines of change")
     add("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     return parser
@@ -156,6 +162,7 @@ def _read_settings(command: str, options: argparse.Namespace) -> Settings:
         security=read_security(options),
         prometheus=read_prometheus(options),
         requests=read_request_log(options),
+        kept_choices=getattr(options, "keep_choices", None),
     )
 
 

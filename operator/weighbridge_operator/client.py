@@ -53,6 +53,18 @@ class Paper:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """Who is asked, and what to do where nobody answers, in words."""
+
+    name: str
+    flag: str
+    remedy: str
+
+
+OPERATOR: Final = Asked("operator", "--url or WEIGHBRIDGE_URL", "is `weighbridge up` running? ")
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where an operator is asked: `fetch` answers the body of one of its pages. It raises NoAnswerError."""
 
@@ -60,9 +72,9 @@ class Place:
     fetch: Callable[[str], bytes]
 
 
-def over_http(url: str) -> Place:
-    """The operator whose admin interface has this URL."""
-    return Place(url, lambda path: fetch(url, path))
+def over_http(url: str, asked: Asked = OPERATOR) -> Place:
+    """The operator, or who else is asked, whose admin interface has this URL."""
+    return Place(url, lambda path: fetch(url, path, asked))
 
 
 def status(place: Place, output: Output, paper: Paper | None = None) -> int:
@@ -87,24 +99,23 @@ def choose_paper(stream: TextIO, colour: bool = True) -> Paper:
     return Paper(stream, colour, width or 80)
 
 
-def fetch(url: str, path: str) -> bytes:
+def fetch(url: str, path: str, asked: Asked = OPERATOR) -> bytes:
     """The answer's body. Raises NoAnswerError."""
     base = url.rstrip("/")
     if not _is_http(base):
-        raise NoAnswerError(f"{clean(url)!r} is no http:// URL: give the operator's with --url or WEIGHBRIDGE_URL")
-    # The operator is asked directly: a proxy meant for the internet does not know it.
+        raise NoAnswerError(f"{clean(url)!r} is no http:// URL: give the {asked.name}'s with {asked.flag}")
+    # It is asked directly: a proxy meant for the internet does not know it.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(f"{base}{path}", timeout=TIMEOUT) as response:
             body: bytes = response.read(LIMIT + 1)
     except urllib.error.HTTPError as error:
         with error:
-            raise NoAnswerError(f"{base}: {_message(error)}") from error
+            raise NoAnswerError(f"{base}: {_message(error, asked)}") from error
     except (OSError, HTTPException, ValueError) as error:
         reason = clean(str(getattr(error, "reason", error))) or type(error).__name__
         raise NoAnswerError(
-            f"no operator answers at {base} ({reason}): is `weighbridge up` running? "
-            "Say where with --url URL or WEIGHBRIDGE_URL"
+            f"no {asked.name} answers at {base} ({reason}): {asked.remedy}Say where with {asked.flag}"
         ) from error
     if len(body) > LIMIT:
         raise NoAnswerError(f"{base}: the answer is larger than {LIMIT >> 20} MiB")
@@ -135,11 +146,11 @@ def _is_http(url: str) -> bool:
         return False
 
 
-def _message(error: urllib.error.HTTPError) -> str:
+def _message(error: urllib.error.HTTPError, asked: Asked) -> str:
     try:
         return clean(str(json.loads(error.read(65536))["error"]["message"]))
     except (ValueError, KeyError, TypeError, OSError):
-        return f"HTTP {error.code}: is this the operator's address? Say where with --url URL or WEIGHBRIDGE_URL"
+        return f"HTTP {error.code}: is this the {asked.name}'s address? Say where with {asked.flag}"
 
 
 def _explain(report: Report, width: int | None) -> list[Line]:

@@ -7,6 +7,7 @@ may come, die and come again at any time. On Linux the socket has no file, which
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import secrets
@@ -16,12 +17,16 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
+import aiohttp
+from yarl import URL
+
 from weighbridge_operator import tether
 from weighbridge_operator.envoy_process import FIRST_PAUSE, LONGEST_PAUSE, EnvoyProcess, describe_end, end_process
 from weighbridge_operator.xds.bootstrap import LOOPBACK
 
 TAIL = 4096  # bytes of its last words that are told
 END_LIMIT = 2.0  # seconds from SIGTERM to SIGKILL
+ANSWER_LIMIT = 2.0  # seconds for what it tells of its choices
 
 
 def choose_socket() -> str:
@@ -31,12 +36,29 @@ def choose_socket() -> str:
 
 
 class DataplaneProcess:
-    """`run` keeps it alive beside `envoy` from when `wanted` returns until it is cancelled."""
+    """`run` keeps it alive beside `envoy` from when `wanted` returns until it is cancelled. `flags` are its own."""
 
-    def __init__(self, socket: str, envoy: EnvoyProcess, wanted: Callable[[], Awaitable[None]]) -> None:
-        self._socket, self._envoy, self._wanted = socket, envoy, wanted
+    def __init__(
+        self, socket: str, envoy: EnvoyProcess, wanted: Callable[[], Awaitable[None]], flags: tuple[str, ...] = ()
+    ) -> None:
+        self._socket, self._envoy, self._wanted, self._flags = socket, envoy, wanted, flags
         self._log = logging.getLogger("dataplane")
         self.pid: int | None = None
+        self._url: str | None = None
+
+    async def tell_choices(self, query: str) -> tuple[int, bytes]:
+        """Status and JSON of what it answers to `/choices?QUERY`."""
+        if self._url is None:
+            return _refuse("no data plane runs here now: it starts once a policy has `balance.precise`")
+        limit = aiohttp.ClientTimeout(total=ANSWER_LIMIT)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=limit) as http,
+                http.get(URL(f"{self._url}/choices?{query}", encoded=True)) as answer,
+            ):
+                return answer.status, await answer.read()
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return _refuse("the data plane does not answer now; ask again in a moment")
 
     async def run(self) -> None:
         """Starts it, and again whenever it ends, or Envoy and its admin interface are others."""
@@ -57,24 +79,35 @@ class DataplaneProcess:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), sys.executable),
             *("-m", "weighbridge_api.console", "dataplane", "--socket", self._socket, "--admin-url", admin),
+            *("--listen", f"{LOOPBACK}:0", *self._flags),
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
         )
         self.pid = process.pid
         ended = asyncio.ensure_future(self._follow(process))
+        hearing = asyncio.ensure_future(self._hear(process))
         gone = asyncio.ensure_future(self._wait_gone())
         try:
             await asyncio.wait((ended, gone), return_when=asyncio.FIRST_COMPLETED)
             return ended.result() if ended.done() else None
         finally:
-            self.pid = None
+            self.pid = self._url = None
             gone.cancel()
+            hearing.cancel()
             await end_process(process, END_LIMIT)
             ended.cancel()
             with suppress(asyncio.CancelledError):
                 await ended
+
+    async def _hear(self, process: asyncio.subprocess.Process) -> None:
+        """Its first line tells the port; what follows is read and forgotten."""
+        assert process.stdout is not None
+        port = (await process.stdout.readline()).rpartition(b" ")[2].strip()
+        self._url = f"http://{LOOPBACK}:{int(port)}" if port.isdigit() else None
+        while await process.stdout.read(TAIL):
+            pass
 
     async def _follow(self, process: asyncio.subprocess.Process) -> str:
         assert process.stderr is not None
@@ -88,3 +121,7 @@ class DataplaneProcess:
         version, ready = self._envoy.ready.version, True
         while ready:
             ready, version = await self._envoy.ready.wait_newer(version)
+
+
+def _refuse(message: str) -> tuple[int, bytes]:
+    return 503, json.dumps({"error": {"message": message}}).encode()

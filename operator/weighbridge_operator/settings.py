@@ -81,3 +81,4 @@ class Settings:
     kubernetes: KubernetesSettings | None = None  # then `paths` is empty
     security: SecuritySettings = SecuritySettings()
     requests: RequestLogSettings | None = None  # None: no request log
+    kept_choices: int | None = None  # of the data plane that `up` starts; None: its default

@@ -42,8 +42,9 @@ async def run_up(settings: Settings, *beside: Work) -> int:
         plane = await running.enter_async_context(ControlPlane(settings))
         socket = choose_socket()
         envoy = EnvoyProcess(_describe_envoy(settings, plane, socket), stdout=stdout)
-        dataplane = DataplaneProcess(socket, envoy, plane.loop.wait_precise)
-        plane.admin.envoy = envoy.ready
+        flags = () if settings.kept_choices is None else ("--keep-choices", str(settings.kept_choices))
+        dataplane = DataplaneProcess(socket, envoy, plane.loop.wait_precise, flags)
+        plane.admin.envoy, plane.admin.choices = envoy.ready, dataplane.tell_choices
         view = _make_view(settings, plane.reports, passes=True)
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, envoy.reopen_files)
         await run_until_signal(plane.run(), envoy.run(), dataplane.run(), view.run(), *(work(plane) for work in beside))

@@ -1,15 +1,13 @@
-"""What is told of requests: exposition text that a stranger's parser reads, and the last choices."""
+"""What is counted of requests, as exposition text that a stranger's parser reads."""
 
 from __future__ import annotations
 
-import json
-import random
-
 from prometheus_client.parser import text_string_to_metric_families
 
+from weighbridge_dataplane.choices import Kept
 from weighbridge_dataplane.exchange import Head, Policy
 from weighbridge_dataplane.facts import Asked, Choice, Member
-from weighbridge_dataplane.records import CLUSTERS_MAXIMUM, KEPT, Kept, Levels, Records
+from weighbridge_dataplane.records import CLUSTERS_MAXIMUM, Levels, Records
 
 HEAD = Head(Policy(("p",), False), Asked(12, "a customer", ("0123abcd",)), "id")
 ROW = ("10.0.0.1:80", 0.5, 0.4, 0.1, 7.0, False)
@@ -53,36 +51,3 @@ def test_clusters_are_bounded() -> None:
     found = parse(records.print_metrics(Levels(), 0.0))
     assert found["named_total", frozenset({("cluster", "other")})] == 50
     assert sum(name == "named_total" for name, _ in found) == CLUSTERS_MAXIMUM + 1
-
-
-def test_a_choice_is_told_with_its_parts_and_no_more_of_the_request() -> None:
-    records = Records()
-    records.note(named(), 0.001)
-    text = records.tell_choices(1)
-    assert "a customer" not in text
-    assert "0123abcd" not in text
-    (told,) = json.loads(text)["choices"]
-    candidate = {"address": "10.0.0.1:80", "load": 0.5, "fill": 0.4, "backlog": 0.1, "hit": 7.0, "byCount": False}
-    assert told == {
-        "at": 1000.5,
-        "request": "id",
-        "clusters": ["p"],
-        "node": "default/a",
-        "address": "10.0.0.1:80",
-        "cluster": "p",
-        "silence": None,
-        "size": 12,
-        "blocks": 1,
-        "session": True,
-        "candidates": [candidate],
-    }
-
-
-def test_the_last_choices_are_kept_and_found_by_id() -> None:
-    records = Records()
-    for number in range(KEPT + 10):
-        records.note(named(request_id=str(number)), random.random())
-    assert [each["request"] for each in json.loads(records.tell_choices(2))["choices"]] == ["1009", "1008"]
-    assert len(json.loads(records.tell_choices(KEPT, "500"))["choices"]) == 1
-    assert json.loads(records.tell_choices(KEPT, "5"))["choices"] == []
-    assert len(json.loads(records.tell_choices(KEPT))["choices"]) == KEPT

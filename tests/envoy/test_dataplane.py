@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -13,7 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from support.dataplane import Dataplane
+from support.dataplane import CONSOLE, Dataplane
 from support.stack import Stack, node, policy
 from weighbridge_simulator.control import Control
 from weighbridge_simulator.fleet import Fleet
@@ -100,7 +101,7 @@ async def test_a_loaded_node_is_avoided_and_every_choice_is_explained() -> None:
         assert choice["size"] > 0
         loads = {each["address"]: each["load"] for each in choice["candidates"]}
         assert len(loads) == 3
-        assert min(loads, key=loads.__getitem__) == choice["address"]
+        assert loads[choice["address"]] == min(loads.values())
         assert max(loads, key=loads.__getitem__) == f"127.0.0.1:{fleet.nodes['n0'].port}"
 
 
@@ -186,3 +187,42 @@ async def test_a_slow_one_costs_a_request_no_more_than_its_time_out() -> None:
         done = await running
         assert Counter(status for _, _, status, _ in done) == {200: len(done)}
         assert {chose for *_, chose in done} == {"precise", None}
+
+
+async def test_explain_finds_a_request_at_the_data_plane_of_its_envoy() -> None:
+    specs = [NodeSpec(name=f"n{i}", models=(("m", "m"),), control=Control(slow=0.05)) for i in range(3)]
+    async with Fleet(specs) as fleet, Dataplane() as dataplane, Dataplane() as elsewhere:
+        nodes = [node(name, server.port) for name, server in fleet.nodes.items()]
+        precise = policy("p", balance={"precise": True})
+        async with Stack(*nodes, precise, dataplanes=(dataplane.socket,)) as stack:
+            await dataplane.start(stack.envoys[0].admin_url, "--keep-choices", "20")
+            await elsewhere.start(stack.envoys[0].admin_url)
+            await dataplane.wait_named(3)
+            name, request_id = await ask_named(stack)
+            assert request_id is not None
+            both = ("--dataplane-url", elsewhere.url, "--dataplane-url", dataplane.url)
+            code, text, _ = await explain("--request", request_id, *both)
+            assert code == 0
+            assert f"data plane at {dataplane.url}: host " in text
+            assert elsewhere.url not in text
+            assert f"named default/{name} at 127.0.0.1:{fleet.nodes[str(name)].port}" in text
+            assert text.count("its page") == 3
+            for _ in range(25):
+                await ask(stack)
+            code, text, error = await explain("--request", request_id, *both)
+            assert (code, text) == (1, "")
+            assert f"{dataplane.url} (host" in error
+            assert "keeps the last 20 choices and has 20, from " in error
+            assert "has made no choice yet" in error
+
+
+async def explain(*flags: str) -> tuple[int, str, str]:
+    """Exit code, output, standard error."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", CONSOLE, "explain", *flags),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(30):
+        out, error = await process.communicate()
+    return process.returncode or 0, out.decode(), error.decode()

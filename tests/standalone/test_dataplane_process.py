@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -44,8 +45,10 @@ async def until(true: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def up(folder: Path, *flags: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    port, admin = free_port(), free_port()
+async def up(
+    folder: Path, *flags: str, admin: int | None = None
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    port, admin = free_port(), admin or free_port()
     listen = ("--port", str(port), "--admin", f"127.0.0.1:{admin}", "--state", str(folder / "state"))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", COMMAND, "up", "-f", str(folder / "objects.yaml"), *listen, *flags),
@@ -99,3 +102,45 @@ async def test_it_comes_with_the_policy_is_started_again_and_goes_with_us(tmp_pa
             second = find_dataplane(process.pid)
             assert second is not None
         await until(lambda: not Path(f"/proc/{second}").exists())
+
+
+async def explain(admin: int, *flags: str) -> tuple[int, str, str]:
+    """`weighbridge explain` as a user calls it: exit code, output, and what went to standard error."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", COMMAND, "explain", "--url", f"http://127.0.0.1:{admin}", *flags),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(LIMIT):
+        out, error = await process.communicate()
+    return process.returncode or 0, out.decode(), error.decode()
+
+
+async def test_explain_tells_why_a_request_went_where_it_went(tmp_path: Path) -> None:
+    specs = [NodeSpec(name=name, models=(("m", "m"),), zero=True) for name in "abc"]
+    admin = free_port()
+    async with Fleet(specs) as fleet, aiohttp.ClientSession() as http:
+        nodes = [node(name, one.port) for name, one in fleet.nodes.items()]
+        objects = tmp_path / "objects.yaml"
+        objects.write_text(yaml.safe_dump_all(nodes))
+        async with up(tmp_path, "--keep-choices", "50", admin=admin) as (_, url):
+            await served(http, url)
+            code, _, error = await explain(admin, "--choices", "1")
+            assert (code, "no data plane runs here now" in error) == (1, True)
+            objects.write_text(yaml.safe_dump_all([*nodes, policy("p", balance={"precise": True})]))
+            await served(http, url, "precise")
+            async with asyncio.timeout(LIMIT):
+                while True:  # on a busy machine Envoy does not always wait for the answer
+                    async with http.post(url, json={"model": "m", "messages": []}) as answer:
+                        told = answer.headers
+                    if told.get("x-weighbridge-choice") == "precise":
+                        break
+            code, text, error = await explain(admin, "--request", told["x-request-id"])
+            assert (code, error) == (0, "")
+            assert f"request {told['x-request-id']}" in text
+            assert f"named default/{told['x-weighbridge-node']} at " in text
+            assert [text.count(f" default/{name} 127.0.0.1:") for name in "abc"] == [1, 1, 1]
+            code, text, error = await explain(admin, "--request", "never-seen", "--output", "json")
+            (answers,) = json.loads(text)["answers"]
+            assert (code, answers["most"], answers["choices"]) == (1, 50, [])
+            assert "keeps the last 50 choices" in error

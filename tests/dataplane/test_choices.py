@@ -1,0 +1,97 @@
+"""The last choices: each whole, found by the request's id, bounded, and nothing that the collector looks at."""
+
+from __future__ import annotations
+
+import gc
+import json
+from typing import Any
+
+from weighbridge_dataplane.choices import KEPT, UNSETTLED, Choices, Kept
+from weighbridge_dataplane.exchange import Head, Policy
+from weighbridge_dataplane.facts import Asked, Choice, Member
+
+HEAD = Head(Policy(("p",), False), Asked(12, "a customer", ("0123abcd",)), "id")
+ROW = ("10.0.0.1:80", 0.5, 0.4, 0.2, 7.0, False)
+COUNTED = ("10.0.0.2:80", 0.75, 0.75, 0.0, 0.0, True)
+NAMES = {"10.0.0.1:80": "default/a"}
+
+
+def named(request_id: str = "id", at: float = 1_000.5) -> Kept:
+    head = Head(HEAD.policy, HEAD.asked, request_id)
+    return Kept(at, head, Choice(Member("10.0.0.1:80", "p", "default/a", "vllm"), None, (ROW, COUNTED)))
+
+
+def ids(told: dict[str, Any]) -> list[str]:
+    return [each["request"] for each in told["choices"]]
+
+
+def test_a_choice_is_told_with_its_parts_and_no_more_of_the_request() -> None:
+    choices = Choices()
+    choices.note(named())
+    told = json.loads(json.dumps(choices.tell(1, None, NAMES)))
+    text = json.dumps(told)
+    assert "a customer" not in text
+    assert "0123abcd" not in text
+    (choice,) = told.pop("choices")
+    assert told == {"kept": 1, "most": KEPT, "since": 1000.5}
+    first, second = choice.pop("candidates")
+    assert choice == {
+        "at": 1000.5,
+        "request": "id",
+        "clusters": ["p"],
+        "node": "default/a",
+        "address": "10.0.0.1:80",
+        "cluster": "p",
+        "silence": None,
+        "size": 12,
+        "blocks": 1,
+        "session": True,
+    }
+    assert first == {
+        "address": "10.0.0.1:80",
+        "node": "default/a",
+        "load": 0.5,
+        "fill": 0.4,
+        "backlog": 0.2,
+        "saved": 0.1,
+        "hit": 7.0,
+        "by": "page",
+    }
+    assert (second["node"], second["by"], second["saved"]) == (None, "count", 0.0)
+
+
+def test_silence_is_told_with_its_reason() -> None:
+    choices = Choices()
+    choices.note(Kept(1.0, HEAD, Choice(None, "few")))
+    choices.note(Kept(2.0, Head(None, Asked(), ""), Choice(None, None), "policy"))
+    broken, few = choices.tell(9, None, NAMES)["choices"]
+    assert (few["silence"], few["node"], few["candidates"]) == ("few", None, [])
+    assert (broken["silence"], broken["clusters"], broken["size"]) == ("policy", (), None)
+
+
+def test_the_last_are_kept_and_found_by_id_and_it_is_said_since_when() -> None:
+    choices = Choices(100)
+    assert choices.tell(5, None, NAMES) == {"kept": 0, "most": 100, "since": None, "choices": []}
+    for number in range(110):
+        choices.note(named(str(number), float(number)))
+    assert ids(choices.tell(2, None, NAMES)) == ["109", "108"]
+    assert ids(choices.tell(9, "50", NAMES)) == ["50"]
+    assert choices.tell(9, "5", NAMES) == {"kept": 100, "most": 100, "since": 10.0, "choices": []}
+
+
+def test_it_stays_small_where_nobody_settles() -> None:
+    choices = Choices(10)
+    for number in range(3 * UNSETTLED):
+        choices.note(named(str(number)))
+        assert len(choices._new) < UNSETTLED
+    assert ids(choices.tell(1, None, NAMES)) == [str(3 * UNSETTLED - 1)]
+
+
+def test_what_is_kept_is_nothing_that_the_collector_looks_at() -> None:
+    choices = Choices()
+    for number in range(5_000):
+        choices.note(named(str(number)))
+    choices.settle()
+    gc.collect()
+    assert not any(gc.is_tracked(each) for each in choices._settled)
+    assert max(len(data) for _, _, data in choices._settled) < 1_000
