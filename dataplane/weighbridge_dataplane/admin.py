@@ -33,23 +33,27 @@ class Admin:
     ) -> None:
         self._records, self._measure, self._serving, self._members = records, measure, serving, members
         self._who = {"host": platform.node(), "process": os.getpid(), "socket": socket}
+        self._runners: list[web.AppRunner] = []
+
+    async def start(self, host: str, port: int, *, choices: bool = True) -> int:
+        """Listens there as well; the port. `choices`: also `/choices`, which tells of requests. Raises ListenError."""
         app = web.Application()
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._health)
-        app.router.add_get("/choices", self._choices)
-        self._runner = web.AppRunner(app, access_log=None)
-
-    async def start(self, host: str, port: int) -> int:
-        """Listens; the port. Raises ListenError."""
-        await self._runner.setup()
+        if choices:
+            app.router.add_get("/choices", self._choices)
+        runner = web.AppRunner(app, access_log=None)
+        self._runners.append(runner)
+        await runner.setup()
         try:
-            await web.TCPSite(self._runner, host, port).start()
+            await web.TCPSite(runner, host, port).start()
         except OSError as error:
             raise ListenError(f"cannot listen on {host}:{port}: {error.strerror}") from error
-        return int(self._runner.addresses[0][1])
+        return int(runner.addresses[0][1])
 
     async def stop(self) -> None:
-        await self._runner.cleanup()
+        for runner in self._runners:
+            await runner.cleanup()
 
     async def _metrics(self, _: web.Request) -> web.Response:
         text = self._records.print_metrics(self._measure(), time.process_time())

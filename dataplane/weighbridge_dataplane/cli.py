@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import gc
 import logging
+import os
 import random
 import re
 import signal
@@ -19,6 +20,7 @@ from weighbridge_dataplane.choices import KEPT, KEPT_MAXIMUM
 from weighbridge_dataplane.chooser import Chooser
 from weighbridge_dataplane.exchange import Head
 from weighbridge_dataplane.facts import Choice
+from weighbridge_dataplane.keeper import BEAT
 from weighbridge_dataplane.pools import Pools
 from weighbridge_dataplane.records import Records
 from weighbridge_dataplane.server import Server, SocketUnavailableError
@@ -64,6 +66,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="how many of the last choices /choices can tell; some 600 bytes each (%(default)s)",
     )
+    parser.add_argument(
+        "--metrics",
+        type=_read_listen,
+        metavar="ADDRESS:PORT",
+        help="for /metrics and /healthz alone, where others than this machine may ask",
+    )
+    # The keeper's: a sign of life each second, into this file.
+    parser.add_argument("--beat", type=int, help=argparse.SUPPRESS)
     return parser
 
 
@@ -99,28 +109,40 @@ async def _serve(options: argparse.Namespace) -> int:
 
     server = Server(choose, records)
     admin = Admin(records, watch.measure, lambda: server.serving, lambda: pools.members, options.socket)
+    working = [watch.run()] if options.beat is None else [watch.run(), _beat(options.beat)]
     # What is there by now stays; a collection that looks at all of it would hold a request for its time.
     gc.freeze()
-    watching = asyncio.create_task(watch.run())
+    tasks = [asyncio.create_task(work) for work in working]
     try:
         if options.listen is not None:
             port = await admin.start(*options.listen)
             sys.stdout.write(f"metrics at port {port}\n")
+        if options.metrics is not None:
+            await admin.start(*options.metrics, choices=False)
         await server.start(options.socket)
         sys.stdout.write(f"listening on {options.socket}\n")
         sys.stdout.flush()
-        await _wait(ended, watching)
+        await _wait(ended, tasks)
         return 0
     finally:
         await server.stop(GRACE)
-        watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await watching
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
         await admin.stop()
 
 
-async def _wait(ended: asyncio.Event, watching: asyncio.Task[None]) -> None:
+async def _wait(ended: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
     """Until the end. A watch that fails ends it, too: who started it starts it anew."""
     signalled = asyncio.create_task(ended.wait())
-    await asyncio.wait((signalled, watching), return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait((signalled, *tasks), return_when=asyncio.FIRST_COMPLETED)
     signalled.cancel()
+
+
+async def _beat(file: int) -> None:
+    """Signs of life for the keeper, until it is gone."""
+    with suppress(BrokenPipeError):
+        while True:
+            os.write(file, b".")
+            await asyncio.sleep(BEAT)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 import socket as sockets
 import time
 from collections.abc import Callable
@@ -73,9 +74,8 @@ class Server:
         path = Path(socket).absolute()
         if len(os.fsencode(path)) > PATH_LIMIT:
             raise SocketUnavailableError(f"cannot listen on {path}: it is longer than {PATH_LIMIT} bytes")
-        own = path.with_name(f".{os.getpid()}")
-        with suppress(FileNotFoundError):
-            own.unlink()
+        # Drawn, since processes of several containers may share the directory and each be number 1 of its own.
+        own = path.with_name(f".{secrets.token_hex(3)}")
         listening.bind(str(own))
         listening.listen(BACKLOG)
         self._inode = own.stat().st_ino

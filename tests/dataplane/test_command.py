@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -19,8 +20,12 @@ from aiohttp import web
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest, ProcessingResponse
 
 from support.dataplane import CONSOLE, Dataplane
+from support.envoy import free_port
 from weighbridge_dataplane.cli import main
 from weighbridge_dataplane.exchange import FILTER
+from weighbridge_dataplane.facts import Choice
+from weighbridge_dataplane.records import Records
+from weighbridge_dataplane.server import Server
 
 PAGE = b"""vllm:num_requests_running 1
 vllm:num_requests_waiting 0
@@ -169,6 +174,34 @@ async def test_health_is_told_to_envoy_and_to_people_and_mistakes_are_named() ->
         for query in ("last=0", "last=x", "last=1001", "last=99999999999999999999", "last="):
             status, text = await dataplane.get(f"/choices?{query}")
             assert (status, "give a number of 1 to 1000" in text) == (400, True)
+
+
+async def test_what_others_may_read_tells_of_no_request() -> None:
+    async with beside() as (dataplane, envoy):
+        port = free_port()
+        await dataplane.start(f"http://127.0.0.1:{envoy.port}", "--metrics", f"127.0.0.1:{port}")
+        assert (await dataplane.get("/choices"))[0] == 200
+        dataplane.url = f"http://127.0.0.1:{port}"
+        assert "weighbridge_dataplane_nodes" in (await dataplane.get("/metrics"))[1]
+        assert await dataplane.get("/healthz") == (200, "ok\n")
+        assert (await dataplane.get("/choices"))[0] == 404
+
+
+async def test_processes_of_several_containers_share_a_directory(tmp_path: Path) -> None:
+    """Each is number 1 of its own: what another one has just bound there is not ours to take away."""
+    other = tmp_path / f".{os.getpid()}"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(other))
+        listening.listen()
+        servers = [Server(lambda _: Choice(None, None), Records()) for _ in range(2)]
+        for number, server in enumerate(servers):
+            await server.start(str(tmp_path / f"dataplane-{number}"))
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.connect(str(other))
+        assert sorted(os.listdir(tmp_path)) == [other.name, "dataplane-0", "dataplane-1"]
+        for server in servers:
+            await server.stop(0.0)
+        assert os.listdir(tmp_path) == [other.name]
 
 
 async def test_a_successor_takes_the_path_and_its_predecessors_end_leaves_it() -> None:

@@ -174,3 +174,39 @@ def test_grace_is_above_the_longest_answer() -> None:
     envoy = pick(render(), "Deployment", "weighbridge-envoy")["spec"]["template"]["spec"]
     longest = 15 * 60  # RoutePolicy's timeouts.total where nobody says otherwise
     assert envoy["terminationGracePeriodSeconds"] > longest
+
+
+def test_the_data_plane_begins_before_envoy_ends_after_it_and_takes_no_pod_out_of_service() -> None:
+    flags = ("--set=dataplane.enabled=true,dataplane.processes=3",)
+    spec = pick(render(*flags), "Deployment", "weighbridge-envoy")["spec"]["template"]["spec"]
+    bootstrap, *sidecars = spec["initContainers"]
+    assert [each["name"] for each in sidecars] == ["dataplane", "dataplane-2", "dataplane-3"]
+    assert all(each["restartPolicy"] == "Always" for each in sidecars)
+    assert not any(name.endswith("Probe") for each in sidecars for name in each)
+    sockets = {flag.partition("=")[2] for each in sidecars for flag in each["args"] if flag.startswith("--socket=")}
+    assert sockets == {flag.partition("=")[2] for flag in bootstrap["args"] if flag.startswith("--dataplane-socket=")}
+    assert len(sockets) == 3
+    places = [flag for each in sidecars for flag in each["args"] if flag.startswith(("--listen=", "--metrics="))]
+    assert len({place.rpartition(":")[2] for place in places}) == 6
+    assert all(place.startswith(("--listen=127.0.0.1:", "--metrics=$(POD_IP):")) for place in places)
+    with pytest.raises(CommandError, match="processes"):
+        render("--set=dataplane.processes=9")
+
+
+def test_what_it_prints_is_for_monitoring_alone() -> None:
+    peer = "--set=networkPolicy.monitoring[0].podSelector.matchLabels.app=prometheus"
+    flags = ("--set=dataplane.enabled=true,dataplane.processes=2,monitors.enabled=true", peer)
+    objects = render(*flags)
+    rules = pick(objects, "NetworkPolicy", "weighbridge-envoy")["spec"]["ingress"]
+    (opened,) = [rule for rule in rules if {"port": 9904} in rule["ports"]]
+    assert opened == {
+        "ports": [{"port": 9904}, {"port": 9906}],
+        "from": [{"podSelector": {"matchLabels": {"app": "prometheus"}}}],
+    }
+    spec = pick(objects, "Deployment", "weighbridge-envoy")["spec"]["template"]["spec"]
+    named = {p["name"]: p["containerPort"] for each in spec["initContainers"] for p in each.get("ports", ())}
+    asked = pick(objects, "PodMonitor", "weighbridge-envoy")["spec"]["podMetricsEndpoints"]
+    assert {each["port"] for each in asked} - {"stats"} == set(named)
+    assert named == {"dataplane": 9904, "dataplane-2": 9906}
+    closed = render(flags[0])
+    assert not [r for r in pick(closed, "NetworkPolicy", "weighbridge-envoy")["spec"]["ingress"] if "9904" in str(r)]

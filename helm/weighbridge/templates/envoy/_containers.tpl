@@ -1,23 +1,47 @@
-{{/* Containers of Envoy's pod. A sidecar of Envoy (the data plane, over a Unix socket) gets its own partial and a line in "weighbridge.envoy.containers". */}}
-{{- define "weighbridge.envoy.containers" -}}
-{{ include "weighbridge.envoy.container" . }}
+{{/* The data plane: one process for each core that it may use, over sockets of their own in one directory. They are sidecars
+(init containers that stay): they run before Envoy starts, and end after it, so that what an Envoy still carries when it
+drains is chosen for as well. */}}
+{{- define "weighbridge.envoy.sidecars" -}}
 {{- if .Values.dataplane.enabled }}
-{{ include "weighbridge.envoy.dataplane" . }}
+{{- range $number := until (int .Values.dataplane.processes) }}
+{{ include "weighbridge.envoy.dataplane" (list $ $number) }}
+{{- end }}
 {{- end }}
 {{- end -}}
 
-{{/* Names a node for each request of policies with balance.precise. Envoy's own check takes it out when it hangs. */}}
+{{/* Called with (list $ number): its name, and its two ports, of which others than its own pod may reach the second. */}}
+{{- define "weighbridge.dataplane.name" -}}
+{{ $number := index . 1 }}dataplane{{ if $number }}-{{ add1 $number }}{{ end }}
+{{- end -}}
+{{- define "weighbridge.dataplane.port" -}}
+{{ add 9903 (mul 2 (index . 1)) }}
+{{- end -}}
+{{- define "weighbridge.dataplane.metrics" -}}
+{{ add 9904 (mul 2 (index . 1)) }}
+{{- end -}}
+
+{{/* Names a node for each request of policies with balance.precise. It has no probe on purpose: kubelet takes a pod out of
+service whose sidecar is not ready or ends, and Envoy serves without it. Envoy's own check takes out one that hangs, and
+the keeper, the container's first process, starts it anew. */}}
 {{- define "weighbridge.envoy.dataplane" -}}
-- name: dataplane
-  image: {{ include "weighbridge.image" (list $ .Values.images.operator) }}
-  imagePullPolicy: {{ .Values.images.pullPolicy }}
+{{- $root := index . 0 -}}
+{{- $name := include "weighbridge.dataplane.name" . -}}
+- name: {{ $name }}
+  image: {{ include "weighbridge.image" (list $root $root.Values.images.operator) }}
+  imagePullPolicy: {{ $root.Values.images.pullPolicy }}
+  restartPolicy: Always
+  command: [/opt/weighbridge/bin/python, -m, weighbridge_dataplane.keeper]
   args:
-  - dataplane
-  - --socket=/run/weighbridge/dataplane
+  - --socket=/run/weighbridge/{{ $name }}
   - --admin-url=http://127.0.0.1:9901
-  - --listen=127.0.0.1:9903
-  securityContext: {{- include "weighbridge.containerSecurity" . | nindent 4 }}
-  resources: {{- toYaml .Values.dataplane.resources | nindent 4 }}
+  - --listen=127.0.0.1:{{ include "weighbridge.dataplane.port" . }}
+  - --metrics=$(POD_IP):{{ include "weighbridge.dataplane.metrics" . }}
+  env:
+  - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
+  ports:
+  - {name: {{ $name }}, containerPort: {{ include "weighbridge.dataplane.metrics" . }}}
+  securityContext: {{- include "weighbridge.containerSecurity" $root | nindent 4 }}
+  resources: {{- toYaml $root.Values.dataplane.resources | nindent 4 }}
   volumeMounts: [{name: sockets, mountPath: /run/weighbridge}]
 {{- end -}}
 
@@ -36,7 +60,9 @@
   - --memory={{ . }}
   {{- end }}
   {{- if .Values.dataplane.enabled }}
-  - --dataplane-socket=/run/weighbridge/dataplane
+  {{- range $number := until (int .Values.dataplane.processes) }}
+  - --dataplane-socket=/run/weighbridge/{{ include "weighbridge.dataplane.name" (list $ $number) }}
+  {{- end }}
   {{- end }}
   - --tls-directory=/tls
   - --write=/etc/envoy/envoy.json
@@ -78,6 +104,6 @@
   - {name: bootstrap, mountPath: /etc/envoy, readOnly: true}
   - {name: tls, mountPath: /tls, readOnly: true}
   {{- if .Values.dataplane.enabled }}
-  - {name: sockets, mountPath: /run/weighbridge}
+  - {name: sockets, mountPath: /run/weighbridge, readOnly: true}
   {{- end }}
 {{- end -}}
