@@ -26,6 +26,8 @@ class Evidence:
     published: bool
     #: Envoys that are connected to another replica, and what they lack.
     elsewhere: Mapping[str, Lack | None] = field(default_factory=dict)
+    #: Those of them that have no data plane beside them.
+    without: frozenset[str] = frozenset()
 
 
 def judge_policy(
@@ -50,7 +52,8 @@ def judge_policy(
 
 def _list_without_dataplane(evidence: Evidence) -> str:
     envoys = evidence.envoys.envoys if evidence.envoys else ()
-    return ", ".join(f"Envoy {envoy.id}" for envoy in envoys if not envoy.dataplane)
+    here = {envoy.id for envoy in envoys if not envoy.dataplane}
+    return ", ".join(f"Envoy {name}" for name in sorted(here | evidence.without))
 
 
 def judge_node(

@@ -125,6 +125,9 @@ class Reporter:
             envoys=self._loop.envoys.get(),
             published=self._loop.snapshots.get() is not None,
             elsewhere=elsewhere,
+            without=frozenset(
+                name for name, state in self._answered.states.items() if name in elsewhere and not state.dataplane
+            ),
         )
 
     def _node(

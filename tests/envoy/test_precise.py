@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from support.oracle import Oracle
 from support.stack import Stack, node, policy
 from support.witness import Heard, Witness, status
+from weighbridge_operator.sources.envoys import read_envoys
 
 pytestmark = pytest.mark.envoy
 PRECISE: dict[str, Any] = {"balance": {"precise": True}}
@@ -61,6 +63,15 @@ def cluster_of(stack: Stack, node_name: str) -> str:
     assert resolved is not None
     owners = stack.loop._owners
     return next(cluster for (cluster, _), (__, name) in owners.items() if name.endswith(f"/{node_name}"))
+
+
+@pytest.mark.parametrize("beside", [False, True])
+async def test_the_statistics_say_whether_one_is_beside_it(beside: bool) -> None:
+    """So that the replica that writes statuses knows it of Envoys that are connected to another."""
+    sockets = ("/nowhere/socket",) if beside else ()
+    async with Witness() as a, Stack(node("a", a.port), dataplanes=sockets) as stack, aiohttp.ClientSession() as http:
+        found = await read_envoys(http, {"e": stack.envoys[0].admin_url}, time.monotonic)
+    assert found.states["e"].dataplane == beside
 
 
 async def test_the_named_node_is_taken_and_an_answer_says_who_chose() -> None:

@@ -131,6 +131,17 @@ def test_what_a_connected_envoy_refuses_is_not_held_against_the_others() -> None
     assert programmed("a", {}, Connected("near", None, "", 0.0, ())) == ("False", "Pending")
 
 
+def test_an_envoy_of_another_replica_without_a_data_plane_is_named() -> None:
+    ref = Ref("RoutePolicy", "default", "p")
+    evidence = Evidence(
+        {}, {}, EnvoyStates(()), published=True, elsewhere={"far": None, "near": None}, without=frozenset({"far"})
+    )
+    found = next(c for c in judge_policy(ref, evidence, ("p",), precise=True) if c.type == "Programmed")
+    assert (found.status, found.reason) == ("True", "NoDataPlane")
+    assert "Envoy far has no data plane" in found.message
+    assert "near" not in found.message
+
+
 def test_versions_are_those_of_sets() -> None:
     clusters: tuple[Resource, ...] = tuple(build().of(CLUSTER).values())
     assert build().versions[CLUSTER] == combine_versions(clusters)
