@@ -58,6 +58,7 @@ class Scene:
     """Three nodes, the operator and one Envoy, each a process of its own."""
 
     operator_flags: tuple[str, ...] = ()
+    envoy_flags: tuple[str, ...] = ()
 
     def __init__(self, *, flags: tuple[str, ...] = ()) -> None:
         self._flags = flags
@@ -130,7 +131,7 @@ class Scene:
         await printing.wait()
         config = self.folder / "envoy.json"
         command = ("--config-path", str(config), "--disable-hot-restart", "--log-level", "error", "--concurrency", "1")
-        self.envoy = Process(find_envoy(), *command, log=self.folder / "envoy.log")
+        self.envoy = Process(find_envoy(), *command, *self.envoy_flags, log=self.folder / "envoy.log")
         await self.envoy.start()
         self._running.push_async_callback(self.envoy.kill)
 

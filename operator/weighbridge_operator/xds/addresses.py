@@ -7,9 +7,11 @@ from urllib.parse import quote
 from weighbridge_operator.core import ir
 from weighbridge_operator.xds import answers
 from weighbridge_operator.xds.build import Json
-from weighbridge_operator.xds.matching import by_path, by_prefix, nested, on
-from weighbridge_operator.xds.names import ROUTE_HEADER
+from weighbridge_operator.xds.matching import by_path, by_prefix, either, nested, on
+from weighbridge_operator.xds.names import CLIENT_HEADER, ROUTE_HEADER
 from weighbridge_operator.xds.paths import PATHS, Path, limit_of
+
+_ANYTHING: Json = {"safe_regex": {"google_re2": {}, "regex": ".+"}}
 
 
 def list_paths(gateway: ir.Gateway) -> dict[str, Json]:
@@ -35,6 +37,19 @@ def find_path(gateway: ir.Gateway) -> Json:
     rest["/v1beta/"] = on(answers.unknown_path(gateway, "gemini"))
     unknown = on(answers.unknown_path(gateway))
     return nested({**by_path({}), "on_no_match": nested({**by_prefix(":path", rest), "on_no_match": unknown})})
+
+
+def guard(found: Json) -> Json:
+    """The matcher for whom a listener over HTTPS or with keys let in; everybody else gets 503.
+
+    A listener with HTTPS does not open before there is a certificate, and an older one serves on meanwhile, by these
+    routes: without this also those who were to show a key from now on. Envoy writes both headers by itself.
+    """
+    refusals = {"/v1beta/": on(answers.shut("gemini")), "/v1/messages": on(answers.shut("anthropic"))}
+    rest = {**by_prefix(":path", refusals), "on_no_match": on(answers.shut())}
+    let_in = either({"x-forwarded-proto": {"exact": "https"}, CLIENT_HEADER: _ANYTHING})
+    matcher = {"predicate": let_in, "on_match": nested(found)}
+    return {"matcher_list": {"matchers": [matcher]}, "on_no_match": nested(rest)}
 
 
 def _meanwhile(path: Path) -> list[Json]:

@@ -109,6 +109,15 @@ def wrong_method(allowed: str, api: ir.Format = "openai") -> Json:
     return refuse(405, f"Use {allowed} for this address.", "method_not_allowed", api)
 
 
+def shut(api: ir.Format = "openai") -> Json:
+    """Of a request without a key, while the entrance that asks for keys waits for its certificate."""
+    message = (
+        "This gateway takes HTTPS and known keys alone, and has no certificate yet. "
+        "Whoever runs it reads why under PROBLEMS of `weighbridge status`."
+    )
+    return refuse(503, message, "entrance_shut", api)
+
+
 def refuse(status: int, message: str, code: str, api: ir.Format = "openai", param: str | None = None) -> Json:
     """A route that answers with an error in the API's shape."""
     return direct(status, error(message, code, status, api, param))

@@ -51,6 +51,8 @@ def _list_mappers(api: Format, keys: bool) -> list[Json]:
     if keys:
         missing = f"Send your API key: {_WHERE_KEYS_GO[api]}."
         mappers.append(_refuse_key(api, "missing_api_key", error(missing, "missing_api_key", 401, api)))
+        nobody = error("No API key is good yet at this gateway.", "invalid_api_key", 401, api)
+        mappers.append(_refuse_key(api, "missing_credentials", nobody))
         spelled = error("Write the scheme before the key as Bearer or bearer.", "invalid_api_key", 401, api)
         mappers.append(_refuse_key(api, "unknown_api_key", spelled, *_spelled_oddly()))
         unknown = error("This API key is not known here.", "invalid_api_key", 401, api)

@@ -24,7 +24,7 @@ from xds.type.matcher.v3.matcher_pb2 import Matcher
 from weighbridge_api.wire import CHOICE
 from weighbridge_operator.core import ir
 from weighbridge_operator.xds import answers
-from weighbridge_operator.xds.addresses import find_path, list_paths
+from weighbridge_operator.xds.addresses import find_path, guard, list_paths
 from weighbridge_operator.xds.build import Json, extension, message, seconds
 from weighbridge_operator.xds.chains import Plan, Target
 from weighbridge_operator.xds.keys import FILTER, Callers, let_in
@@ -72,13 +72,15 @@ _KEPT_FROM_NODES = (
 
 
 def translate_routes(
-    gateway: ir.Gateway, plan: Plan, entrance: Entrance, callers: Callers | None, memo: Memo
+    gateway: ir.Gateway, plan: Plan, entrance: Entrance, callers: Callers | None, memo: Memo, *, guarded: bool = False
 ) -> tuple[Message, tuple[Reference, ...]]:
     """The RouteConfiguration of the entrance, and what it refers to.
 
-    `callers`: who is let in; None asks for no key.
+    `callers`: who is let in; None asks for no key. `guarded`: the listener that asks for keys may not be open yet, and
+    an older one, that does not, must let nobody in meanwhile.
     """
     largest = len(str(answers.model_cards(gateway))) + 65536
+    found: Json = {**by_prefix(ROUTE_HEADER, {}), "on_no_match": find_path(gateway)}
     made = message(
         RouteConfiguration,
         {
@@ -93,13 +95,15 @@ def translate_routes(
                     "metadata": {"filter_metadata": {"envoy.filters.http.lua": {"gateway": entrance.name}}},
                     "request_headers_to_add": [_add(HOPS_HEADER, entrance.name)],
                     "request_headers_to_remove": list(_KEPT_FROM_NODES),
-                    "matcher": {**by_prefix(ROUTE_HEADER, {}), "on_no_match": find_path(gateway)},
+                    "matcher": guard(found) if guarded else found,
                 }
             ],
         },
     )
     needs = set(find_references(made))
     matcher = made.virtual_hosts[0].matcher  # type: ignore[attr-defined]
+    if guarded:
+        matcher = matcher.matcher_list.matchers[0].on_match.matcher
     needs |= _fill(matcher.matcher_tree.prefix_match_map.map, _models(gateway, plan, entrance.debug_headers), memo)
     needs |= _fill(matcher.on_no_match.matcher.matcher_tree.exact_match_map.map, list_paths(gateway), memo)
     if callers:
