@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from weighbridge_dataplane.records import Levels, Records
 from weighbridge_operator.views import metrics, traffic
 
 ROOT = Path(__file__).parents[2]
@@ -56,6 +57,9 @@ def test_every_alert_is_tried_and_says_what_to_do() -> None:
 
 def test_rules_and_panels_speak_of_metrics_that_exist() -> None:
     known = set(re.findall(r'"(weighbridge_\w+)"', Path(metrics.__file__).read_text()))
+    known |= set(
+        re.findall(r"^# TYPE (weighbridge_\w+)", Records().print_metrics(Levels(oldest=1.0), 0.0), re.MULTILINE)
+    )
     for family in traffic.FAMILIES:
         parts = ("_bucket", "_sum", "_count") if family.kind == "histogram" else ("",)
         known |= {family.name + part for part in parts}
