@@ -23,6 +23,7 @@ class Traffic:
         self._url, self._pause, self._tokens, self._model = url, 1 / rate, tokens, model
         self.lost: list[str] = []
         self.by_node: Counter[str] = Counter()
+        self.by_choice: Counter[str] = Counter()  # "precise" where the node was named for the request, else "weights"
 
     @property
     def answered(self) -> int:
@@ -66,6 +67,7 @@ class Traffic:
             )
             assert raw.parse().choices[0].message.content
             self.by_node[raw.headers.get("x-weighbridge-node", "?")] += 1
+            self.by_choice[raw.headers.get("x-weighbridge-choice", "weights")] += 1
         except (OpenAIError, AssertionError) as error:
             self.lost.append(f"{type(error).__name__}: {error}"[:300])
 
