@@ -190,5 +190,5 @@ async def test_a_roll_of_the_operator_leaves_the_choice_as_it_is(
         seen = traffic.by_choice - before
         await traffic.finish()
     assert traffic.lost == []
-    # On a busy machine some wait for longer than the 20 ms that they have; without an answer for 10 s all would be left.
+    # On a busy machine some wait for longer than the 20 ms that they have; a choice that had ended would miss for 10 s.
     assert seen["precise"] >= 0.75 * seen.total(), seen
