@@ -182,7 +182,7 @@ async def test_a_deletion_that_nobody_saw_is_found(watched: Watched, monkeypatch
 async def test_a_change_that_the_watch_does_not_tell_is_found(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A watch may hang for good when an API server comes back: lists find what it should have said."""
+    """Whatever becomes of a watch: lists find what it should have said."""
     monkeypatch.setattr(source, "AUDIT", 0.2)
     monkeypatch.setattr(source.Watcher, "start", lambda _: None)
     await watched.apply(watched.node("a"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +29,7 @@ class ApiProxy:
         self.lie: Lie | None = None
         self.asked: list[tuple[str, str, str]] = []
         self._open: set[asyncio.Task[Any]] = set()
+        self._deaf: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
 
     async def __aenter__(self) -> ApiProxy:
         said = yaml.safe_load(self._server.kubeconfig.read_text())
@@ -59,6 +61,10 @@ class ApiProxy:
         for task in self._open:
             task.cancel()
 
+    def deafen(self) -> None:
+        """No watch that is open now tells anything more, nor that it is over: a connection that died without a word."""
+        self._deaf.update(self._open)
+
     async def _pass(self, request: web.Request) -> web.StreamResponse:
         self.asked.append((request.method, request.path, request.query_string))
         lie = self.lie(request.method, request.path, request.query_string) if self.lie else None
@@ -79,7 +85,8 @@ class ApiProxy:
                         passed.headers[name] = answer.headers[name]
                 await passed.prepare(request)
                 async for chunk in answer.content.iter_any():
-                    await passed.write(chunk)
+                    if task not in self._deaf:
+                        await passed.write(chunk)
                 return passed
         except aiohttp.ClientError:
             if request.transport is not None:

@@ -27,6 +27,7 @@ TIMEOUT = 10.0  # seconds for one answer
 PAGE = 500  # objects in one part of a list
 WATCH = 290  # seconds after which a watch is begun anew
 SILENCE = 75.0  # seconds without a word, bookmarks included, after which it counts as dead
+REFUSAL = 2**16  # bytes of a refusal that are read
 LARGEST = 16 * 2**20  # bytes of one line of a watch; an object has at most 1.5 MiB
 #: Objects without spec and status: enough to see what exists.
 NAMES = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
@@ -133,9 +134,9 @@ class Api:
         given = aiohttp.ClientTimeout(sock_connect=TIMEOUT, sock_read=SILENCE)
         answer = (await self._client.call_api(method, url, headers, _request_timeout=given)).response
         if answer.status != 200:
-            text = await answer.content.read(65536)
+            text = await answer.content.read(REFUSAL)
             answer.release()
-            raise ApiError(_explain(answer.status, text), answer.status)
+            raise ApiError(explain(answer.status, text), answer.status)
         return answer  # type: ignore[no-any-return]
 
 
@@ -162,7 +163,8 @@ def _parse(body: bytes) -> Raw:
     return value
 
 
-def _explain(status: int, body: bytes) -> str:
+def explain(status: int, body: bytes) -> str:
+    """What the API server said of a refusal."""
     try:
         said: Mapping[str, Any] = json.loads(body)
         return f"{status}: {str(said['message'])[:300]}"

@@ -44,7 +44,6 @@ QUIET, LONGEST = 0.02, 0.25  # seconds without news, and at most, before what is
 REFERENCES = 1.0  # seconds that a change waits for what it refers to
 AGAIN = 1.0  # seconds until an empty or lacking list is asked for again
 AUDIT = 30.0  # seconds between lists that look for what nobody heard
-DOUBTFUL = 30.0  # seconds after the API server's return in which they come every other second
 BY_NAME = 20  # absences that are asked for by name; more are looked for in a second list
 RETRY_LEAST, RETRY_MOST = 0.5, 1.0  # seconds
 log = logging.getLogger("weighbridge.kubernetes")
@@ -58,7 +57,6 @@ class ClusterSource:
         self.envoys: Latest[EnvoyPlaces] = Latest()
         self._ledgers = {plural: Ledger(model) for plural, model in KINDS.items()}
         self._dirty, self._doubt = asyncio.Event(), asyncio.Event()
-        self._returned = float("-inf")  # when the API server was last back
         self.services = Services(api, self._dirty.set)
         self.secrets = Secrets(api, self._dirty.set)
 
@@ -70,19 +68,19 @@ class ClusterSource:
             with suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(self._hear, plural, kind, raw)
 
-        watcher = Watcher(KINDS, [] if self._namespaces == (None,) else self._settings.watch, deliver)
+        self._watcher = Watcher(KINDS, [] if self._namespaces == (None,) else self._settings.watch, deliver)
         try:
             await self._first_lists()
             await self._refer(None)
             self._publish()
-            watcher.start()
+            self._watcher.start()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(keep_going("publishing objects", self._follow))
                 tasks.create_task(keep_going("looking for what was not heard", self._audit))
                 tasks.create_task(keep_going("asking whether the API server is there", self._attend))
                 tasks.create_task(keep_going("reading Secrets", self.secrets.run))
         finally:
-            watcher.stop()
+            self._watcher.stop()
             await self.services.stop()
 
     @property
@@ -168,9 +166,7 @@ class ClusterSource:
 
     async def _audit(self) -> None:
         while True:
-            # Once the API server is back the watch may be late, or stuck: then it is looked often for a while.
-            doubtful = time.monotonic() - self._returned < DOUBTFUL
-            await _within(AGAIN if doubtful else AUDIT, self._doubt.wait())
+            await _within(AUDIT, self._doubt.wait())
             await asyncio.sleep(AGAIN)  # one list of kopf's tells of many objects
             self._doubt.clear()
             for plural, namespace in self._places():
@@ -180,6 +176,8 @@ class ClusterSource:
                     log.info("%s can't be looked through: %s; what is known stays", plural, error)
 
     async def _attend(self) -> None:
+        # A watch that outlived an absence may be deaf: no word came that its connection is dead, and kopf would wait
+        # 70 seconds for one. Whoever begins anew where he was misses nothing.
         plural, namespace = next(self._places())
         away = False
         while True:
@@ -189,7 +187,7 @@ class ClusterSource:
                 away = True
             else:
                 if away:
-                    self._returned = time.monotonic()
+                    self._watcher.renew()
                     self._doubt.set()
                 away = False
             await asyncio.sleep(AGAIN)
