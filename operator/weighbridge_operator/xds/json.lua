@@ -9,7 +9,7 @@ local DEPTH = 100
 local QUOTE, BACKSLASH, OPEN, CLOSE, OPEN_LIST, CLOSE_LIST, COMMA, COLON = 34, 92, 123, 125, 91, 93, 44, 58
 local byte, find, match, sub, gsub = string.byte, string.find, string.match, string.sub, string.gsub
 local band, bnot, rshift = bit.band, bit.bnot, bit.rshift
-local cast, WORDS = require("ffi").cast, require("ffi").typeof("const uint32_t *")
+local cast, WORDS = require("ffi").cast, require("ffi").typeof("const uint64_t *")
 -- What the reading waits for next.
 local VALUE, VALUE_OR_END, KEY, KEY_OR_END, SEPARATOR = 1, 2, 3, 4, 5
 
@@ -63,18 +63,18 @@ local function plain_end(text, at, c)
   return next and next - 1
 end
 
--- Whether the text is UTF-8, and whether a control character stands in it. Four bytes at a time while they are plain
+-- Whether the text is UTF-8, and whether a control character stands in it. Eight bytes at a time while they are plain
 -- ASCII; what is not is looked at byte by byte. Loops over numbers: they compile.
 local function survey_bytes(text)
   local words, length, controls = cast(WORDS, text), #text, false
-  local word, whole = 0, rshift(length, 2)
+  local word, whole = 0, rshift(length, 3)
   while word < whole do
     local w = words[word]
-    if band(w, 0x80808080) ~= 0 then break end
-    if band(w - 0x20202020, bnot(w), 0x80808080) ~= 0 then controls = true end
+    if band(w, 0x8080808080808080ULL) ~= 0 then break end
+    if band(w - 0x2020202020202020ULL, bnot(w), 0x8080808080808080ULL) ~= 0 then controls = true end
     word = word + 1
   end
-  local at = word * 4 + 1
+  local at = word * 8 + 1
   while at <= length do
     local c = byte(text, at)
     if c < 32 then
@@ -101,8 +101,34 @@ local function has_control(text, first, last)
   return match(text, "^%C*()", first) < last and find(sub(text, first, last), "[%z\1-\31]") ~= nil
 end
 
+-- What a request asks for, filled anew for each: a table of its own would be garbage, and so would those below.
+local asked = { stream = false, odd_stream = true, names_model = true, first = 0, last = 0 }
+
+-- Whether each open bracket is an object's, by its depth.
+local kinds = {}
+
+-- The outermost keys of late, with the number of the request that had them last. The table keeps their strings from
+-- being made again; it begins anew before what callers invent fills it.
+local KEYS, LONGEST = 1000, 64
+local seen, known, turn = {}, 0, 0
+
+local function begin()
+  asked.stream, asked.odd_stream, asked.names_model, asked.first, asked.last = false, nil, nil, nil, nil
+  if known > KEYS then seen, known = {}, 0 end
+  turn = turn + 1
+end
+
+-- Whether the outermost object had this key before.
+local function is_twice(key)
+  local before = seen[key]
+  if before == turn then return true end
+  if not before then known = #key > LONGEST and NEVER or known + 1 end
+  seen[key] = turn
+  return false
+end
+
 -- Notes a value of the outermost object that the gateway acts on.
-local function note(asked, key, text, first, last, c)
+local function note(key, text, first, last, c)
   if key == "model" then
     asked.names_model = true
     if c == QUOTE then asked.first, asked.last = first, last end
@@ -112,9 +138,10 @@ local function note(asked, key, text, first, last, c)
   end
 end
 
--- Reads the whole text. Returns what is asked for, or nil, what is wrong, and the key it is about.
+-- Reads the whole text. Returns what is asked for, until the next is read, or nil, what is wrong, and the key it is about.
 function read_request(text)
-  local asked, seen, kinds, key = { stream = false }, {}, {}, nil
+  begin()
+  local key
   local at, depth, wait, slash = 1, 0, VALUE, find(text, "\\", 1, true) or NEVER
   local is_utf8, controls = survey_bytes(text)
   if not is_utf8 then return nil, "invalid" end
@@ -138,8 +165,7 @@ function read_request(text)
       if depth == 1 then
         key = sub(text, at + 1, last - 1)
         if first_slash < last then return nil, "escaped", key end
-        if seen[key] then return nil, "twice", key end
-        seen[key] = true
+        if is_twice(key) then return nil, "twice", key end
       end
       last = last + 1
       c = byte(text, last)
@@ -149,7 +175,7 @@ function read_request(text)
     elseif c == OPEN or c == OPEN_LIST then
       if depth == 0 and c == OPEN_LIST then return nil, "invalid" end
       if depth == DEPTH then return nil, "deep" end
-      if depth == 1 then note(asked, key, text, at, at, c) end
+      if depth == 1 then note(key, text, at, at, c) end
       depth = depth + 1
       kinds[depth] = c == OPEN
       wait, last = c == OPEN and KEY_OR_END or VALUE_OR_END, at
@@ -162,7 +188,7 @@ function read_request(text)
         last = plain_end(text, at, c)
       end
       if not last then return nil, "invalid" end
-      if depth == 1 then note(asked, key, text, at, last, c) end
+      if depth == 1 then note(key, text, at, last, c) end
       wait = SEPARATOR
     end
     at = last + 1
