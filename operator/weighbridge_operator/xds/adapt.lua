@@ -13,10 +13,13 @@ collectgarbage("setpause", 400)
 local LARGE = 2 ^ 20
 
 local function name_on_node(served, wanted)
-  for model in string.gmatch(wanted, "%S+") do
-    local _, at = find(served, ";" .. model .. "=", 1, true)
+  local first = 1
+  repeat
+    local blank = find(wanted, " ", first, true)
+    local _, at = find(served, ";" .. sub(wanted, first, (blank or 0) - 1) .. "=", 1, true)
     if at then return sub(served, at + 1, find(served, ";", at + 1, true) - 1) end
-  end
+    first = (blank or 0) + 1
+  until not blank
 end
 
 -- The path ends with the suffix whatever stood before it, the caller's /v1 or the base of the node tried before. Where
@@ -34,24 +37,32 @@ local function path_on_node(path, base, name)
   return base .. "/models/" .. name .. method .. sub(path, last + 1)
 end
 
+-- Writes the node's name of the model into the body; its size now. The route header ends with where it stood:
+-- "... 926 947".
+local function rename(body, route, name)
+  local size = body:length()
+  local first, last = match(route, "^%S+ %S+ %S* (%d+) (%d+)$")
+  first = tonumber(first or 0)
+  if first == 0 then return size end
+  local text = body:getBytes(0, first) .. name .. body:getBytes(last - 1, size - last + 1)
+  body:setBytes(text)
+  if size > LARGE then collectgarbage() end
+  return #text
+end
+
+-- The body first: headers that were fetched before it came are void.
 function envoy_on_request(handle)
-  local headers, wanted = handle:headers(), handle:metadata():get("models")
+  local body, wanted = handle:body(), handle:metadata():get("models")
+  local headers = handle:headers()
   local served, route = headers:get("x-weighbridge-served") or ";", headers:get("x-weighbridge-route")
   headers:remove("x-weighbridge-served")
   headers:remove("x-envoy-original-host")
   local name = wanted and name_on_node(served, wanted)
-  headers:replace(":path", path_on_node(headers:get(":path"), sub(served, 1, find(served, ";", 1, true) - 1), name))
-  local body = handle:body()
-  if not body then return end
-  local size = body:length()
-  -- The route header ends with where the name stands in the body: "... 926 947".
-  local first, last = match(route or "", " (%d+) (%d+)$")
-  if name and tonumber(first or 0) > 0 then
-    local text = body:getBytes(0, size)
-    text = sub(text, 1, first) .. name .. sub(text, last)
-    body:setBytes(text)
-    if size > LARGE then collectgarbage() end
-    size = #text
+  local path = headers:get(":path")
+  local there = path_on_node(path, sub(served, 1, find(served, ";", 1, true) - 1), name)
+  if there ~= path then headers:replace(":path", there) end
+  if body then
+    local size = name and route and rename(body, route, name) or body:length()
+    headers:replace("content-length", tostring(size))
   end
-  handle:headers():replace("content-length", tostring(size))
 end

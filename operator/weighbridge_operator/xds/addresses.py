@@ -6,11 +6,12 @@ from urllib.parse import quote
 
 from weighbridge_operator.core import ir
 from weighbridge_operator.xds import answers
-from weighbridge_operator.xds.build import Json
+from weighbridge_operator.xds.build import Json, packed
 from weighbridge_operator.xds.matching import by_path, by_prefix, either, nested, on
-from weighbridge_operator.xds.names import CLIENT_HEADER, ROUTE_HEADER
-from weighbridge_operator.xds.paths import PATHS, Path, limit_of
+from weighbridge_operator.xds.names import CLIENT_HEADER, HOPS_HEADER, ROUTE_HEADER
+from weighbridge_operator.xds.paths import PATHS, USUAL, Path, limit_of, word_of
 
+_POST = {"name": ":method", "string_match": {"exact": "POST"}}
 _ANYTHING: Json = {"safe_regex": {"google_re2": {}, "regex": ".+"}}
 
 
@@ -19,7 +20,7 @@ def list_paths(gateway: ir.Gateway) -> dict[str, Json]:
     cards = answers.model_cards(gateway)
     listing = answers.direct(200, {"object": "list", "data": list(cards.values())})
     exact: dict[str, Json] = {"/v1/models": on(_get(listing), answers.wrong_method("GET"))}
-    exact |= {path.path: on(*_meanwhile(path), answers.wrong_method("POST", path.format)) for path in PATHS}
+    exact |= {path.path: on(*_meanwhile(path), *_usual(path), _only_post(path)) for path in PATHS}
     exact |= {f"{path.path}/": on(answers.trailing_slash(path)) for path in PATHS}
     for name, card in cards.items():
         found = on(_get(answers.direct(200, card)), answers.wrong_method("GET"))
@@ -32,7 +33,7 @@ def find_path(gateway: ir.Gateway) -> Json:
     """Everything that is no request for a model. The paths themselves are filled in later."""
     # For GET alone: the answer's script would stand in the place of the entrance's, which Gemini's POST needs here.
     rest = {"/v1/models/": on(_get(answers.unknown_card(gateway)), answers.wrong_method("GET"))} | {
-        f"{path.path}?": on(*_meanwhile(path), answers.wrong_method("POST", path.format)) for path in PATHS
+        f"{path.path}?": on(*_meanwhile(path), _only_post(path)) for path in PATHS
     }
     rest["/v1beta/"] = on(answers.unknown_path(gateway, "gemini"))
     unknown = on(answers.unknown_path(gateway))
@@ -59,15 +60,34 @@ def _meanwhile(path: Path) -> list[Json]:
     """
     if not path.form:
         return []
-    post = {"name": ":method", "string_match": {"exact": "POST"}}
     nowhere = {"cluster_header": ROUTE_HEADER}
     return [
         {
-            "match": {"prefix": "/", "headers": [post]},
+            "match": {"prefix": "/", "headers": [_POST]},
             "route": nowhere,
             "request_body_buffer_limit": limit_of(path.kind),
         }
     ]
+
+
+def _usual(path: Path) -> list[Json]:
+    """The route of a usual request until its body is read: it names the script that reads it."""
+    if path.form or path.kind not in USUAL:
+        return []
+    plain = {"name": "content-type", "string_match": {"exact": "application/json"}}
+    never = [{"name": name, "present_match": True, "invert_match": True} for name in ("content-encoding", HOPS_HEADER)]
+    script = packed("envoy.extensions.filters.http.lua.v3.LuaPerRoute", {"name": word_of(path.kind)})
+    return [
+        {
+            **_only_post(path),
+            "match": {"prefix": "/", "headers": [_POST, plain, *never]},
+            "typed_per_filter_config": {"envoy.filters.http.lua": script},
+        }
+    ]
+
+
+def _only_post(path: Path) -> Json:
+    return answers.wrong_method("POST", path.format)
 
 
 def _get(route: Json) -> Json:

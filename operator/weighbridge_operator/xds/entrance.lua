@@ -77,12 +77,7 @@ local function is_encoded(handle, headers, kind)
 end
 
 -- What a body of JSON asks for, and its text. Nothing, where the request was refused.
-local function read_json(handle, headers, kind, content_type)
-  if content_type ~= "application/json" and not find(lower(content_type) .. ";", "^application/json%s*;") then
-    local message = "Send the request with content-type application/json."
-    return refuse(handle, kind, "415", message, nil, "unsupported_content_type")
-  end
-  if is_encoded(handle, headers, kind) then return end
+local function read_body(handle, kind)
   local body = handle:body()
   local text = body and body:getBytes(0, body:length()) or ""
   local asked, wrong, key = read_request(text)
@@ -93,16 +88,30 @@ local function read_json(handle, headers, kind, content_type)
   return asked, text
 end
 
--- A request whose body is JSON and names the model.
-local function ask_json(handle, headers, kind, content_type)
-  local asked, text = read_json(handle, headers, kind, content_type)
-  if not asked then return end
+-- The same of a body of any kind.
+local function read_json(handle, headers, kind, content_type)
+  if content_type ~= "application/json" and not find(lower(content_type) .. ";", "^application/json%s*;") then
+    local message = "Send the request with content-type application/json."
+    return refuse(handle, kind, "415", message, nil, "unsupported_content_type")
+  end
+  if is_encoded(handle, headers, kind) then return end
+  return read_body(handle, kind)
+end
+
+-- Names the route of a request whose body was read, and names the model.
+local function go_by_body(handle, kind, asked, text)
   if asked.odd_stream then
     return refuse(handle, kind, "400", "stream must be true or false.", "stream", "invalid_type")
   end
   local model = asked.first and model_name(text, asked.first + 1, asked.last - 1) or ""
   local route = name_route(handle, kind, asked, model)
   if model == "" then insert_into_json(handle, text, route) end
+end
+
+-- A request whose body is JSON and names the model.
+local function ask_json(handle, headers, kind, content_type)
+  local asked, text = read_json(handle, headers, kind, content_type)
+  if asked then go_by_body(handle, kind, asked, text) end
 end
 
 local function unescaped(text)

@@ -11,11 +11,11 @@ from weighbridge_operator.xds.build import Json, extension, message
 from weighbridge_operator.xds.cluster import ADS
 from weighbridge_operator.xds.keys import ask_for_keys
 from weighbridge_operator.xds.names import CERTIFICATE, LISTENER, ROUTES, UNKNOWN
-from weighbridge_operator.xds.paths import BODY_LIMIT
+from weighbridge_operator.xds.paths import BODY_LIMIT, USUAL, word_of
 from weighbridge_operator.xds.precise import ask_dataplane
 from weighbridge_operator.xds.replies import local_replies
 from weighbridge_operator.xds.request_log import RequestLog, write_requests
-from weighbridge_operator.xds.scripts import write_entrance, write_unknown
+from weighbridge_operator.xds.scripts import write_entrance, write_unknown, write_usual
 from weighbridge_operator.xds.statistics import count_requests
 from weighbridge_operator.xds.tokens import read_tokens
 
@@ -77,11 +77,12 @@ def _tls() -> Json:
 
 
 def _scripts(entrance: Entrance) -> Json:
-    """What every request passes; and what a route can name to be passed by its answers alone."""
-    script = write_entrance(logged=entrance.requests is not None)
+    """What every request passes; and what a route can name to be passed in its place, or by its answers alone."""
+    logged = entrance.requests is not None
+    named = {word_of(kind): write_usual(word_of(kind), logged) for kind in USUAL} | {UNKNOWN: write_unknown()}
     return {
-        "default_source_code": {"inline_string": script},
-        "source_codes": {UNKNOWN: {"inline_string": write_unknown()}},
+        "default_source_code": {"inline_string": write_entrance(logged)},
+        "source_codes": {name: {"inline_string": script} for name, script in named.items()},
     }
 
 

@@ -55,6 +55,8 @@ GEMINI = "/v1beta/models/"
 GEMINI_KIND = Kind("text", "gemini")
 GEMINI_METHODS = ("generateContent", "streamGenerateContent", "countTokens")
 KINDS = (*dict.fromkeys(path.kind for path in PATHS), GEMINI_KIND)
+#: Most requests are of these kinds: they have an entrance of their own, which costs less.
+USUAL = (Kind("text"), Kind("embedding"))
 #: What callers' paths begin with, by API: a node with this base path needs no other. Gemini's begin in several ways.
 BASES: dict[Format, str | None] = {"openai": "/v1", "anthropic": "/v1", "gemini": None}
 

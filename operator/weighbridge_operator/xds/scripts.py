@@ -16,6 +16,11 @@ def write_entrance(logged: bool = False) -> str:
     return told + write_tables() + "".join(_read(name) for name in files)
 
 
+def write_usual(word: str, logged: bool = False) -> str:
+    """What usual requests of a kind, told by its word, pass instead."""
+    return f'local USUAL = "{word}"\n' + write_entrance(logged) + _read("usual.lua")
+
+
 def write_unknown() -> str:
     """What the answer about a model that nobody serves passes, and no other."""
     return _read("unknown.lua")
