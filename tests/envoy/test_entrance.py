@@ -146,6 +146,36 @@ async def test_bad_requests_never_reach_a_node(fleet: Fleet) -> None:
         assert all(sum(one.state()["requests"].values()) == 0 for one in fleet.nodes.values())
 
 
+BODIES = (
+    '{"model":"m","messages":[]}',
+    '{"model":"m","messages":[],"stream":true}',
+    '{"messages":[]}',
+    '{"model":"nobody","messages":[]}',
+    '{"model":7,"messages":[]}',
+    '{"model":"m","model":"m"}',
+    '{"model":"m","stream":1}',
+    '{"model":',
+    "",
+)
+
+
+@pytest.mark.parametrize("body", BODIES)
+async def test_a_request_is_answered_alike_however_its_head_is_written(fleet: Fleet, body: str) -> None:
+    """Usual requests have an entrance of their own; an unusual head, though right, takes the other."""
+    unusual = {"content-type": "Application/JSON; charset=utf-8"}, {"x-weighbridge-hops": "another"}
+    async with Stack(*serve(fleet)) as stack, aiohttp.ClientSession() as http:
+
+        async def ask(path: str, **head: str) -> tuple[int, str, object]:
+            async with http.post(f"{stack.url}/v1/{path}", data=body, headers=head) as answer:
+                whole = await answer.read()
+                return answer.status, answer.content_type, None if answer.ok else json.loads(whole)
+
+        for path in ("chat/completions", "embeddings", "completions?a=b"):
+            usual = await ask(path, **{"content-type": "application/json"})
+            for head in unusual:
+                assert await ask(path, **({"content-type": "application/json"} | head)) == usual
+
+
 async def test_null_is_no_stream_and_what_looks_like_an_address_is_none(fleet: Fleet) -> None:
     async with Stack(*serve(fleet)) as stack:
         status, answer = await post(

@@ -19,9 +19,14 @@ Outcome = tuple[str, Any]  # "ok" and what is asked for, or "refused" and why
 
 
 @pytest.fixture(scope="module")
-def read() -> Callable[[bytes], Outcome]:
-    lua: Any = LuaRuntime(encoding=None)
-    lua.execute(write_entrance().encode())
+def lua() -> Any:
+    runtime = LuaRuntime(encoding=None)
+    runtime.execute(write_entrance().encode())
+    return runtime
+
+
+@pytest.fixture(scope="module")
+def read(lua: Any) -> Callable[[bytes], Outcome]:
     function = lua.globals()[b"read_request"]
 
     def ask(text: bytes) -> Outcome:
@@ -230,6 +235,21 @@ def test_what_lies_deeper_does_not_matter(read: Callable[[bytes], Outcome], text
     outcome, told = read(text)
     assert outcome == "ok"
     assert text[told["first"] - 1 : told["last"]] == b'"m"'
+
+
+def test_keys_that_callers_invent_do_not_pile_up(lua: Any, read: Callable[[bytes], Outcome]) -> None:
+    def used() -> float:  # bytes
+        read(b"{}")
+        lua.execute(b"collectgarbage() collectgarbage()")
+        return float(lua.eval(b"collectgarbage('count')")) * 1024
+
+    before = used()
+    read(b'{"%s":1}' % (b"k" * (8 << 20)))
+    assert used() < before + (1 << 20)
+    for number in range(200):
+        read(json.dumps({f"{number} {key} ".ljust(60): 1 for key in range(100)}).encode())
+    assert used() < before + (1 << 20)
+    assert read(b'{"a":1,"a":2}') == ("refused", "twice")
 
 
 LARGE = {

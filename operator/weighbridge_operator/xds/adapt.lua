@@ -2,7 +2,7 @@
 -- Runs in the upstream filter chain, anew for each try, so that a retry on another node is adapted to that one.
 --
 -- All tries share one set of headers, while each gets the body as the client sent it. So nothing that the next try needs
--- may be removed, and what an earlier one wrote (path, content-length) is always written again. The node's facts come as
+-- may be removed, and what an earlier one wrote (path, content-length) is never taken for the client's. The node's facts come as
 -- one header from its endpoint metadata, new for each try: "/base;model=name;model=name;". The route's metadata says
 -- which models it asks for, the preferred first, separated by blanks.
 
