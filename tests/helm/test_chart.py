@@ -210,3 +210,10 @@ def test_what_it_prints_is_for_monitoring_alone() -> None:
     assert named == {"dataplane": 9904, "dataplane-2": 9906}
     closed = render(flags[0])
     assert not [r for r in pick(closed, "NetworkPolicy", "weighbridge-envoy")["spec"]["ingress"] if "9904" in str(r)]
+
+
+def test_the_notes_name_the_secrets_that_the_entrance_waits_for() -> None:
+    flags = ("--dry-run=client", "--namespace=gateway", "--set=entrance.tlsSecret=cert,entrance.keysSecret=callers")
+    told = run(need_helm(), "install", "weighbridge", str(CHART), *flags).partition("NOTES:")[2]
+    assert "kubectl -n gateway get secret cert callers " in told
+    assert "WARNING" not in told
