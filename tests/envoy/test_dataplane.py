@@ -174,6 +174,35 @@ async def test_a_successor_takes_the_socket_over_and_none_is_lost() -> None:
         assert (await dataplane.metrics())["weighbridge_dataplane_request_seconds_count"] > 0
 
 
+async def count_named(*dataplanes: Dataplane) -> list[float]:
+    told = [await each.metrics() for each in dataplanes]
+    return [sum(n for name, n in each.items() if name.startswith("weighbridge_dataplane_named")) for each in told]
+
+
+async def test_several_beside_one_envoy_share_its_requests_and_one_takes_all_when_another_dies() -> None:
+    nodes = [NodeSpec(name=f"n{i}", models=(("m", "m"),), control=Control(slow=0.05)) for i in range(3)]
+    async with Fleet(nodes) as fleet, Dataplane() as one, Dataplane() as two:
+        two.socket = f"{one.socket}-2"
+        objects = [node(name, server.port) for name, server in fleet.nodes.items()]
+        objects.append(policy("p", balance={"precise": True}))
+        async with Stack(*objects, dataplanes=(one.socket, two.socket)) as stack:
+            for each in (one, two):
+                await each.start(stack.envoys[0].admin_url)
+                await each.wait_named(3)
+            async with asyncio.timeout(30):
+                while not all(await count_named(one, two)):
+                    await ask(stack)
+            before = await count_named(one, two)
+            await load(stack, rate=50, seconds=2)
+            got = [now - then for now, then in zip(await count_named(one, two), before, strict=True)]
+            assert min(got) >= 20, got  # of 100; on a busy machine some time out
+            assert one.process is not None
+            one.process.kill()
+            done = await load(stack, rate=50, seconds=6)
+            assert Counter(status for _, _, status, _ in done) == {200: len(done)}
+            assert "precise" in {chose for *_, chose in done[-50:]}
+
+
 async def test_a_slow_one_costs_a_request_no_more_than_its_time_out() -> None:
     async with scene() as (stack, dataplane, _):
         process = dataplane.process
