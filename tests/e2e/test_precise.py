@@ -77,15 +77,22 @@ def read_starts(cluster: Cluster) -> dict[str, int]:
     }
 
 
-async def wait_choice(traffic: Traffic, choice: str, least: float) -> Counter[str]:
-    """Until this part of some dozen answers was decided so; what went where meanwhile."""
+async def wait_precise(traffic: Traffic) -> Counter[str]:
+    """Until nodes are named for nearly all of some dozen answers; what went where meanwhile."""
     async with asyncio.timeout(90):
         while True:
-            nodes, choices = Counter(traffic.by_node), Counter(traffic.by_choice)
+            first = len(traffic.answers)
             await traffic.wait_for(40)
-            seen = traffic.by_choice - choices
-            if seen[choice] >= least * seen.total():
-                return traffic.by_node - nodes
+            came = traffic.answers[first:]
+            if sum(choice == "precise" for _, choice in came) >= 0.9 * len(came):
+                return Counter(node for node, _ in came)
+
+
+async def wait_silent(traffic: Traffic, first: int) -> None:
+    """Until 20 answers in a row, of those from this one on, were decided by the weights."""
+    async with asyncio.timeout(90):
+        while "w" * 20 not in "".join(choice[0] for _, choice in traffic.answers[first:]):
+            await traffic.wait_for(1)
 
 
 def count_by_pod(cluster: Cluster, got: Counter[str]) -> tuple[int, list[int]]:
@@ -97,8 +104,8 @@ def count_by_pod(cluster: Cluster, got: Counter[str]) -> tuple[int, list[int]]:
 
 async def test_a_node_is_named_for_nearly_every_request(cluster: Cluster, choosing: None, gateway: str) -> None:
     async with Traffic(gateway, rate=15, tokens=24) as traffic:
-        got = await wait_choice(traffic, "precise", 0.9)
-        got += await wait_choice(traffic, "precise", 0.9)
+        got = await wait_precise(traffic)
+        got += await wait_precise(traffic)
         await traffic.finish()
     assert traffic.lost == []
     large, small = count_by_pod(cluster, got)
@@ -111,14 +118,16 @@ async def test_a_node_is_named_for_nearly_every_request(cluster: Cluster, choosi
 async def test_killed_it_costs_no_request_and_no_pod_its_place(cluster: Cluster, choosing: None, gateway: str) -> None:
     before = await asyncio.to_thread(read_starts, cluster)
     async with Traffic(gateway, rate=15, tokens=24) as traffic:
-        await wait_choice(traffic, "precise", 0.9)
+        await wait_precise(traffic)
+        killed = len(traffic.answers)
         told = await asyncio.gather(*(asyncio.to_thread(run_beside, cluster, pod, KILL) for pod in before))
         assert told == ["killed\n"] * 2
-        got = await wait_choice(traffic, "weights", 0.95)
+        await wait_silent(traffic, killed)
         assert await asyncio.to_thread(read_starts, cluster) == before
-        await wait_choice(traffic, "precise", 0.9)
+        await wait_precise(traffic)
         await traffic.finish()
     assert traffic.lost == []
+    got = Counter(node for node, choice in traffic.answers[killed:] if choice == "weights")
     large, small = count_by_pod(cluster, got)
     assert large > max(small), got
     assert min(small) > 0, got
@@ -128,11 +137,11 @@ async def test_the_end_of_its_container_costs_no_request(cluster: Cluster, choos
     before = await asyncio.to_thread(read_starts, cluster)
     victim = min(before)
     async with Traffic(gateway, rate=15) as traffic:
-        await wait_choice(traffic, "precise", 0.9)
+        await wait_precise(traffic)
         await asyncio.to_thread(run_beside, cluster, victim, END)
         wanted = before | {victim: before[victim] + 1}
         await asyncio.to_thread(wait_until, lambda: read_starts(cluster) == wanted, "its container is back", 60)
-        await wait_choice(traffic, "precise", 0.9)
+        await wait_precise(traffic)
         await traffic.finish()
     assert traffic.lost == []
 
@@ -143,7 +152,7 @@ async def test_a_roll_of_envoy_cuts_no_stream_that_was_chosen_for(
     before = cluster.pods("envoy")
     begun = asyncio.Semaphore(0)
     async with connect(gateway) as ai, Traffic(gateway) as traffic:
-        await wait_choice(traffic, "precise", 0.9)
+        await wait_precise(traffic)
         streams = [asyncio.create_task(stream(ai, 1200, begun)) for _ in range(8)]
         for _ in streams:
             await asyncio.wait_for(begun.acquire(), 60)
@@ -151,7 +160,7 @@ async def test_a_roll_of_envoy_cuts_no_stream_that_was_chosen_for(
         said = await asyncio.to_thread(ask_while_it_drains, cluster, before)
         await rolling
         parts = await asyncio.gather(*streams)
-        await wait_choice(traffic, "precise", 0.9)
+        await wait_precise(traffic)
         await traffic.finish()
     assert all(count > 10 for count in parts)
     assert traffic.lost == []
@@ -179,11 +188,11 @@ async def test_a_roll_of_the_operator_leaves_the_choice_as_it_is(
     cluster: Cluster, choosing: None, gateway: str
 ) -> None:
     async with Traffic(gateway, rate=15) as traffic:
-        await wait_choice(traffic, "precise", 0.9)
-        before = Counter(traffic.by_choice)
+        await wait_precise(traffic)
+        before = len(traffic.answers)
         await asyncio.to_thread(cluster.restart, OPERATOR)
         await traffic.wait_for(60)
-        seen = traffic.by_choice - before
+        seen = Counter(choice for _, choice in traffic.answers[before:])
         await traffic.finish()
     assert traffic.lost == []
     # On a busy machine some wait for longer than the 20 ms that they have; a choice that had ended would miss for 10 s.

@@ -23,7 +23,8 @@ class Traffic:
         self._url, self._pause, self._tokens, self._model = url, 1 / rate, tokens, model
         self.lost: list[str] = []
         self.by_node: Counter[str] = Counter()
-        self.by_choice: Counter[str] = Counter()  # "precise" where the node was named for the request, else "weights"
+        #: Node, and "precise" where it was named for the request, else "weights"; in the order in which they came.
+        self.answers: list[tuple[str, str]] = []
 
     @property
     def answered(self) -> int:
@@ -66,8 +67,9 @@ class Traffic:
                 model=self._model, messages=[{"role": "user", "content": "hello"}], max_tokens=self._tokens
             )
             assert raw.parse().choices[0].message.content
-            self.by_node[raw.headers.get("x-weighbridge-node", "?")] += 1
-            self.by_choice[raw.headers.get("x-weighbridge-choice", "weights")] += 1
+            node = raw.headers.get("x-weighbridge-node", "?")
+            self.by_node[node] += 1
+            self.answers.append((node, raw.headers.get("x-weighbridge-choice", "weights")))
         except (OpenAIError, AssertionError) as error:
             self.lost.append(f"{type(error).__name__}: {error}"[:300])
 
