@@ -144,6 +144,20 @@ async def test_an_operator_that_starts_without_the_certificate_leaves_keys_as_th
             assert got.status == 200
 
 
+async def test_keys_are_asked_for_over_the_certificate_that_an_envoy_holds(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_bytes(OURS.certificate_pem)
+    context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+    async with switched(*TLS, objects=(certificate(),)) as scene:
+        assert await scene.ask(ssl=context) == (200, "")
+        await scene.switch(*TLS, *KEYS, objects=(CALLERS,))
+
+        async def is_asked_for() -> bool:
+            return await scene.ask(ssl=context) == (401, "missing_api_key")
+
+        await wait_for(is_asked_for)
+        assert await scene.ask(KEY, ssl=context) == (200, "")
+
+
 async def test_https_alone_without_its_secret_leaves_plain_http_as_it_was() -> None:
     async with switched(*TLS) as scene:
         assert await scene.ask() == (200, "")
