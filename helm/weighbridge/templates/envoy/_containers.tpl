@@ -36,6 +36,7 @@ the keeper, the container's first process, starts it anew. */}}
   - --admin-url=http://127.0.0.1:9901
   - --listen=127.0.0.1:{{ include "weighbridge.dataplane.port" . }}
   - --metrics=$(POD_IP):{{ include "weighbridge.dataplane.metrics" . }}
+  - --keep-choices={{ int $root.Values.dataplane.keepChoices }}
   env:
   - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
   ports:
