@@ -83,10 +83,11 @@ bench-scale: $(READY) ## what 1,000 and 10,000 ModelNodes on a real API server c
 bench-malformed: $(READY) ## 10,000 malformed requests over every endpoint: what is answered, how quickly, in how much memory
 	PYTHONPATH=tests $(BIN)/python bench/malformed.py
 
-bench-faults: $(READY) ## what is lost when something dies; two minutes
+bench-faults: $(READY) ## what is lost when something dies; six minutes
 	PYTHONPATH=tests $(BIN)/python bench/faults.py
+	PYTHONPATH=tests $(BIN)/python bench/dataplane_faults.py
 
-chaos: $(READY) ## every fault under constant load, and whether what is promised of it holds; ten minutes
+chaos: $(READY) ## every fault under constant load, and whether what is promised of it holds; fifteen minutes
 	PYTHONPATH=tests $(BIN)/python bench/chaos.py
 
 bench-cluster-faults: $(READY) ## what is lost when parts of a cluster die, for a minute each; fifteen minutes

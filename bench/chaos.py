@@ -1,10 +1,11 @@
 """The fault matrix: each fault under 200 requests a second, what it cost, and whether what is promised of it held.
 
-    make chaos                                                           # all, some ten minutes, as a table
+    make chaos                                                           # all, some fifteen minutes, as a table
     PYTHONPATH=tests .venv/bin/python bench/chaos.py --only F5 --only F8 # some
 
-Faults of a gateway on one machine (bench/faults.py) and of one in a cluster with a real API server
-(bench/cluster_faults.py), one after the other: each has the machine for itself. Exit code 1 where a promise is missed.
+Faults of a gateway on one machine (bench/faults.py, bench/dataplane_faults.py) and of one in a cluster with a real API
+server (bench/cluster_faults.py), one after the other: each has the machine for itself. Exit code 1 where a promise is
+missed.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 import cluster_faults
+import dataplane_faults
 import faults
 from support.apiserver import ApiServer
 from support.assets import NoAssetsError, bring_assets
@@ -55,6 +57,13 @@ def lost_nothing_and(within: dict[str, float], figure: Figure) -> bool:
     return lost(figure) and all(_longest(figure.told[name]) <= limit for name, limit in within.items())
 
 
+def cost_no_more_than_a_wait(figure: Figure) -> bool:
+    """Of a data plane: nothing lost or cut, no message time-out after 5 s, and else as the weights alone."""
+    told = figure.told
+    kept = told["p99_s"] <= 1.2 * told["p99_weights_s"] + 0.02
+    return lost(figure) and not told["streams_cut"] and not told["delayed_after_5s"] and kept
+
+
 def _longest(told: Any) -> float:
     return float(max(told) if isinstance(told, list) else told)
 
@@ -62,6 +71,7 @@ def _longest(told: Any) -> float:
 _NONE = "none lost"
 _BACK = "none lost; a change takes effect within 2 s of the return"
 _RETURNED = partial(lost_nothing_and, {"effect_s": 2.0})
+_WAIT = "none lost or cut; no wait of 20 ms after 5 s; else as the weights"
 _FIVE = "at most 5 of 2,000 lost"
 TRIALS = (
     Trial("F1", _BACK, _RETURNED, alone=faults.killed_operator),
@@ -72,6 +82,7 @@ TRIALS = (
           partial(lost_nothing_and, {"reconnected_s": 1.0}), cluster=cluster_faults.killed_replica),
     Trial("F2", "none lost, nothing deleted", lambda figure: lost(figure) and figure.told["fewest_nodes"] == 3,
           cluster=cluster_faults.restarted_operators),
+    *(Trial("F3", _WAIT, cost_no_more_than_a_wait, alone=fault) for fault in dataplane_faults.FAULTS.values()),
     Trial("F5", _NONE, lost, alone=faults.killed_node),
     Trial("F5", _FIVE, partial(lost, most=5), alone=faults.frozen_node),
     Trial("F5", _FIVE, partial(lost, most=5), alone=partial(faults.frozen_node, zero=False)),

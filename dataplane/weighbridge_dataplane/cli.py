@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from weighbridge_dataplane.admin import Admin, ListenError
 from weighbridge_dataplane.choices import KEPT, KEPT_MAXIMUM
@@ -22,7 +23,7 @@ from weighbridge_dataplane.exchange import Head
 from weighbridge_dataplane.facts import Choice
 from weighbridge_dataplane.keeper import BEAT
 from weighbridge_dataplane.pools import Pools
-from weighbridge_dataplane.records import Records
+from weighbridge_dataplane.records import Levels, Records
 from weighbridge_dataplane.server import Server, SocketUnavailableError
 from weighbridge_dataplane.watch import Watch
 
@@ -108,7 +109,11 @@ async def _serve(options: argparse.Namespace) -> int:
         return pools.choose(head.policy.clusters, head.asked, time.monotonic())
 
     server = Server(choose, records)
-    admin = Admin(records, watch.measure, lambda: server.serving, lambda: pools.members, options.socket)
+
+    def measure() -> Levels:
+        return replace(watch.measure(), in_time=server.in_time)
+
+    admin = Admin(records, measure, lambda: server.serving, lambda: pools.members, options.socket)
     working = [watch.run()] if options.beat is None else [watch.run(), _beat(options.beat)]
     # What is there by now stays; a collection that looks at all of it would hold a request for its time.
     gc.freeze()

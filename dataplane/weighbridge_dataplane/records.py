@@ -27,6 +27,7 @@ class Levels:
     oldest: float | None = None
     counts: float | None = None
     period: float = 0.0
+    in_time: bool = True
 
 
 class Records:
@@ -66,6 +67,7 @@ class Records:
             *_print_gauge("oldest_sample_seconds", "Age of the oldest last sample.", levels.oldest),
             *_print_gauge("counts_age_seconds", "Age of Envoy's own counts.", levels.counts),
             *_print_gauge("sampling_period_seconds", "Time between two samples of a node.", levels.period),
+            *_print_gauge("in_time", "0: it gets its turn late too often, and tells Envoy not to ask.", levels.in_time),
             *self._print_seconds(),
             "# HELP process_cpu_seconds_total CPU time of the process.",
             "# TYPE process_cpu_seconds_total counter",

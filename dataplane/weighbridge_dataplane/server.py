@@ -24,6 +24,7 @@ from weighbridge_dataplane.choices import Kept
 from weighbridge_dataplane.exchange import Exchange, Head, Policies, let_pass, name_node
 from weighbridge_dataplane.facts import Choice
 from weighbridge_dataplane.grpc_stream import Connection, Message
+from weighbridge_dataplane.punctuality import BEAT, Punctuality
 from weighbridge_dataplane.records import FAILED, UNREADABLE, Records
 
 PATH_LIMIT = 100  # bytes of a path, of 107 that a socket's address holds
@@ -49,6 +50,8 @@ class Server:
         self._choose, self._records = choose, records
         self.policies = Policies()
         self.links: set[Link] = set()
+        self._punctuality = Punctuality()
+        self._watching: asyncio.Task[None] | None = None
         self._server: asyncio.Server | None = None
         self._path: Path | None = None
         self._inode = 0
@@ -65,6 +68,7 @@ class Server:
             listening.close()
             raise _explain(socket, error) from error
         self.serving = True
+        self._watching = asyncio.create_task(self._watch_time())
 
     def _bind(self, listening: sockets.socket, socket: str) -> None:
         if socket.startswith("@"):
@@ -81,6 +85,18 @@ class Server:
         self._inode = own.stat().st_ino
         own.rename(path)
         self._path = path
+
+    @property
+    def in_time(self) -> bool:
+        """Whether Envoy had better ask."""
+        return self._punctuality.is_kept(time.monotonic())
+
+    async def _watch_time(self) -> None:
+        while True:
+            due = time.monotonic() + BEAT
+            await asyncio.sleep(BEAT)
+            now = time.monotonic()
+            self._punctuality.feel(now - due, now)
 
     async def stop(self, grace: float) -> None:
         """Takes no new requests and lets those that run end, for `grace` seconds at most."""
@@ -99,6 +115,8 @@ class Server:
                     await asyncio.sleep(0.01)
         for link in list(self.links):
             link.close()
+        if self._watching is not None:
+            self._watching.cancel()
 
     def take(self, exchange: Exchange, message: bytes) -> bytes | None:
         """The answer; None where there is none, which ends the exchange and lets the request pass."""
@@ -176,7 +194,8 @@ class Link(asyncio.Protocol):
         exchange = self._exchanges.get(stream)
         if exchange is None:
             if not data or data[0] == HEALTH_FIELD:
-                self._connection.answer(stream, SERVING if self._server.serving else NOT_SERVING)
+                asked = self._server.serving and self._server.in_time
+                self._connection.answer(stream, SERVING if asked else NOT_SERVING)
                 self._connection.end(stream)
                 return
             exchange = self._exchanges[stream] = Exchange(self._server.policies)

@@ -1,4 +1,5 @@
-"""F1 and F5 to F7 on real processes under 200 requests a second: short forms of bench/faults.py, with their bounds."""
+"""F1, F3 and F5 to F7 on real processes under 200 requests a second: short forms of bench/faults.py and
+bench/dataplane_faults.py, with their bounds."""
 
 from __future__ import annotations
 
@@ -12,16 +13,25 @@ import pytest
 pytestmark = pytest.mark.envoy
 
 
-@pytest.fixture(scope="module")
-def faults() -> ModuleType:
-    path = Path(__file__).parents[2] / "bench" / "faults.py"
-    spec = importlib.util.spec_from_file_location("faults", path)
+def load(name: str) -> ModuleType:
+    path = Path(__file__).parents[2] / "bench" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["faults"] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def faults() -> ModuleType:
+    return load("faults")
+
+
+@pytest.fixture(scope="module")
+def dataplane_faults() -> ModuleType:
+    return load("dataplane_faults")
 
 
 async def test_a_killed_node_costs_no_request(faults: ModuleType) -> None:
@@ -59,3 +69,13 @@ async def test_a_node_that_answers_500_at_once_is_left_out_and_comes_back(faults
     figure = await faults.fast_failing(500, 5.0)
     assert figure.lost < 100, figure
     assert figure.told["share_after_recovery"] > 0.15, figure
+
+
+@pytest.mark.parametrize("fault", ["frozen", "slow", "stammering"])
+async def test_a_data_plane_that_does_not_answer_in_time_is_soon_not_asked_any_more(
+    dataplane_faults: ModuleType, fault: str
+) -> None:
+    figure = await getattr(dataplane_faults, fault)(7.0, beside=False)
+    assert (figure.lost, figure.told["streams"], figure.told["streams_cut"]) == (0, 50, 0), figure
+    assert 0 < figure.told["delayed"] < 600, figure
+    assert figure.told["delayed_after_5s"] == 0, figure
