@@ -117,7 +117,9 @@ async def test_an_envoy_is_not_ready_before_it_has_its_configuration(start_envoy
                 )
             )
             await envoy.listener_port("front")
-            assert (await envoy.admin("/ready")).strip() == "LIVE"
+            async with asyncio.timeout(20):  # the listener is there a moment before
+                while (await envoy.admin("/ready")).strip() != "LIVE":  # noqa: ASYNC110  it tells nobody
+                    await asyncio.sleep(0.02)
         finally:
             await server.stop(0.1)
 
