@@ -20,7 +20,7 @@ READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml 2>/dev/null 
 # We start processes while gRPC's threads run; its fork handlers can crash such a child before it becomes another program.
 export GRPC_ENABLE_FORK_SUPPORT := 0
 
-.PHONY: setup demo test test-clients assets lint bench bench-balance bench-balance-short bench-peers bench-malformed bench-faults bench-cluster-faults chaos bench-apply bench-scale images kind kind-down real e2e lock clean
+.PHONY: setup demo test test-clients assets lint bench bench-balance bench-balance-short bench-precise bench-peers bench-malformed bench-faults bench-cluster-faults chaos bench-apply bench-scale images kind kind-down real e2e lock clean
 
 demo: $(READY) ## a gateway before three simulated nodes, with traffic; Ctrl-C ends it
 	@exec $(BIN)/weighbridge demo --port $(PORT) --admin $(ADMIN)
@@ -68,6 +68,10 @@ bench-balance: $(DRAWING) ## is the balance better? every scenario, hours; piece
 
 bench-balance-short: $(READY) ## the same in under five minutes, as CI runs it
 	PYTHONPATH=tests $(BIN)/python bench/balance.py --short
+
+bench-precise: $(READY) ## a node named for each request, beside the weights and a picker, and what it costs; half an hour
+	PYTHONPATH=tests $(BIN)/python bench/precise.py $(ARGS)
+	PYTHONPATH=tests $(BIN)/python bench/precise_cost.py
 
 bench-peers: $(READY) ## other gateways beside ours: balance and overhead; the first run installs them, some 1.2 GB in a cache
 	PYTHONPATH=tests $(BIN)/python bench/peers.py $(ARGS)
