@@ -17,11 +17,20 @@ from weighbridge_operator.core.endpoints import Server, resolve_node
 from weighbridge_operator.core.findings import Finding
 from weighbridge_operator.core.places import NO_ENDPOINTS
 from weighbridge_operator.core.scope import Scope
-from weighbridge_operator.state import DesiredState
+from weighbridge_operator.state import DesiredState, ServiceState
 
 T = TypeVar("T")
 Offers = Mapping[ir.Kind, Mapping[str, tuple[str, ...]]]  # kind -> model -> versions, sorted
-_Found = tuple[ModelNode, tuple[Server, ...], tuple[Finding, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What was found out about a node. `service` is the state of the one that it names."""
+
+    node: ModelNode
+    service: ServiceState | None
+    servers: tuple[Server, ...]
+    wrong: tuple[Finding, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +55,17 @@ def call_roll(desired: DesiredState, scope: Scope, known: Roster | None = None) 
     asked = replace(desired, policies=(), rejections=())
     if known is not None and (known.asked, known.scope) == (asked, scope):
         return known
-    holds = known is not None and (replace(known.asked, nodes=()), known.scope) == (replace(asked, nodes=()), scope)
+    common = replace(asked, nodes=(), services={})
+    holds = known is not None and (replace(known.asked, nodes=(), services={}), known.scope) == (common, scope)
     before = known.found if known is not None and holds else {}
-    found: dict[str, _Found] = {}
-    for node in desired.nodes:
-        if scope.serves(node.metadata.namespace):
-            last = before.get(node.id)
-            same = last is not None and (last[0] is node or last[0] == node)
-            found[node.id] = last if last and same else (node, *resolve_node(node, desired, scope))
-    servers = tuple(server for _, each, _ in found.values() for server in each)
+    found = {
+        node.id: _look(node, desired, scope, before.get(node.id))
+        for node in desired.nodes
+        if scope.serves(node.metadata.namespace)
+    }
+    servers = tuple(server for each in found.values() for server in each.servers)
     offering = tuple(
-        node for node, _, wrong in found.values() if all(finding.reason == NO_ENDPOINTS for finding in wrong)
+        each.node for each in found.values() if all(finding.reason == NO_ENDPOINTS for finding in each.wrong)
     )
     return Roster(
         asked,
@@ -64,12 +73,20 @@ def call_roll(desired: DesiredState, scope: Scope, known: Roster | None = None) 
         found,
         servers,
         offering,
-        tuple(finding for _, _, wrong in found.values() for finding in wrong),
+        tuple(finding for each in found.values() for finding in each.wrong),
         _group((server.node, server) for server in servers),
         _group((node, node) for node in offering),
         _list_offers(offering),
         _list_offers(server.node for server in servers),
     )
+
+
+def _look(node: ModelNode, desired: DesiredState, scope: Scope, last: _Found | None) -> _Found:
+    named = node.spec.service
+    service = desired.services.get((node.metadata.namespace, named.name)) if named is not None else None
+    if last is not None and (last.node is node or last.node == node) and last.service == service:
+        return last
+    return _Found(node, service, *resolve_node(node, desired, scope))
 
 
 def _group(items: Iterable[tuple[ModelNode, T]]) -> Mapping[tuple[ir.Kind, str], tuple[T, ...]]:
