@@ -46,7 +46,10 @@ def measure(nodes: int, envoys: int) -> tuple[float, float, float, float]:
             chooser.count(page, now)
             _add(spent, done, 3, time.thread_time() - began)
         while read < now / PERIOD * nodes:
-            sample = Sample(now, random.random(), random.randrange(3), 90 + random.randrange(9), 500 * now, 200 * now)
+            running, ended = 90 + random.randrange(9), 10 * now
+            begun = ended + running - random.randrange(3)
+            tokens = 500 * now, 200 * now, 0.0
+            sample = Sample(now, random.random(), random.randrange(3), running, *tokens, begun, ended)
             began = time.thread_time()
             chooser.read(members[read % nodes].address, sample, now)
             _add(spent, done, 2, time.thread_time() - began)

@@ -3,9 +3,12 @@
 Least J wins, ties at random:
 
     fill_i = kv_i + (waiting_i + named since the sample) · g_i      at least 0.9 · (own_i + 0.7 · others_i) · g_i
-    fill_i + g_i · (0.3 + 0.7 · size / usual size)                  with this request: a large one fills a small node
     fill_i · min(4, max(1, median(v) / v_i)) ^ 0.5                  a slow node holds its requests longer
-    J_i    = fill_i + backlog_i / P_i - hit_i / P                   a second of unread prompts weighs as a full node
+    fill_i + g_i · (0.3 + 0.7 · size / usual size)                  with this request: a large one fills a small node
+    J_i    = 2 · fill_i² + unread_i / P_i - hit_i / P               half full: as half a second of unread prompts
+
+Fill is squared because a cache that is half empty keeps nobody waiting, whatever its size, and a full one everybody.
+What is unread is everybody's, told by the node where its engine counts first tokens (`unread`), else what we sent.
 
 Without a sample of its own, or with one that is not believed, a node is judged by our own counts. Where fewer than half
 of the nodes can be judged by samples the choice is silent, and stays so until they could be for 10 s: to go to and fro
@@ -21,11 +24,13 @@ from weighbridge_dataplane.affinity import Affinity
 from weighbridge_dataplane.draws import Draws
 from weighbridge_dataplane.facts import Asked, Choice, Counts, Member, Sample, Silence
 from weighbridge_dataplane.homes import Homes
-from weighbridge_dataplane.rates import fill_of_request, make_sound, middle
+from weighbridge_dataplane.rates import ROOM_KV, fill_of_request, make_sound, middle
 from weighbridge_dataplane.sizes import Sizes
 from weighbridge_dataplane.standing import FRESH, OTHERS_WEIGHT, Standing, tells_reading
 
 FLOOR = 0.9
+FOLLOW = 0.5  # of what we sent since the sample, that each other Envoy sent as well: it finds the same node best
+FULL = 2.0  # seconds of unread prompts that a full node weighs
 PROMPT_PART = 0.7  # of what a usual request fills
 LARGEST = 20.0  # usual requests that one counts as, at most
 SLOWEST = 4.0
@@ -34,7 +39,7 @@ QUIET = 10.0  # seconds for which the nodes must have been known before it speak
 OTHERS_FRESH = 10.0  # seconds
 LOOK, LOOK_AT_ONE = 0.05, 0.0002  # seconds between two looks at all nodes, at least, and for each node
 FEW, DRAWS, MANY_DRAWS = 32, 3, 16  # nodes that are all looked at; draws with three Envoys or more, and with more nodes
-LEAK = 5.0  # seconds after which what seems unread is half forgotten: sizes are guesses, and the wrong ones add up
+LEAK = 5.0  # seconds in which two thirds of what seems unread are forgotten where no engine tells it: guesses add up
 HOME_SHARE, HOME_LEAST = 0.8, 1500.0  # of a prompt, and tokens, that a conversation's home is taken to have read
 HOME_UNKNOWN = 0.5  # of a prompt: where more of it is known to be read somewhere, that counts alone
 
@@ -50,6 +55,7 @@ class Chooser:
         self._order: tuple[Standing, ...] = ()
         self._draws = Draws(random)  # from those that may be named, as of the last look
         self._envoys = 1
+        self._followed = 1.0
         self._counted = self._heard = float("-inf")
         self._quiet_until = float("-inf")
         self._spoke = False
@@ -74,6 +80,7 @@ class Chooser:
         self._affinity.forget(gone)
         self._affinity.tell(len(self._nodes))
         self._order, self._envoys, self._stale = tuple(self._nodes.values()), max(1, envoys), True
+        self._followed = 1 + FOLLOW * (self._envoys - 1)
         self._homes.tell(members if self._envoys > 1 else ())
         self._draws.tell(())
         self._looked = self._refreshed = float("-inf")
@@ -85,7 +92,7 @@ class Chooser:
             return
         sound = make_sound(sample)
         if sound.running is not None and sound.waiting is not None:
-            read = standing.read(sound)
+            read = standing.read(sound, self._sizes.ratio, self._sizes.unread)
             if read is None:
                 self._affinity.forget({address})
             elif read > 0:
@@ -130,7 +137,7 @@ class Chooser:
                     best = standing if self._random() * ties < 1 else best
         if best is None:
             return Choice(None, "none")
-        self._send(best, asked, size, min(hits.get(best.member.address, 0.0), size))
+        self._send(best, asked, size, min(hits.get(best.member.address, 0.0), size), now)
         return Choice(best.member, None, tuple(rows))
 
     def _find_hits(self, asked: Asked, size: float) -> dict[str, float]:
@@ -161,6 +168,9 @@ class Chooser:
     def _look(self, now: float) -> Silence | None:
         # Nodes that are out for Envoy take no part: what is left decides among itself. Those that fail do: where most
         # do, the requests may be to blame, and all of them on the rest would be worse.
+        if self._envoys > 1 and now - self._heard > OTHERS_FRESH:
+            for standing in self._order:
+                standing.others = None
         healthy = [standing for standing in self._order if standing.is_healthy]
         there = tuple(standing for standing in healthy if now >= standing.left_out_until)
         if there != self._draws.nodes:
@@ -199,9 +209,7 @@ class Chooser:
 
     def _judge(self, standing: Standing, hit: float, weight: float, now: float) -> Row:
         """The parts of J; `weight` is the request itself, in usual ones."""
-        known = now - self._heard <= OTHERS_FRESH or self._envoys == 1
-        others = standing.others if known else None
-        own, g = standing.own, standing.g
+        own, others, g = standing.own, standing.others, standing.g
         usable = standing.is_usable(now)
         sample = standing.rates.sample
         if usable:
@@ -209,8 +217,10 @@ class Chooser:
             assert sample.running is not None
             assert sample.waiting is not None
             kv = sample.running * g if sample.kv is None else sample.kv
-            added = sample.waiting + standing.sent - standing.sent_at_sample
+            added = sample.waiting + (standing.sent - standing.sent_at_sample) * self._followed
             fill = kv + added * g
+            if sample.waiting and kv >= ROOM_KV:
+                fill = max(fill, 1 + added * g)  # whoever is first in its queue needs more than is free
             if (room := standing.rates.room) is not None:
                 fill = max(fill, (sample.running + added) / room)
             fill = max(fill, FLOOR * (own + OTHERS_WEIGHT * (others or 0.0)) * g) * standing.slow
@@ -218,26 +228,36 @@ class Chooser:
             fill = (own * self._envoys if others is None else own + others) * g
         fill += weight * g
         reading = standing.rates.reading or self._reading
-        backlog = self._settle(standing, reading, now, counts=usable) / reading if reading else 0.0
+        unread = self._settle(standing, reading, now, usable) if reading else 0.0
+        if usable:
+            unread += standing.sent_tokens * (self._followed - 1)
+        backlog = unread / reading if reading else 0.0
         hit *= self._sizes.ratio
         saved = hit / self._reading if self._reading else 0.0
-        return standing.member.address, fill + backlog - saved, fill, backlog, hit, not usable
+        load = FULL * fill * fill + backlog - saved
+        return standing.member.address, load, fill, backlog, hit, not usable
 
-    def _settle(self, standing: Standing, reading: float, now: float, *, counts: bool) -> float:
-        """Prompt tokens that the node has not read: as it `counts` them itself, else by its usual speed."""
+    def _settle(self, standing: Standing, reading: float, now: float, usable: bool) -> float:
+        """Prompt tokens that the node has not read: as of its sample where it tells, less its usual speed since."""
         passed, left = max(0.0, now - standing.backlog_at), standing.backlog
-        if counts and tells_reading(standing.rates.sample):
+        told = usable and standing.unread.requests is not None
+        if usable and not told and tells_reading(standing.rates.sample):
             left *= math.exp(-passed / LEAK)
         else:
             left -= reading * passed
-        standing.backlog = min(max(0.0, left), BACKLOG_MOST * reading, standing.own * 4 * self._sizes.usual)
-        standing.backlog_at = now
+        if not told:
+            left = min(left, BACKLOG_MOST * reading, standing.own * 4 * self._sizes.usual)
+        standing.backlog, standing.backlog_at = max(0.0, left), now
         return standing.backlog
 
-    def _send(self, standing: Standing, asked: Asked, size: float, hit: float) -> None:
+    def _send(self, standing: Standing, asked: Asked, size: float, hit: float, now: float) -> None:
+        tokens = (size - hit) * self._sizes.ratio
         standing.sent += 1
-        standing.backlog += (size - hit) * self._sizes.ratio
-        if tells_reading(standing.rates.sample):
-            self._sizes.send(size - hit)
+        standing.sent_tokens += tokens
+        # Of a node that is not believed nobody else says what the others send.
+        share = 1.0 if standing.is_usable(now) else max(standing.share, 1 / self._envoys)
+        standing.backlog += tokens / share
+        standing.unread.send(size - hit)
+        self._sizes.send(size - hit, tells_reading(standing.rates.sample))
         if asked.blocks or asked.session is not None:
             self._affinity.remember(standing.member.address, asked.blocks, asked.session, size)

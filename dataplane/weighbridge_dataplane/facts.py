@@ -42,6 +42,8 @@ class Sample:
     prompt_tokens: float | None = None
     generated_tokens: float | None = None
     cached_tokens: float | None = None
+    first_tokens: float | None = None  # requests that got one
+    ended: float | None = None  # requests, with an answer or without
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,10 @@
 
     g   fill that one request adds: EWMA of KV use / EWMA of running requests, 30 s, leaned on the pool's figure
     v   tokens a second and running request, EWMA of 10 s
-    P   prompt tokens a second at best: the highest of windows of a second, which fades with 120 s
+    P   prompt tokens a second while there are some to read, over 60 s; where that is not known, at best: the highest of
+        windows of a second, which fades with 120 s
 
-P is a highest value on purpose: taken too low, unread prompts would never seem to be read.
+The second is a highest value on purpose: taken too low, unread prompts would never seem to be read.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from statistics import median
 
 from weighbridge_dataplane.facts import Sample
 
-FILL_MEMORY, SPEED_MEMORY, READING_MEMORY = 30.0, 10.0, 120.0  # seconds
+FILL_MEMORY, SPEED_MEMORY, READING_MEMORY, BEST_MEMORY = 30.0, 10.0, 60.0, 120.0  # seconds
 ROOM_MEMORY = 60.0  # seconds after its last queue
 ROOM_KV = 0.5  # of the KV cache in use, from which a queue may be the cache's doing, which its fill tells by itself
+SURE = 1.0  # seconds of reading, after which its rate is known
 WINDOW = 1.0  # seconds over which reading is measured, at least
 USUAL_FILL = 0.016  # of one request, where nothing is known
 LEAN = 0.03  # of fill, that the pool's figure counts for beside a node's own
@@ -26,7 +28,19 @@ LEAN = 0.03  # of fill, that the pool's figure counts for beside a node's own
 class Rates:
     """One node's. `learn` takes each usable sample once."""
 
-    __slots__ = ("_queued", "_window", "fill", "reading", "room", "running", "sample", "speed")
+    __slots__ = (
+        "_best",
+        "_queued",
+        "_read",
+        "_spent",
+        "_window",
+        "fill",
+        "reading",
+        "room",
+        "running",
+        "sample",
+        "speed",
+    )
 
     def __init__(self) -> None:
         self.sample: Sample | None = None
@@ -36,9 +50,14 @@ class Rates:
         self._queued = 0.0
         self.reading: float | None = None
         self._window: Sample | None = None
+        self._best = 0.0
+        self._read = self._spent = 0.0  # tokens, and the seconds in which they were read
 
-    def learn(self, sample: Sample) -> None:
-        """Takes a sample; a counter that fell means a new start, from which is counted anew."""
+    def learn(self, sample: Sample, reading: bool | None) -> None:
+        """Takes a sample; a counter that fell means a new start, from which is counted anew.
+
+        `reading`: whether it had something to read all the time since the one before, as far as anybody says.
+        """
         before, self.sample = self.sample, sample
         if before is None or sample.at <= before.at:
             self._window = sample
@@ -50,7 +69,9 @@ class Rates:
             self.fill += lean * (sample.kv - self.fill)
             self.running += lean * (sample.running - self.running)
         self._learn_speed(before, sample, passed)
-        self._learn_reading(sample)
+        self._find_best_reading(sample)
+        if reading:
+            self._learn_reading(before, sample, passed)
 
     def _learn_room(self, before: Sample, sample: Sample) -> None:
         limited = sample.kv is None or sample.kv < ROOM_KV
@@ -72,7 +93,16 @@ class Rates:
             lean = min(1.0, passed / SPEED_MEMORY)
             self.speed = speed if self.speed is None else self.speed + lean * (speed - self.speed)
 
-    def _learn_reading(self, sample: Sample) -> None:
+    def _learn_reading(self, before: Sample, sample: Sample, passed: float) -> None:
+        if sample.prompt_tokens is None or before.prompt_tokens is None or sample.prompt_tokens < before.prompt_tokens:
+            return
+        faded = math.exp(-passed / READING_MEMORY)
+        self._read = self._read * faded + sample.prompt_tokens - before.prompt_tokens
+        self._spent = self._spent * faded + passed
+        if self._spent >= SURE and self._read > 0:
+            self.reading = self._read / self._spent
+
+    def _find_best_reading(self, sample: Sample) -> None:
         window, read = self._window, sample.prompt_tokens
         if read is None:
             return
@@ -84,9 +114,10 @@ class Rates:
             return
         rate = (read - window.prompt_tokens) / passed
         self._window = sample
-        faded = (self.reading or 0.0) * math.exp(-passed / READING_MEMORY)
-        best = max(faded, rate)
-        self.reading = best if best > 0 else self.reading
+        faded = self._best * math.exp(-passed / BEST_MEMORY)
+        self._best = max(faded, rate)
+        if self._spent < SURE and self._best > 0:
+            self.reading = self._best
 
 
 def make_sound(sample: Sample) -> Sample:
@@ -100,6 +131,8 @@ def make_sound(sample: Sample) -> Sample:
         _sound(sample.prompt_tokens),
         _sound(sample.generated_tokens),
         _sound(sample.cached_tokens),
+        _sound(sample.first_tokens),
+        _sound(sample.ended),
     )
 
 

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from weighbridge_api.metrics import LoadSignal, Mapped
 from weighbridge_api.wire import OTHERS, POOL
 from weighbridge_dataplane.facts import Counts, Member, Sample
-from weighbridge_metrics.engines import CACHED, ENGINES
+from weighbridge_metrics.engines import CACHED, ENGINES, PROGRESS
 from weighbridge_metrics.exposition import read
 from weighbridge_metrics.mapping import FIELDS, build_table
 from weighbridge_metrics.signals import Window, read_table
@@ -179,8 +179,11 @@ def find_table(engine: str, mapping: tuple[tuple[str, str], ...] = ()) -> Table 
     signals = tuple(each for each in whole.signals if each[0] in _SIGNALS) if whole else ()
     if not whole or not signals:
         return None
-    cached = CACHED.get(engine) if not mapping else None
-    return replace(whole, signals=(*signals, (_CACHED, cached)) if cached else signals)
+    if mapping:
+        return replace(whole, signals=signals)
+    cached = CACHED.get(engine)
+    more = (((_CACHED, cached),) if cached else ()) + PROGRESS.get(engine, ())
+    return replace(whole, signals=(*signals, *more))
 
 
 def _map(mapping: tuple[tuple[str, str], ...]) -> Table | None:

@@ -23,6 +23,7 @@ class Sizes:
     def __init__(self) -> None:
         self.ratio = 1.0
         self._usual = USUAL
+        self.unread = USUAL  # tokens of a usual prompt that were not read before, as measured
         self._sent = self._read = 0.0
         self._at = float("-inf")
 
@@ -43,9 +44,11 @@ class Sizes:
         """How many usual prompts these are, as measured."""
         return tokens / max(1.0, self._usual)
 
-    def send(self, tokens: float) -> None:
-        """So many, as measured, have to be read by a node that counts them."""
-        self._sent += tokens
+    def send(self, tokens: float, counted: bool) -> None:
+        """So many, as measured, have to be read; whether by a node that counts them."""
+        self.unread += LEAN * (tokens - self.unread)
+        if counted:
+            self._sent += tokens
 
     def read(self, tokens: float, now: float) -> None:
         """So many of ours were read, by a node's own counter."""

@@ -1,23 +1,21 @@
 """One node as the chooser sees it: what it said last, what we count there ourselves, and whether it is believed.
 
 Own requests in flight are those that Envoy counted last, and what was named since. A node is suspect when its page
-contradicts our count: we hold requests there and it says that it has less than half of them, or that not one token
-moved. A report can make a node look worse than our count, never better.
+contradicts our count (`doubts`). A report can make a node look worse than our count, never better.
 """
 
 from __future__ import annotations
 
 import math
 
+from weighbridge_dataplane.doubts import Doubts
 from weighbridge_dataplane.facts import Counts, Member, Sample
 from weighbridge_dataplane.rates import Rates
+from weighbridge_dataplane.unread import Unread
 
 FRESH = 1.5  # seconds for which a sample says what is
 BELIEVED_AGAIN = 10.0  # seconds after the last sign of a lie
-SIGNS = 2  # samples in a row that contradict our count
 OTHERS_WEIGHT = 0.7  # of other replicas' requests, which are counted 2 s late
-HOLDS = 4.0  # requests that we must have there to call it a lie
-STILL, STILL_HOLDS = 1.0, 3.0  # seconds without a token, with so many requests of ours
 FAILS, FAILURES = 0.2, 1.5  # of its requests of late, and how many, from which a node is left out
 FAILURE_MEMORY = 10.0  # seconds
 FIRST_PAUSE, LONGEST_PAUSE = 10.0, 60.0  # seconds that it is left out, doubling
@@ -28,14 +26,16 @@ class Standing:
     """Mutable; belongs to one chooser."""
 
     __slots__ = (
-        "_asked", "_contradictions", "_counted", "_failed", "_failures", "_moved", "_pause", "_tokens",
-        "backlog", "backlog_at", "count", "g", "hinted", "left_out_until", "member", "others", "rates", "sent",
-        "sent_at_count", "sent_at_sample", "slow", "suspect_until",
+        "_asked", "_counted", "_doubts", "_failed", "_failures", "_pause", "backlog", "backlog_at", "count",
+        "g", "hinted", "left_out_until", "member", "others", "rates", "sent", "sent_at_count", "sent_at_sample",
+        "sent_tokens", "slow", "suspect_until", "unread",
     )  # fmt: skip
 
     def __init__(self, member: Member) -> None:
         self.member = member
         self.rates = Rates()
+        self.unread = Unread()
+        self._doubts = Doubts()
         self.count: Counts | None = None
         self._counted = self._failed = float("-inf")
         self._asked = self._failures = 0.0  # of late
@@ -43,11 +43,9 @@ class Standing:
         self.others: float | None = 0.0  # requests in flight of other replicas; None: unknown
         self.hinted = False  # whether the weights suspect it
         self.suspect_until = self.left_out_until = float("-inf")
-        self._contradictions = 0
         self._pause = FIRST_PAUSE
-        self._tokens: float | None = None
-        self._moved = float("-inf")
         self.backlog = self.backlog_at = 0.0  # prompt tokens sent and not read, and when that was reckoned
+        self.sent_tokens = 0.0  # since the sample
         self.g = self.slow = 1.0
 
     @property
@@ -74,26 +72,32 @@ class Standing:
         """The part of the requests there that is ours, by the gateways' counts."""
         own, sample = float(self.own), self.rates.sample
         there = own + (self.others or 0.0)
-        if sample is not None:
+        if sample is not None and sample.at >= self.suspect_until:
             there = max(there, (sample.running or 0.0) + (sample.waiting or 0.0))
         return own / there if own > 0 else 1.0
 
-    def read(self, sample: Sample) -> float | None:
+    def read(self, sample: Sample, ratio: float, usual: float) -> float | None:
         """Takes a sample; the prompt tokens of ours that were read since the one before. None: it has begun anew.
 
-        Nothing is learned from one that contradicts our count.
+        Nothing is learned from one that contradicts our count. `usual`: unread tokens of a prompt as
+        measured; `ratio`: what one of these is.
         """
-        self._look_for_lies(sample)
+        counted = self.count.active if self.count is not None else 0
+        if self._doubts.rise(sample, self.own, counted, self.others or 0.0):
+            self.suspect_until = sample.at + BELIEVED_AGAIN
         before, read = self.rates.sample, 0.0
         if before is not None and before.prompt_tokens is not None and tells_reading(sample):
             assert sample.prompt_tokens is not None
             read = self.share * (sample.prompt_tokens - before.prompt_tokens)
             self.backlog = max(0.0, self.backlog - read) if read >= 0 else 0.0
-        self.sent_at_sample = self.sent
+        self.sent_at_sample, self.sent_tokens = self.sent, 0.0
         if sample.at < self.suspect_until:
             self.rates.sample = sample
             return 0.0
-        self.rates.learn(sample)
+        self.rates.learn(sample, self.unread.learn(sample))
+        unread = self.unread.measure(self.share, usual)
+        if unread is not None:
+            self.backlog, self.backlog_at = unread * ratio, sample.at
         return read if read >= 0 else None
 
     def take_count(self, count: Counts | None, now: float) -> None:
@@ -116,18 +120,6 @@ class Standing:
                 self._pause = FIRST_PAUSE if now - self._failed > FORGIVEN else min(2 * self._pause, LONGEST_PAUSE)
             self._failed = now
             self.left_out_until = now + self._pause
-
-    def _look_for_lies(self, sample: Sample) -> None:
-        ours = self.own + OTHERS_WEIGHT * (self.others or 0.0)
-        said = (sample.running or 0.0) + (sample.waiting or 0.0)
-        self._contradictions = self._contradictions + 1 if ours >= HOLDS and said < ours / 2 else 0
-        tokens = [t for t in (sample.prompt_tokens, sample.generated_tokens) if t is not None]
-        total = sum(tokens) if tokens else None
-        if total is None or total != self._tokens or self.own < STILL_HOLDS:
-            self._tokens, self._moved = total, sample.at
-        still = total is not None and sample.at - self._moved >= STILL
-        if self._contradictions >= SIGNS or still:
-            self.suspect_until = sample.at + BELIEVED_AGAIN
 
 
 def tells_reading(sample: Sample | None) -> bool:

@@ -58,6 +58,8 @@ class Meters:
             prompt_tokens=sample.prompt_tokens,
             room_tokens=spec.engine.kv_tokens if spec.published else None,
             cached_tokens=sample.cached_tokens,
+            first_tokens=sample.ttft_count,
+            ended=sample.ended + sample.cancelled,
         )
 
     def _lie(self, lie: Lie, node: int, truth: Report) -> Report | None:

@@ -23,6 +23,8 @@ class Report:
     prompt_tokens: float
     room_tokens: float | None
     cached_tokens: float = 0.0  # of the prompts', not read anew
+    first_tokens: float = 0.0  # requests that got one
+    ended: float = 0.0  # requests, given up or answered
 
 
 @dataclass(frozen=True, slots=True)

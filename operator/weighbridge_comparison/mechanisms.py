@@ -40,7 +40,8 @@ def choose(mechanism: Mechanism, fleet: Sequence[FleetNode]) -> tuple[Policy, Co
 def choose_naming(mechanism: Mechanism, scenario: Scenario, seed: int, every: float) -> Naming | None:
     """What names a node for each request, over those weights; `every`: seconds between two looks of `precise`."""
     if mechanism == "precise":
-        return Precise(scenario.fleet, scenario.gateways, seed, every, max(0.0, scenario.age - NATURAL_AGE))
+        late, told = max(0.0, scenario.age - NATURAL_AGE), scenario.seen in (None, scenario.gateways)
+        return Precise(scenario.fleet, scenario.gateways, seed, every, late, told)
     return Picker(seed) if mechanism == "picker" else None
 
 

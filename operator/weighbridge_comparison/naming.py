@@ -27,13 +27,21 @@ NATURAL_AGE = 3.0  # seconds that numbers are old where a fleet says nothing of 
 
 
 class Precise:
-    """One chooser for each gateway. `every`: seconds between two looks; `late`: how old pages are then."""
+    """One chooser for each gateway. `every`: seconds between two looks; `late`: how old pages are then;
+    `told`: whether each hears of the others' requests."""
 
     def __init__(
-        self, fleet: Sequence[FleetNode], gateways: int, seed: int, every: float = 0.25, late: float = 0.0
+        self,
+        fleet: Sequence[FleetNode],
+        gateways: int,
+        seed: int,
+        every: float = 0.25,
+        late: float = 0.0,
+        told: bool = True,
     ) -> None:
         self._fleet, self.every, self._late = fleet, every, late
         self._choosers = [Chooser(Random(f"{seed} choice {number}").random) for number in range(gateways)]
+        self._told = told
         self._members: tuple[int, ...] = ()
         self._pages: deque[Observation] = deque()
         self._heard = 0.0
@@ -50,7 +58,8 @@ class Precise:
         page = None
         while self._pages and self._pages[0].at <= now - self._late + 1e-9:
             page = self._pages.popleft()
-        heard = now - self._heard >= HEARD and seen.inflight is not None
+        # Others' requests are told where every gateway's are known, or not at all.
+        heard = self._told and now - self._heard >= HEARD and seen.inflight is not None
         for chooser, counts in zip(self._choosers, active, strict=True):
             if page is not None:
                 for i in page.members:
@@ -122,4 +131,14 @@ def _sample(at: float, report: Report | None) -> Sample | None:
     if report is None:
         return None
     read = report.prompt_tokens - report.cached_tokens
-    return Sample(at, report.kv, report.waiting, report.running, read, report.generated_tokens, report.cached_tokens)
+    return Sample(
+        at,
+        report.kv,
+        report.waiting,
+        report.running,
+        read,
+        report.generated_tokens,
+        report.cached_tokens,
+        report.first_tokens,
+        report.ended,
+    )

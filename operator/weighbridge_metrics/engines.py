@@ -206,5 +206,17 @@ CACHED: Mapping[str, tuple[Way, ...]] = {
     "vllm": (Printed("vllm:prefix_cache_hits_total"), Printed("vllm:gpu_prefix_cache_hits_total")),
     "sglang": (Printed("sglang:cached_tokens_total"),),
 }
+#: Requests that got a first token, and those that ended, whichever way: they tell how many were not read yet. Read by
+#: the data plane alone.
+PROGRESS: Mapping[str, tuple[tuple[str, tuple[Way, ...]], ...]] = {
+    "vllm": (
+        ("first_tokens", (Printed("vllm:time_to_first_token_seconds_count"),)),
+        ("ended", (Printed("vllm:request_success_total"), Printed("vllm:e2e_request_latency_seconds_count"))),
+    ),
+    "sglang": (
+        ("first_tokens", (Printed("sglang:time_to_first_token_seconds_count"),)),
+        ("ended", (Printed("sglang:num_requests_total"), Printed("sglang:e2e_request_latency_seconds_count"))),
+    ),
+}
 #: Exporters that may stand beside any engine.
 MACHINE = (NODE_EXPORTER, DCGM)

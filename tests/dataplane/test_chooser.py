@@ -126,7 +126,7 @@ def test_a_slow_node_gets_less() -> None:
 def test_long_prompts_go_where_fewer_wait_to_be_read() -> None:
     scene = Scene("ab")
     scene.step({"a": {"prompt_tokens": 0.0}}, times=2)
-    scene.step({}, times=20)
+    scene.step({name: {"running": 10} for name in "ab"}, times=20)
     first = scene.choose(Asked(40_000)).member
     assert first is not None
     assert scene.name(3)[first.address[0]] == 0
@@ -201,7 +201,7 @@ def test_whatever_comes_only_open_members_are_named_and_each_judgement_adds_up(
                     assert counts[choice.member.address].healthy
                 for judged in choice.judged:
                     assert math.isfinite(judged.load)
-                    assert judged.load == pytest.approx(judged.fill + judged.backlog, abs=1e-6)
+                    assert judged.load == pytest.approx(2 * judged.fill**2 + judged.backlog, abs=1e-6)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 30), st.integers(1, 40)), max_size=60))
@@ -213,3 +213,10 @@ def test_the_memory_of_beginnings_is_bounded_and_forgets_with_its_node(sent: lis
         assert memory.find(chain, None)[node] == BLOCK * length
     memory.forget("abc")
     assert not any(memory.find([f"{start}-0"], f"s{start}") for start in range(31))
+
+
+def test_a_node_that_queues_is_full_whatever_is_left_of_its_cache() -> None:
+    """What is first in its queue needs more than is free, and holds up whoever comes after it."""
+    scene = Scene("ab")
+    scene.step({"a": {"kv": 0.7, "running": 40, "waiting": 1}, "b": {"kv": 0.9, "running": 40}}, times=8)
+    assert scene.name() == {"b": 1}
