@@ -8,10 +8,10 @@ import pytest
 
 from weighbridge_comparison.files import FleetError, read_arrivals, read_fleet
 
-FLEETS = sorted((Path(__file__).parents[2] / "bench" / "fleets").glob("*.yaml"))
+FLEETS = sorted((Path(__file__).parents[2] / "bench" / "fleets").rglob("*.yaml"))
 
 
-@pytest.mark.parametrize("path", FLEETS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FLEETS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_the_fleets_of_the_repository_are_valid(path: Path) -> None:
     fleet = read_fleet(path)
     assert fleet.description
