@@ -20,7 +20,7 @@ READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml 2>/dev/null 
 # We start processes while gRPC's threads run; its fork handlers can crash such a child before it becomes another program.
 export GRPC_ENABLE_FORK_SUPPORT := 0
 
-.PHONY: setup demo test test-clients assets lint bench bench-balance bench-balance-short bench-precise-simulated bench-peers bench-malformed bench-faults bench-cluster-faults chaos bench-apply bench-scale images kind kind-down real e2e lock clean
+.PHONY: setup demo test test-clients assets lint bench bench-balance bench-balance-short bench-precise bench-precise-simulated bench-peers bench-malformed bench-faults bench-cluster-faults chaos bench-apply bench-scale images kind kind-down real e2e lock clean
 
 demo: $(READY) ## a gateway before three simulated nodes, with traffic; Ctrl-C ends it
 	@exec $(BIN)/weighbridge demo --port $(PORT) --admin $(ADMIN)
@@ -67,10 +67,14 @@ bench-balance: $(DRAWING) ## is the balance better? every scenario, hours; piece
 	PYTHONPATH=tests $(BIN)/python bench/balance.py --json build/balance/results.json --plots build/balance $(ARGS)
 
 bench-precise-simulated: $(READY) ## the choice per request beside llm-d's picker and the weights alone, in virtual time, with one, two and four Envoys; half an hour
-	@status=0; for envoys in 2 1 4; do $(BIN)/weighbridge compare -f bench/fleets/precise --envoys $$envoys --mechanism llm precise picker $(ARGS) || status=1; done; exit $$status
+	$(BIN)/weighbridge compare -f bench/fleets/precise --envoys 1 2 4 --mechanism llm precise picker $(ARGS)
 
 bench-balance-short: $(READY) ## the same in under five minutes, as CI runs it
 	PYTHONPATH=tests $(BIN)/python bench/balance.py --short
+
+bench-precise: $(READY) ## a node named for each request, beside the weights and a picker, and what it costs; half an hour
+	PYTHONPATH=tests $(BIN)/python bench/precise.py $(ARGS)
+	PYTHONPATH=tests $(BIN)/python bench/precise_cost.py
 
 bench-peers: $(READY) ## other gateways beside ours: balance and overhead; the first run installs them, some 1.2 GB in a cache
 	PYTHONPATH=tests $(BIN)/python bench/peers.py $(ARGS)

@@ -24,8 +24,10 @@ def add_flags(parser: argparse.ArgumentParser, *, mechanisms: bool = True) -> No
     )
     parser.add_argument("--load", type=float, nargs="+", metavar="X", help="these loads instead of the file's")
     parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="instead of the file's")
+    parser.add_argument(
+        "--envoys", type=int, nargs="+", metavar="N", help="so many Envoys before the fleet instead of the file's"
+    )
     parser.add_argument("--seconds", type=float, metavar="S", help="of a run, instead of the file's duration")
-    parser.add_argument("--envoys", type=int, metavar="N", help="of the gateway, instead of the file's")
     if mechanisms:
         ways = f"these of {', '.join(EVERY)}; default: all but the last two, which name a node for each request"
         parser.add_argument(
@@ -51,14 +53,18 @@ def read_settings(files: Sequence[Path], options: argparse.Namespace) -> list[Se
     return [setting for file in files for setting in _read(file, options)]
 
 
-def _read(file: Path, options: argparse.Namespace) -> tuple[Setting, ...]:
-    fleet = _change(read_fleet(file), options)
-    told = fleet.traffic.trace
-    trace = read_arrivals(options.trace or file.parent / told.file) if told else ()
-    return list_settings(file.stem, fleet, trace)
+def _read(file: Path, options: argparse.Namespace) -> list[Setting]:
+    written, settings = read_fleet(file), list[Setting]()
+    for envoys in options.envoys or (None,):
+        fleet = _change(written, options, envoys)
+        told = fleet.traffic.trace
+        trace = read_arrivals(options.trace or file.parent / told.file) if told else ()
+        many = "" if envoys is None else f", {envoys} Envoy{'s' if envoys > 1 else ''}"
+        settings += list_settings(file.stem + many, fleet, trace)
+    return settings
 
 
-def _change(fleet: Fleet, options: argparse.Namespace) -> Fleet:
+def _change(fleet: Fleet, options: argparse.Namespace, envoys: int | None) -> Fleet:
     traffic = fleet.traffic.model_dump()
     if options.load is not None:
         traffic |= {"loads": options.load, "rate": None}
@@ -71,10 +77,10 @@ def _change(fleet: Fleet, options: argparse.Namespace) -> Fleet:
     changed = fleet.model_dump() | {"traffic": traffic}
     if options.seeds is not None:
         changed["seeds"] = options.seeds
-    if options.envoys is not None:
-        changed["envoys"] = options.envoys
     if options.seconds is not None:
         changed["duration"] = options.seconds
+    if envoys is not None:
+        changed["envoys"] = envoys
     try:
         return Fleet.model_validate(changed, by_name=True)
     except ValidationError as error:

@@ -26,6 +26,17 @@ async def keep_going(name: str, work: Callable[[], Awaitable[None]], pause: floa
             return
 
 
+async def within(limit: float | None, work: Awaitable[object]) -> bool:
+    """Waits for it at most so many seconds; whether it came to its end."""
+    # Not wait_for, which swallows a cancellation that comes together with the result.
+    try:
+        async with asyncio.timeout(limit):
+            await work
+    except TimeoutError:
+        return False
+    return True
+
+
 def collect_seldom() -> None:
     """Looks for cyclic garbage a hundredth as often as Python does by itself.
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ from weighbridge_operator.core.doors import DoorNames, Doors, Secrets, open_door
 from weighbridge_operator.core.resolve import Resolved, resolve
 from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.core.tick import Weighed, changed_pools, weigh_pools, weigh_stepwise
-from weighbridge_operator.keeping import keep_going
+from weighbridge_operator.keeping import keep_going, within
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.settings import PrometheusSettings
 from weighbridge_operator.sources.addresses import Addresses, parse_literal
@@ -35,7 +35,7 @@ from weighbridge_operator.sources.rounds import Owners, Rounds
 from weighbridge_operator.sources.scrape import ScrapeTarget
 from weighbridge_operator.sources.targets import list_owners, list_pages, list_targets, list_wanted
 from weighbridge_operator.state import EnvoyPlaces, LoadRound, Objects
-from weighbridge_operator.xds.chains import plan_clusters
+from weighbridge_operator.xds.chains import Plan, plan_clusters
 from weighbridge_operator.xds.envoys import EnvoyStates
 from weighbridge_operator.xds.listener import Entrance
 from weighbridge_operator.xds.memo import Memo
@@ -47,7 +47,10 @@ if TYPE_CHECKING:
     from weighbridge_operator.sources.prometheus import Prometheus
 
 PATIENCE = 3.0  # seconds that the first snapshot waits for names and load
-TURN = 0.005  # seconds of weighing, after which a changed object goes first
+TURN, REST = (
+    0.002,
+    0.001,
+)  # seconds of weighing, after which a changed object goes first, and an Envoy that acknowledges
 PATIENT = 5  # times that weighing begins anew for such a change
 log = logging.getLogger("weighbridge.loop")
 
@@ -90,7 +93,8 @@ class Loop:
         self._targets: tuple[ScrapeTarget, ...] = ()
         self._asked: frozenset[str] = frozenset()
         self._owners: Owners = {}
-        self._named: frozenset[str] = frozenset()  # clusters of which a node may be named for a request
+        self._plan: Plan | None = None
+        self._placed: Resolved | None = None  # what tells whom to ask
         self._memo = Memo()
         self._dirty = asyncio.Event()
 
@@ -142,7 +146,7 @@ class Loop:
     async def _look_up(self) -> None:
         hosts = self._ask_names()
         if any(parse_literal(host) is None for host in hosts):
-            await _within(PATIENCE, self.names.wait_newer())
+            await within(PATIENCE, self.names.wait_newer())
 
     def _ask_names(self) -> frozenset[str]:
         loaded = self.loaded.get()
@@ -153,7 +157,7 @@ class Loop:
 
     async def _first_round(self) -> None:
         if self._targets or self._wanted:
-            await _within(PATIENCE, self._wait_numbers())
+            await within(PATIENCE, self._wait_numbers())
 
     async def _wait_numbers(self) -> None:
         """For a round in which there is what Prometheus said first, where one is asked."""
@@ -202,19 +206,21 @@ class Loop:
         assert loaded is not None
         addresses = names.addresses if names else {}
         desired = replace(loaded.desired, addresses=addresses, authorities=self._authorities)
-        self.resolved = resolve(desired, self._scope)
-        self._targets = list_targets(self.resolved, desired)
-        self._wanted = list_wanted(self.resolved) if self._prometheus else ()
-        self._asked = frozenset(
-            [target.node for target in self._targets] + [each.node for each in self._wanted if each.required]
-        )
-        self._owners = list_owners(self.resolved.gateway)
-        self._named = plan_clusters(self.resolved.gateway).precise if self.resolved.gateway.precise else frozenset()
+        self.resolved = resolve(desired, self._scope, self.resolved)
+        self._plan = plan_clusters(self.resolved.gateway)
+        # Whom to ask depends on the nodes and who stands beside whom, which most changes leave as it was.
+        if self._placed is None or not self.resolved.has_same_places(self._placed):
+            self._placed = self.resolved
+            self._targets = list_targets(self.resolved, desired)
+            self._wanted = list_wanted(self.resolved) if self._prometheus else ()
+            required = [each.node for each in self._wanted if each.required]
+            self._asked = frozenset([target.node for target in self._targets] + required)
+            self._owners = list_owners(self.resolved.gateway)
         return self.resolved
 
     def _replan(self) -> None:
         """A new snapshot for new objects. One that can't be made leaves the last one in place."""
-        before, held = self.snapshots.get(), self.resolved
+        before, held, plan = self.snapshots.get(), self.resolved, self._plan
         resolved = self._resolve()
         loaded = self.loaded.get()
         assert loaded is not None
@@ -226,10 +232,10 @@ class Loop:
         given = (resolved.gateway, self.weighed.weights, secrets, self._entrance, salt, self.doors, self._memo)
         try:
             pages = list_pages(resolved) if resolved.gateway.precise else {}
-            after = translate(*given, self._authorities, pages)
+            after = translate(*given, self._authorities, pages, self._plan)
         except (SnapshotError, ValueError):
             log.exception("no snapshot can be made of these objects; the last one keeps serving")
-            self.resolved = held  # what the ticks to come have to weigh is what is served
+            self.resolved, self._plan = held, plan  # what the ticks to come have to weigh is what is served
             return
         after = self._count_others(after, self.rounds.get())
         if after != before:
@@ -265,9 +271,9 @@ class Loop:
             log.info("weights of %s: %s", pool, told)
 
     def _count_others(self, snapshot: Snapshot, load: LoadRound | None) -> Snapshot:
-        if not self._named:
+        if self._plan is None or not self._plan.precise:
             return snapshot
-        told = (self._owners, self._named, load, len(self._stats_urls()), self.weighed.doubted)
+        told = (self._owners, self._plan.precise, load, len(self._stats_urls()), self.weighed.doubted)
         return snapshot.with_runtime(count_others(*told))
 
     async def _weigh(self, load: LoadRound, turn: float | None) -> Weighed | None:
@@ -278,17 +284,8 @@ class Loop:
             if weighed is not None:
                 return weighed
             if turn is not None and time.monotonic() - began > turn:
-                await asyncio.sleep(0)
+                await asyncio.sleep(REST)
                 if self.weighed is not before:
                     return None
                 began = time.monotonic()
         return None
-
-
-async def _within(limit: float, event: Awaitable[object]) -> None:
-    # Not wait_for, which swallows a cancellation that comes together with the result.
-    try:
-        async with asyncio.timeout(limit):
-            await event
-    except TimeoutError:
-        return

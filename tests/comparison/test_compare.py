@@ -52,6 +52,22 @@ def test_the_command_says_what_a_fleet_gains(tmp_path: Path, capsys: pytest.Capt
     assert all(len(cell["at_ms"]) == len(cell["wait_ms"]) == len(cell["node"]) for cell in cells)
 
 
+def test_the_same_fleet_is_asked_through_as_many_envoys_as_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.yaml").write_text(UNEVEN.replace("atMost: 0.5", "atMost: 1"))
+    flags = ["--envoys", "1", "4", "--mechanism", "llm", "LEAST_REQUEST", "--seconds", "60"]
+    main(["compare", "-f", str(tmp_path / "mine.yaml"), *flags, "--json", str(tmp_path / "raw.json")])
+    told = capsys.readouterr().out
+    assert "mine, 1 Envoy, load 0.8" in told
+    assert "mine, 4 Envoys, load 0.8" in told
+    cells = json.loads((tmp_path / "raw.json").read_text())
+    few, many = ([c["node"] for c in cells if c["setting"] == name] for name in ("mine, 1 Envoy", "mine, 4 Envoys"))
+    assert few != many
+    assert main(["compare", "-f", str(tmp_path / "mine.yaml"), "--envoys", "9"]) == 2
+    assert "with these flags: envoys: must be 8 or less" in capsys.readouterr().err
+
+
 def test_a_bound_that_is_missed_is_an_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(UNEVEN.replace("capacity: 4", "capacity: 1").replace("atMost: 0.5", "atMost: 0.01"))

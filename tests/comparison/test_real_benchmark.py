@@ -87,15 +87,7 @@ def test_no_more_runs_at_once_than_two_cores_carry(monkeypatch: pytest.MonkeyPat
     import balance
 
     options = argparse.Namespace(
-        paths=None,
-        short=False,
-        scenario=["uniform"],
-        trace=None,
-        speed=None,
-        load=None,
-        seeds=None,
-        seconds=None,
-        envoys=None,
+        paths=None, short=False, scenario=["uniform"], trace=None, speed=None, load=None, seeds=None, seconds=None
     )
     settings = balance.read(options)
     groups = balance.group(settings, 6)

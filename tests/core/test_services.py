@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -55,6 +56,31 @@ def test_each_ready_endpoint_is_weighed_on_its_own_and_a_terminating_one_gets_no
     assert found.findings == ()
     targets = {target.node: target.urls for target in list_targets(found, desired)}
     assert targets["default/qwen/pod-2"] == ("http://10.1.0.2:8002/metrics",)
+
+
+def other(port: int) -> dict[str, Any]:
+    return node("other", 1, address={"host": "10.1.0.9", "port": port})
+
+
+def test_what_was_resolved_before_holds_as_long_as_nothing_that_it_rests_upon_has_changed() -> None:
+    whole, scope = ServiceState(PORTS, (pod(1), pod(2))), replace(CLUSTER, entrance=("0.0.0.0", 8001))
+    known, _ = settle(backed(), other(2), state=whole, scope=scope)
+    edits: list[tuple[tuple[dict[str, Any], ...], dict[str, Any]]] = [
+        ((backed(), other(2)), {"state": ServiceState(PORTS, (pod(1),))}),
+        ((backed(), other(2)), {"state": None}),
+        ((backed(), other(2)), {"state": whole, "envoys": ("10.1.0.1",)}),
+        ((backed(), other(2)), {"state": whole, "scope": Scope("elsewhere", cluster=True)}),
+        ((backed(), other(3)), {"state": whole}),
+        ((backed(),), {"state": whole}),
+    ]
+    for objects, given in edits:
+        fresh, desired = settle(*objects, **{"scope": scope, **given})
+        found = resolve(desired, given.get("scope", scope), known)
+        assert found == fresh
+        assert found != known, given
+    same, desired = settle(backed(), other(2), policy("p"), state=whole, scope=scope)
+    assert resolve(desired, scope, known).roster is known.roster
+    assert resolve(desired, scope, known) == same
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,18 @@ def test_what_was_made_is_made_once_as_long_as_it_is_asked_for() -> None:
 
     memo = Memo()
     for asked in (("a", "b", "a"), ("a",), ("a", "b")):
-        assert [memo.recall(("letter", name), lambda name=name: make(name)) for name in asked] == [
+        assert [memo.recall("letter " + name, name, lambda name=name: make(name)) for name in asked] == [
             name.upper() for name in asked
         ]
         memo.turn()
     assert made == ["a", "b", "b"]
+
+
+def test_what_is_made_of_something_else_is_made_anew_under_its_old_name() -> None:
+    memo = Memo()
+    told = []
+    for given in ((1,), (1,), (2,), (1,)):
+        told.append(memo.recall("number", given, lambda given=given: list(given)))
+        memo.turn()
+    assert told == [[1], [1], [2], [1]]
+    assert told[0] is told[1]

@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weighbridge_operator.core.resolve import resolve
+from weighbridge_operator.core.resolve import Resolved, resolve
 from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.sources.files import Loaded, settle
 from weighbridge_operator.sources.listing import FileText
@@ -69,7 +69,7 @@ policy_specs = st.fixed_dictionaries(
             },
         ),
         "nodes": st.just({"matchLabels": {"pool": "chat"}}),
-        "balance": st.sampled_from(({"profile": "classic"}, {"profile": "llm"})),
+        "balance": st.sampled_from(({"profile": "classic"}, {"profile": "llm"}, {"precise": True})),
         "defaultModel": st.sampled_from(MODELS),
         "versions": st.just([{"version": "1", "share": 90}, {"version": "2", "share": 10}]),
         "fallback": st.sampled_from(([{"model": "n"}], [{"model": "m"}, {"model": "n"}])),
@@ -104,25 +104,37 @@ def read(disk: dict[str, str], held: Loaded) -> Loaded:
     return settle([FileText(name, disk[name].encode(), private=True) for name in sorted(disk)], held.objects)
 
 
-def tell(loaded: Loaded, memo: Memo | None = None) -> Snapshot:
-    resolved = resolve(replace(loaded.desired, authorities=b"pem"), Scope())
-    secrets = loaded.desired.secrets
-    return translate(resolved.gateway, {}, secrets, Entrance(), b"salt", memo=memo, authorities=b"pem")
+class Teller:
+    """What Envoys are told, step by step: each from what the one before has left."""
+
+    def __init__(self) -> None:
+        self.resolved: Resolved | None = None
+        self._memo = Memo()
+
+    def tell(self, loaded: Loaded) -> Snapshot:
+        self.resolved = resolve(replace(loaded.desired, authorities=b"pem"), Scope(), self.resolved)
+        secrets = loaded.desired.secrets
+        return translate(self.resolved.gateway, {}, secrets, Entrance(), b"salt", memo=self._memo, authorities=b"pem")
+
+
+def tell(loaded: Loaded) -> Snapshot:
+    return Teller().tell(loaded)
 
 
 @settings(max_examples=40, deadline=None)
 @given(edits, valid)
 def test_any_sequence_of_edits_ends_like_a_fresh_start(steps: list[tuple[str, Any]], final: list[Form]) -> None:
     disk: dict[str, str] = {}
-    loaded, memo = Loaded(), Memo()
+    loaded, teller, afresh = Loaded(), Teller(), Teller()
     for name, content in steps:
         disk[name] = content if isinstance(content, str) else yaml.safe_dump_all(content)
         loaded = read(disk, loaded)
-        tell(loaded, memo)
+        assert teller.tell(loaded) == tell(loaded)
     disk = dict.fromkeys(disk, "# nothing\n") | {FILES[0]: yaml.safe_dump_all(final) or "# nothing\n"}
-    ended, fresh = tell(read(disk, loaded), memo), tell(read(disk, Loaded()))
+    ended, fresh = teller.tell(read(disk, loaded)), afresh.tell(read(disk, Loaded()))
     assert ended == fresh
     assert ended.version == fresh.version
+    assert teller.resolved == afresh.resolved
 
 
 @settings(max_examples=15, deadline=None)

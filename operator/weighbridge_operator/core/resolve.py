@@ -6,16 +6,15 @@ An object that can't be honoured is left out and says why; it never disturbs ano
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from weighbridge_api.conditions import ACCEPTED, RESOLVED_REFS
 from weighbridge_api.modelnode import ModelNode
 from weighbridge_api.routepolicy import RoutePolicy
 from weighbridge_operator.core import ir
-from weighbridge_operator.core.endpoints import Server, resolve_node
 from weighbridge_operator.core.findings import Finding
-from weighbridge_operator.core.places import NO_ENDPOINTS
 from weighbridge_operator.core.pools import is_named
+from weighbridge_operator.core.roster import Offers, Roster, call_roll
 from weighbridge_operator.core.routing import Router
 from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.state import DesiredState, Ref
@@ -31,6 +30,11 @@ class Resolved:
     gateway: ir.Gateway
     findings: tuple[Finding, ...]
     nodes: tuple[ModelNode, ...]
+    roster: Roster = field(compare=False, repr=False)
+
+    def has_same_places(self, other: Resolved) -> bool:
+        """Whether the same nodes are weighed at the same places."""
+        return self.roster is other.roster and self.gateway.pools == other.gateway.pools
 
     @property
     def summary(self) -> str:
@@ -40,28 +44,20 @@ class Resolved:
         return ", ".join(f"{number} {word}{'' if number == 1 else 's'}" for number, word in counts)
 
 
-def resolve(desired: DesiredState, scope: Scope) -> Resolved:
-    """The gateway that these objects ask for."""
-    findings: list[Finding] = list(list_outside(desired, scope))
-    nodes = [node for node in desired.nodes if scope.serves(node.metadata.namespace)]
+def resolve(desired: DesiredState, scope: Scope, known: Resolved | None = None) -> Resolved:
+    """The gateway that these objects ask for. `known`, what was resolved before, spares work and changes nothing."""
+    roster = call_roll(desired, scope, known.roster if known is not None else None)
     policies = [policy for policy in desired.policies if scope.serves(policy.metadata.namespace)]
-    servers: list[Server] = []
-    offering: list[ModelNode] = []
-    for node in nodes:
-        found, wrong = resolve_node(node, desired, scope)
-        servers.extend(found)
-        findings.extend(wrong)
-        if all(finding.reason == NO_ENDPOINTS for finding in wrong):
-            offering.append(node)
-    router = Router(tuple(servers), tuple(policies), tuple(offering), scope.namespace)
+    router = Router(roster, tuple(policies), scope.namespace)
     gateway = router.route()
-    findings.extend(router.findings)
-    findings.extend(_unused(policies, offering, router.used))
-    findings.extend(_unserved(policies, offering))
+    findings = [*list_outside(desired, scope), *roster.findings, *router.findings]
+    findings.extend(_unused(policies, roster.offering, router.used))
+    findings.extend(_unserved(policies, roster.offers))
     return Resolved(
         gateway,
         tuple(sorted(findings, key=lambda f: (f.ref, f.condition, f.reason not in _FIRST, f.reason, f.message))),
-        tuple({server.node.id: server.node for server in servers}.values()),
+        tuple({server.node.id: server.node for server in roster.servers}.values()),
+        roster,
     )
 
 
@@ -77,7 +73,9 @@ def list_outside(desired: DesiredState, scope: Scope) -> Iterator[Finding]:
             yield Finding(Ref(item.kind, namespace, item.metadata.name), ACCEPTED, "NamespaceNotServed", message)
 
 
-def _unused(policies: list[RoutePolicy], nodes: list[ModelNode], used: dict[str, str | None]) -> Iterator[Finding]:
+def _unused(
+    policies: list[RoutePolicy], nodes: tuple[ModelNode, ...], used: dict[str, str | None]
+) -> Iterator[Finding]:
     """Policies that speak for no request."""
     for policy in policies:
         ref, namespace = _refer(policy), policy.metadata.namespace
@@ -96,10 +94,10 @@ def _unused(policies: list[RoutePolicy], nodes: list[ModelNode], used: dict[str,
             yield Finding(ref, ACCEPTED, "Overruled", message)
 
 
-def _unserved(policies: list[RoutePolicy], nodes: list[ModelNode]) -> Iterator[Finding]:
+def _unserved(policies: list[RoutePolicy], offers: Offers) -> Iterator[Finding]:
     """What policies name and nobody serves, whether or not they speak for a request. The router looks at types."""
-    names = {model.name for node in nodes for model in node.spec.models}
-    versions = {model.version for node in nodes for model in node.spec.models}
+    names = {name for models in offers.values() for name in models}
+    versions = {version for models in offers.values() for each in models.values() for version in each}
     for policy in policies:
         ref, spec = _refer(policy), policy.spec
         for fallback in spec.fallback:

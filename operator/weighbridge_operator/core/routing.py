@@ -6,18 +6,16 @@ specific policy that has one, else the only model that serves its type, else it 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from weighbridge_api.conditions import RESOLVED_REFS
-from weighbridge_api.modelnode import Model, ModelNode
 from weighbridge_api.routepolicy import RoutePolicy, RoutePolicySpec
 from weighbridge_operator.core import ir
-from weighbridge_operator.core.endpoints import Server
 from weighbridge_operator.core.findings import Finding
 from weighbridge_operator.core.pools import Demand, Pools, is_named, select_nodes, select_servers
 from weighbridge_operator.core.precedence import rank_defaults, rank_policies
+from weighbridge_operator.core.roster import Roster
 from weighbridge_operator.state import Ref
 
 _DEFAULTS = RoutePolicySpec()
@@ -34,28 +32,13 @@ def policy_id(policy: RoutePolicy) -> str:
 class Router:
     """Routes one resolved set of objects. `used`: each policy that fits any model, and who overruled it, if anyone."""
 
-    def __init__(
-        self,
-        servers: tuple[Server, ...],
-        policies: tuple[RoutePolicy, ...],
-        offering: tuple[ModelNode, ...],
-        home: str,
-    ) -> None:
+    def __init__(self, roster: Roster, policies: tuple[RoutePolicy, ...], home: str) -> None:
         self.findings: list[Finding] = []
         self.used: dict[str, str | None] = {}
         self._policies, self._pools, self._home = policies, Pools(), home
-        self._serving: dict[tuple[ir.Kind, str], list[Server]] = defaultdict(list)  # by kind and model
-        for server in servers:
-            for key in _list_keys(server.node):
-                self._serving[key].append(server)
-        self._offering: dict[tuple[ir.Kind, str], list[ModelNode]] = defaultdict(list)
-        for node in offering:
-            for key in _list_keys(node):
-                self._offering[key].append(node)
-        # What no server is ready for is still offered: "not now" (503) is another answer than "no such model" (404).
-        self._offers = _list_offers(offering)  # kind -> model -> versions
+        self._serving, self._offering = roster.servers_by, roster.offering_by
+        self._offers, self._ready = roster.offers, roster.ready
         self._versions = {version for models in self._offers.values() for each in models.values() for version in each}
-        self._ready = _list_offers(server.node for server in servers)
 
     def route(self) -> ir.Gateway:
         drafts: dict[tuple[ir.Kind, str], _Draft] = {}
@@ -93,7 +76,7 @@ class Router:
     def _speaks_for(self, policy: RoutePolicy, kind: ir.Kind, model: str, version: str) -> bool:
         # A policy that names no models speaks for those that its nodes serve; one that names them means them, as far as
         # its namespace serves them: else it would take the requests for another namespace's.
-        nodes = select_nodes(self._offering[kind, model], Demand("", model, version, kind), None)
+        nodes = select_nodes(self._offering.get((kind, model), ()), Demand("", model, version, kind), None)
         if policy.spec.match.models:
             return any(node.metadata.namespace == policy.metadata.namespace for node in nodes)
         return any(is_named(node, policy) for node in nodes)
@@ -115,7 +98,7 @@ class Router:
     def _demand(self, policy: RoutePolicy | None, kind: ir.Kind, model: str, version: str) -> Demand:
         name = self._name(policy) if policy else ""
         demand = Demand(name, model, version, kind)
-        self._pools.add(demand, select_servers(self._serving[kind, model], demand, policy), policy)
+        self._pools.add(demand, select_servers(self._serving.get((kind, model), ()), demand, policy), policy)
         return demand
 
     def _plain_policy(self, model: str, kind: ir.Kind) -> RoutePolicy | None:
@@ -174,29 +157,6 @@ class Router:
         finding = Finding(ref, RESOLVED_REFS, reason, message)
         if finding not in self.findings:
             self.findings.append(finding)
-
-
-def _list_keys(node: ModelNode) -> Iterable[tuple[ir.Kind, str]]:
-    """Each kind and model that the node serves, once."""
-    return dict.fromkeys((kind, model.name) for model in node.spec.models for kind in _list_kinds(node, model))
-
-
-def _list_kinds(node: ModelNode, model: Model) -> Iterable[ir.Kind]:
-    return (ir.Kind(type_, node.spec.format) for type_ in model.types)
-
-
-def _list_offers(nodes: Iterable[ModelNode]) -> dict[ir.Kind, dict[str, tuple[str, ...]]]:
-    found: dict[ir.Kind, dict[str, set[str]]] = {}
-    for node in nodes:
-        for model in node.spec.models:
-            for kind in _list_kinds(node, model):
-                versions = found.setdefault(kind, {}).setdefault(model.name, set())
-                if model.version is not None:
-                    versions.add(model.version)
-    return {
-        kind: {model: tuple(sorted(versions)) for model, versions in sorted(models.items())}
-        for kind, models in sorted(found.items())
-    }
 
 
 def _rule(policy: RoutePolicy | None) -> ir.Rule:

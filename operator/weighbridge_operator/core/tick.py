@@ -47,7 +47,7 @@ def weigh_stepwise(
     gateway: ir.Gateway, before: Weighed, load: LoadRound | None, now: float, known: ir.Gateway | None = None
 ) -> Iterator[Weighed | None]:
     """`weigh_pools`, resting (None) after each pool, so that something more urgent can be done; last the result."""
-    same = frozenset(known.pools if known is not None and load is None else ())
+    same = {pool.name: pool for pool in known.pools} if known is not None and load is None else {}
     nodes = {endpoint.node for pool in gateway.pools for endpoint in pool.endpoints}
     view = keep(fold(before.view, load) if load else before.view, nodes)
     memories: dict[str, PoolMemory] = {}
@@ -55,7 +55,7 @@ def weigh_stepwise(
     pushes: dict[str, int] = {}
     for pool in gateway.pools:
         last = before.verdicts.get(pool.name)
-        if last is not None and pool in same:
+        if last is not None and same.get(pool.name) == pool:
             memory, verdict = before.memories[pool.name], last
         else:
             memory, verdict = weigh(pool, before.memories.get(pool.name), view, now)

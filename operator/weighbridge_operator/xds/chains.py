@@ -6,7 +6,7 @@ its chains by the room that the user gave: this split is configuration, load nev
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from weighbridge_operator.core import ir
@@ -16,6 +16,8 @@ from weighbridge_operator.xds.paths import BASES
 
 #: On a chain's preferred cluster, before one goes to the next: a request that failed on two nodes is not kept waiting.
 TRIES = 2
+#: For each part of the preferred pool: the clusters to try in order, and its weight.
+_Orders = list[tuple[tuple[str, ...], int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +41,12 @@ class Plan:
     adapting: frozenset[str]  # clusters that must adapt requests, because some route that names them needs it
     budgets: Mapping[str, float]  # retry budget in percent by cluster name
     chains: Mapping[str, tuple[str, ...]]  # members by chain name
+    targets: Mapping[tuple[tuple[ir.Destination, ...], str], Target]  # by where requests go, and what they ask for
     precise: frozenset[str] = frozenset()  # clusters whose nodes may be named for a request
 
     def target(self, destinations: tuple[ir.Destination, ...], asked: str) -> Target:
         """Where requests for `asked` go."""
-        needs = _needs_adapting(self.pools, destinations, asked)
-        orders = _orders(self.pools, destinations)
-        named = tuple((_name(members, needs), weight) for members, weight in orders)
-        chained = [len(self.parts[members[0]].endpoints) for members, _ in orders if len(members) > 1]
-        patience = max(1, min(TRIES, *chained)) if chained else None
-        return Target(named, any(name in self.adapting for name, _ in named), patience)
+        return self.targets[destinations, asked]
 
     def candidates(self, destinations: tuple[ir.Destination, ...]) -> tuple[str, ...]:
         """The clusters of the preferred pool, of which a node may be named for a request."""
@@ -72,13 +70,17 @@ def plan_clusters(gateway: ir.Gateway) -> Plan:
     budgets: dict[str, float] = {}
     chains: dict[str, tuple[str, ...]] = {}
     precise: set[str] = set()
+    drafts: dict[tuple[tuple[ir.Destination, ...], str], tuple[_Orders, bool]] = {}
     for rule, destinations, asked in _uses(gateway):
-        needs = _needs_adapting(pools, destinations, asked)
+        if (destinations, asked) not in drafts:
+            needs = _needs_adapting(pools, destinations, asked)
+            drafts[destinations, asked] = (_orders(pools, destinations), needs)
+        orders, needs = drafts[destinations, asked]
         if rule.precise:
             named = _list_preferred(pools, destinations)
             precise.update(named)
             adapting.update(named if needs else ())
-        for members, _ in _orders(pools, destinations):
+        for members, _ in orders:
             name = _name(members, needs)
             if len(members) > 1:
                 chains[name] = members
@@ -86,7 +88,15 @@ def plan_clusters(gateway: ir.Gateway) -> Plan:
                 adapting.add(name)
             for cluster in {name, *members}:
                 budgets[cluster] = max(budgets.get(cluster, 0.0), rule.retry.budget)
-    return Plan(parts, pools, frozenset(adapting), budgets, chains, frozenset(precise))
+    targets = {key: _aim(parts, orders, needs, adapting) for key, (orders, needs) in drafts.items()}
+    return Plan(parts, pools, frozenset(adapting), budgets, chains, targets, frozenset(precise))
+
+
+def _aim(parts: Mapping[str, ir.Part], orders: _Orders, needs: bool, adapting: Collection[str]) -> Target:
+    named = tuple((_name(members, needs), weight) for members, weight in orders)
+    chained = [len(parts[members[0]].endpoints) for members, _ in orders if len(members) > 1]
+    patience = max(1, min(TRIES, *chained)) if chained else None
+    return Target(named, any(name in adapting for name, _ in named), patience)
 
 
 def _list_preferred(pools: Mapping[str, ir.Pool], destinations: tuple[ir.Destination, ...]) -> tuple[str, ...]:
@@ -100,10 +110,7 @@ def _uses(gateway: ir.Gateway) -> Iterable[tuple[ir.Rule, tuple[ir.Destination, 
                 yield rule, branch.destinations, entry.key or rule.default or ""
 
 
-def _orders(
-    pools: Mapping[str, ir.Pool], destinations: tuple[ir.Destination, ...]
-) -> list[tuple[tuple[str, ...], int]]:
-    """For each part of the first pool: the clusters to try in order, and its weight."""
+def _orders(pools: Mapping[str, ir.Pool], destinations: tuple[ir.Destination, ...]) -> _Orders:
     first = pools[destinations[0].pool].parts
     rest = [name_cluster(part.name) for d in destinations[1:] for part in pools[d.pool].parts]
     orders = []

@@ -12,9 +12,10 @@ with the same version.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
@@ -79,92 +80,124 @@ def translate_routes(
     `callers`: who is let in; None asks for no key. `guarded`: the listener that asks for keys may not be open yet, and
     an older one, that does not, must let nobody in meanwhile.
     """
-    largest = len(str(answers.model_cards(gateway))) + 65536
-    found: Json = {**by_prefix(ROUTE_HEADER, {}), "on_no_match": find_path(gateway)}
-    made = message(
-        RouteConfiguration,
-        {
-            "name": ROUTES,
-            "internal_only_headers": list(OWN_HEADERS),
-            "max_direct_response_body_size_bytes": largest,
-            "virtual_hosts": [
-                {
-                    "name": ROUTES,
-                    "domains": ["*"],
-                    # For the entrance's script, which looks only where a request came through a gateway before.
-                    "metadata": {"filter_metadata": {"envoy.filters.http.lua": {"gateway": entrance.name}}},
-                    "request_headers_to_add": [_add(HOPS_HEADER, entrance.name)],
-                    "request_headers_to_remove": list(_KEPT_FROM_NODES),
-                    "matcher": guard(found) if guarded else found,
-                }
-            ],
-        },
-    )
-    needs = set(find_references(made))
-    matcher = made.virtual_hosts[0].matcher  # type: ignore[attr-defined]
+    frame = _frame(gateway, entrance, guarded)
+    framed, wanted = memo.recall(ROUTES, frame, partial(_make, RouteConfiguration, frame))
+    made, needs = RouteConfiguration(), set(wanted)
+    made.CopyFrom(framed)
+    matcher = made.virtual_hosts[0].matcher
     if guarded:
         matcher = matcher.matcher_list.matchers[0].on_match.matcher
     needs |= _fill(matcher.matcher_tree.prefix_match_map.map, _models(gateway, plan, entrance.debug_headers), memo)
-    needs |= _fill(matcher.on_no_match.matcher.matcher_tree.exact_match_map.map, list_paths(gateway), memo)
+    paths: _Entries = ((path, found, partial(dict, found)) for path, found in list_paths(gateway).items())
+    needs |= _fill(matcher.on_no_match.matcher.matcher_tree.exact_match_map.map, paths, memo)
     if callers:
-        made.virtual_hosts[0].typed_per_filter_config[FILTER].CopyFrom(let_in(callers))  # type: ignore[attr-defined]
+        made.virtual_hosts[0].typed_per_filter_config[FILTER].CopyFrom(let_in(callers))
     return made, tuple(sorted(needs))
 
 
-def _models(gateway: ir.Gateway, plan: Plan, debug_headers: bool) -> dict[str, Json]:
+def _frame(gateway: ir.Gateway, entrance: Entrance, guarded: bool) -> Json:
+    """All of it but what the tables hold."""
+    found: Json = {**by_prefix(ROUTE_HEADER, {}), "on_no_match": find_path(gateway)}
+    return {
+        "name": ROUTES,
+        "internal_only_headers": list(OWN_HEADERS),
+        "max_direct_response_body_size_bytes": len(str(answers.model_cards(gateway))) + 65536,
+        "virtual_hosts": [
+            {
+                "name": ROUTES,
+                "domains": ["*"],
+                # For the entrance's script, which looks only where a request came through a gateway before.
+                "metadata": {"filter_metadata": {"envoy.filters.http.lua": {"gateway": entrance.name}}},
+                "request_headers_to_add": [_add(HOPS_HEADER, entrance.name)],
+                "request_headers_to_remove": list(_KEPT_FROM_NODES),
+                "matcher": guard(found) if guarded else found,
+            }
+        ],
+    }
+
+
+#: A key of the table, all that what is found there is made of, and what makes it.
+_Entries = Iterable[tuple[str, object, Callable[[], Json]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """All that an entry's routes are made of. `targets`: of each branch, with the clusters of which a node is named."""
+
+    entry: ir.Entry
+    targets: tuple[tuple[Target, tuple[str, ...]], ...]
+    refusal: Json | None  # of what no rule takes
+    debug_headers: bool
+
+
+def _models(gateway: ir.Gateway, plan: Plan, debug_headers: bool) -> _Entries:
     """What is found by the header that the entrance wrote."""
-    table: dict[str, Json] = {}
+    unknown: dict[ir.Kind, Json] = {}
     for kind in sorted(KINDS):
         served = kind in gateway.kinds
         refusal = answers.unknown_model(gateway, kind) if served else answers.unserved_kind(gateway, kind)
-        table[f"{word_of(kind)} "] = on(name_refusal(refusal, kind))
+        unknown[kind] = name_refusal(refusal, kind)
+        yield f"{word_of(kind)} ", unknown[kind], partial(on, unknown[kind])
     for entry in gateway.entries:
+        branches = [(rule, branch.destinations) for rule in entry.rules for branch in rule.branches]
+        targets = tuple(
+            (plan.target(destinations, _asked(entry, rule)), plan.candidates(destinations) if rule.precise else ())
+            for rule, destinations in branches
+        )
+        way = _Way(entry, targets, _refuse(entry, gateway, unknown[entry.kind]), debug_headers)
         for mode in MODES:
-            key = f"{word_of(entry.kind)} {mode} {entry.key} "
-            table[key] = on(*_routes(entry, mode, gateway, plan, debug_headers))
-    return table
+            yield f"{word_of(entry.kind)} {mode} {entry.key} ", way, partial(_find, way, mode)
 
 
-def _fill(tree: Any, table: Mapping[str, Json], memo: Memo) -> set[Reference]:
-    """Writes the table into a map of a matcher, and tells what it refers to. Only what says something new is made."""
+def _refuse(entry: ir.Entry, gateway: ir.Gateway, unknown: Json) -> Json | None:
+    """What requests are answered that no rule of the entry takes."""
+    if not entry.rules and not entry.key:
+        return name_refusal(answers.missing_model(gateway, entry.kind), entry.kind)
+    return unknown if not entry.rules or entry.rules[-1].headers else None
+
+
+def _fill(tree: Any, entries: _Entries, memo: Memo) -> set[Reference]:
+    """Writes the entries into a map of a matcher, and tells what they refer to. Only what is new is made."""
     needs: set[Reference] = set()
-    for key, found in sorted(table.items()):
-        told = json.dumps(found, sort_keys=True)
-        entry, wanted = memo.recall((Matcher.OnMatch, told), partial(_make_entry, found))
+    for key, given, make in sorted(entries, key=itemgetter(0)):
+        entry, wanted = memo.recall((Matcher.OnMatch, key), given, partial(_make_entry, make))
         tree[key].CopyFrom(entry)
         needs.update(wanted)
     return needs
 
 
-def _make_entry(found: Json) -> tuple[Message, tuple[Reference, ...]]:
-    made = message(Matcher.OnMatch, found)
+def _make(kind: type[Message], found: Json) -> tuple[Message, tuple[Reference, ...]]:
+    made = message(kind, found)
     return made, find_references(made)
 
 
-def _routes(entry: ir.Entry, mode: str, gateway: ir.Gateway, plan: Plan, debug_headers: bool) -> list[Json]:
-    routes = []
+def _make_entry(make: Callable[[], Json]) -> tuple[Message, tuple[Reference, ...]]:
+    return _make(Matcher.OnMatch, make())
+
+
+def _find(way: _Way, mode: str) -> Json:
+    """The routes of an entry's requests, the last of them for what no rule takes."""
+    entry, targets, routes = way.entry, iter(way.targets), list[Json]()
     for rule in entry.rules:
         drawn = 0.0
         for number, branch in enumerate(rule.branches, start=1):
             drawn += branch.share
             share = None if number == len(rule.branches) else drawn
-            asked = entry.key or rule.default or ""
-            target = plan.target(branch.destinations, asked)
-            route = _route(rule, branch, target, share, mode, debug_headers)
+            target, candidates = next(targets)
+            route = _route(rule, branch, target, share, mode, way.debug_headers)
             route = name_route(route, entry, rule, mode)
             if target.adapts or rule.default is not None or limit_of(entry.kind) != BODY_LIMIT:
                 route["request_body_buffer_limit"] = limit_of(entry.kind) + LONGER
-            routes += _choose(route, branch, plan) if rule.precise else [route]
-    if not entry.rules and not entry.key:
-        return [name_refusal(answers.missing_model(gateway, entry.kind), entry.kind)]
-    if not entry.rules or entry.rules[-1].headers:
-        routes.append(name_refusal(answers.unknown_model(gateway, entry.kind), entry.kind))
-    return routes
+            routes += _choose(route, candidates) if rule.precise else [route]
+    return on(*routes, *([way.refusal] if way.refusal is not None else ()))
 
 
-def _choose(route: Json, branch: ir.Branch, plan: Plan) -> list[Json]:
+def _asked(entry: ir.Entry, rule: ir.Rule) -> str:
+    return entry.key or rule.default or ""
+
+
+def _choose(route: Json, clusters: tuple[str, ...]) -> list[Json]:
     """The route on which the data plane is asked; before it that for a named cluster, where it names one."""
-    clusters = plan.candidates(branch.destinations)
     via = clusters != (route["route"].get("cluster"),)
     asking = ask_on(route, clusters, via)
     return [go_where_named(route), asking] if via else [asking]

@@ -106,7 +106,7 @@ def build(
     *,
     clusters: Iterable[Message | Resource] = (),
     endpoints: Iterable[Message | Resource] = (),
-    listeners: Iterable[Message] = (),
+    listeners: Iterable[Message | Resource] = (),
     routes: Iterable[Message | Resource] = (),
     secrets: Iterable[Message] = (),
     runtimes: Iterable[Message] = (),

@@ -20,7 +20,7 @@ from weighbridge_operator.xds.chains import Plan, plan_clusters
 from weighbridge_operator.xds.cluster import translate_chain, translate_part
 from weighbridge_operator.xds.endpoint import assign
 from weighbridge_operator.xds.keys import Callers
-from weighbridge_operator.xds.kinds import CLUSTER, ENDPOINT, ROUTE
+from weighbridge_operator.xds.kinds import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from weighbridge_operator.xds.listener import Entrance, translate_listener
 from weighbridge_operator.xds.memo import Memo
 from weighbridge_operator.xds.names import CERTIFICATE, name_authorities, name_credential
@@ -42,21 +42,22 @@ def translate(
     memo: Memo | None = None,
     authorities: bytes | None = None,
     pages: Mapping[str, Pages] = MappingProxyType({}),
+    plan: Plan | None = None,
 ) -> Snapshot:
     """Everything that the gateway's Envoys should hold. `salt` keys the versions of what holds secrets.
 
     `authorities`, in PEM, are those of the system, needed where a node has TLS and names none.
-    `pages`: where nodes print their metrics, for the choice per request.
+    `pages`: where nodes print their metrics, for the choice per request; `plan`: that of the gateway, if it is known.
     """
     memo = memo or Memo()
     memo.turn()
-    plan = plan_clusters(gateway)
+    plan = plan or plan_clusters(gateway)
     guarded = entrance.tls and entrance.keys and doors.certificate is None
     routes, needs = translate_routes(gateway, plan, entrance, _callers(entrance, doors), memo, guarded=guarded)
     return snapshot.build(
         clusters=[*_clusters(plan, memo)],
         endpoints=[_pack_assignment(pool, part, weights, memo) for pool in gateway.pools for part in pool.parts],
-        listeners=[translate_listener(entrance, asks=bool(plan.precise))],
+        listeners=[_pack_listener(entrance, bool(plan.precise), memo)],
         routes=[pack(ROUTE, routes, salt, needs)],
         runtimes=[
             list_choices({name: plan.parts[name] for name in sorted(plan.precise)}, pages),
@@ -88,16 +89,19 @@ def _assignments(gateway: ir.Gateway, weights: Weights) -> Iterator[Message]:
             yield assign(part, weights.get(pool.name, {}))
 
 
+def _pack_listener(entrance: Entrance, asks: bool, memo: Memo) -> Resource:
+    return memo.recall(LISTENER, (entrance, asks), lambda: pack(LISTENER, translate_listener(entrance, asks)))
+
+
 def _pack_part(part: ir.Part, adapts: bool, budget: float, precise: bool, memo: Memo) -> Resource:
-    return memo.recall(
-        (CLUSTER, part, adapts, budget, precise), lambda: pack(CLUSTER, translate_part(part, adapts, budget, precise))
-    )
+    told = (part, adapts, budget, precise)
+    return memo.recall((CLUSTER, part.name), told, lambda: pack(CLUSTER, translate_part(*told)))
 
 
 def _pack_assignment(pool: ir.Pool, part: ir.Part, weights: Weights, memo: Memo) -> Resource:
     by_node = weights.get(pool.name, {})
     told = tuple(by_node.get(endpoint.node) for endpoint in part.endpoints)
-    return memo.recall((ENDPOINT, part, told), lambda: pack(ENDPOINT, assign(part, by_node)))
+    return memo.recall((ENDPOINT, part.name), (part, told), lambda: pack(ENDPOINT, assign(part, by_node)))
 
 
 def _secrets(gateway: ir.Gateway, secrets: Secrets, system: bytes | None) -> list[Message]:

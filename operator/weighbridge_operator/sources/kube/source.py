@@ -16,13 +16,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 
 from weighbridge_api.base import GROUP, VERSION, Resource
 from weighbridge_api.modelnode import ModelNode
 from weighbridge_api.routepolicy import RoutePolicy
-from weighbridge_operator.keeping import keep_going
+from weighbridge_operator.keeping import keep_going, within
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.settings import ALL, KubernetesSettings
 from weighbridge_operator.sources.kube.access import NAMES, Api, ApiError, Raw
@@ -134,7 +134,7 @@ class ClusterSource:
             began = time.monotonic()
             while time.monotonic() - began < LONGEST:
                 self._dirty.clear()
-                if not await _within(QUIET, self._dirty.wait()):
+                if not await within(QUIET, self._dirty.wait()):
                     break
             self._dirty.clear()
             await self._refer(REFERENCES)
@@ -147,7 +147,7 @@ class ClusterSource:
         looking = asyncio.gather(
             self.services.want(find_services(nodes) | own), self.secrets.want(find_secrets(nodes, self._secrets))
         )
-        await _within(limit, looking)
+        await within(limit, looking)
 
     def _publish(self) -> None:
         services = self.services.states
@@ -166,7 +166,7 @@ class ClusterSource:
 
     async def _audit(self) -> None:
         while True:
-            await _within(AUDIT, self._doubt.wait())
+            await within(AUDIT, self._doubt.wait())
             await asyncio.sleep(AGAIN)  # one list of kopf's tells of many objects
             self._doubt.clear()
             for plural, namespace in self._places():
@@ -231,13 +231,3 @@ class ClusterSource:
 def _path(plural: str, namespace: str | None) -> str:
     place = f"/namespaces/{namespace}" if namespace else ""
     return f"/apis/{GROUP}/{VERSION}{place}/{plural}"
-
-
-async def _within(limit: float | None, work: Awaitable[object]) -> bool:
-    # Not wait_for, which swallows a cancellation that comes together with the result.
-    try:
-        async with asyncio.timeout(limit):
-            await work
-    except TimeoutError:
-        return False
-    return True
