@@ -70,7 +70,7 @@ def judge_choice(setting: Setting, cells: Sequence[Cell]) -> list[Result]:
     return judge(replace(setting, fleet=setting.fleet.model_copy(update={"bounds": concern})), cells)
 
 
-async def run(settings: Sequence[Setting], options: argparse.Namespace) -> tuple[list[Cell], list[Result]]:
+async def run(settings: Sequence[Setting]) -> tuple[list[Cell], list[Result]]:
     """Every setting, one after the other, and whether what is promised holds."""
     gateways: dict[str, Open] = {name: partial(Gateway, name) for name in OURS}
     if await has_picker(None):
@@ -96,7 +96,7 @@ def main() -> int:
     except FleetError as error:
         print(error, file=sys.stderr)
         return 2
-    cells, results = uvloop.run(run(settings, options))
+    cells, results = uvloop.run(run(settings))
     return keep(settings, cells, options) or int(not all(result.holds for result in results))
 
 

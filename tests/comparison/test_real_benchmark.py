@@ -87,7 +87,9 @@ def test_no_more_runs_at_once_than_two_cores_carry(monkeypatch: pytest.MonkeyPat
     import balance
 
     options = argparse.Namespace(
-        paths=None, short=False, scenario=["uniform"], trace=None, speed=None, load=None, seeds=None, seconds=None
+        **dict.fromkeys(("paths", "trace", "speed", "load", "seeds", "envoys", "seconds")),
+        short=False,
+        scenario=["uniform"],
     )
     settings = balance.read(options)
     groups = balance.group(settings, 6)
