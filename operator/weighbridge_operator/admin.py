@@ -73,7 +73,7 @@ class Admin:
             await web.TCPSite(runner, host, port).start()
         except OSError as error:
             await runner.cleanup()
-            reason = "is another process using the port?" if error.errno else str(error)
+            reason = "is another process using the port? Choose another with --admin" if error.errno else str(error)
             raise AddressUnavailableError(f"cannot listen on {host}:{port}: {reason}") from error
         self._runner = runner
         bound: int = runner.addresses[0][1]

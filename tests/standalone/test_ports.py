@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from support.envoy import free_port
+from weighbridge_api.console import main
 from weighbridge_operator.envoy_process import PortTakenError, check_port_free
 from weighbridge_operator.ports import take_free_port
 
@@ -23,6 +24,17 @@ def test_a_taken_port_is_refused_with_a_remedy(taken: str, asked: str, shared: b
         with pytest.raises(PortTakenError) as refused:
             check_port_free(asked, port)
     assert str(refused.value) == f"port {port} of {asked} is taken; choose another with --port"
+
+
+@pytest.mark.parametrize("command", ["up", "demo", "operator"])
+@pytest.mark.parametrize("port", ["65536", "99999", "-1", "8o80", "٨٠"])
+def test_a_number_that_is_no_port_is_refused_before_anything_starts(
+    command: str, port: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, f"--port={port}"])
+    assert ended.value.code == 2
+    assert f"argument --port: {port!r} is no port: give a number from 0 to 65535" in capsys.readouterr().err
 
 
 def test_a_port_is_free_as_soon_as_its_listener_is_gone() -> None:

@@ -85,6 +85,10 @@ local function read_body(handle, kind)
   if asked.names_model and not asked.first then
     return refuse(handle, kind, "400", "model must be a string.", "model", "invalid_type")
   end
+  if asked.first and asked.last == asked.first + 1 then
+    local message = "model must not be empty; leave it out for the default."
+    return refuse(handle, kind, "400", message, "model", "invalid_type")
+  end
   return asked, text
 end
 
