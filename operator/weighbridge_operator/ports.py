@@ -9,7 +9,6 @@ import argparse
 import errno
 import socket
 
-
 MOST = 65_535
 
 
