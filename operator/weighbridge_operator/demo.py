@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,7 +36,9 @@ async def run_demo(settings: Settings) -> int:
             ports = await _read_ports(fleet)
             directory = Path(folder)
             (directory / "nodes.yaml").write_text(yaml.safe_dump_all([_describe(n, p) for n, p in ports.items()]))
-            shown = replace(settings, paths=(directory,), state=None, hints=_hints(settings, ports, directory))
+            shown = replace(
+                settings, paths=(directory,), state=None, hints=list_hints(settings.entrance, ports, directory)
+            )
             return await run_up(shown, _send_traffic)
         finally:
             await _stop(fleet)
@@ -112,19 +115,20 @@ def _describe(name: str, port: int) -> dict[str, object]:
     }
 
 
-def _hints(settings: Settings, ports: dict[str, int], directory: Path) -> tuple[str, ...]:
-    base = f"http://{settings.entrance[0]}:{settings.entrance[1]}"
+def list_hints(entrance: tuple[str, int], ports: Mapping[str, int], directory: Path) -> tuple[str, ...]:
+    """Lines to copy. On 80 cells and 24 lines they leave room for the three nodes and why each has its weight."""
+    base = f"http://{entrance[0]}:{entrance[1]}"
     body = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "hello"}]})
     control = f"http://127.0.0.1:{ports['large']}/sim/control"
     sibling = f"http://127.0.0.1:{ports['small']}/sim/control"
     return (
         f"curl {base}/v1/chat/completions -H 'content-type: application/json' -d '{body}'",
-        f'python: from openai import OpenAI; ai = OpenAI(base_url="{base}/v1", api_key="none")',
-        f'        ai.chat.completions.create(model="{MODEL}", messages=[{{"role": "user", "content": "hello"}}])',
-        "Disturb node large, in another terminal:",
+        "from openai import OpenAI",
+        f'ai = OpenAI(base_url="{base}/v1", api_key="none")',
+        f'ai.completions.create(model="{MODEL}", prompt="hello")',
+        f"Edit {directory}, or disturb node large in another terminal:",
         f"  slow it down   curl {control} -d '{{\"slow\": 5}}'",
         f"  flood it       curl {control} -d '{{\"flood\": 12}}'",
         f"  kill it        curl {control} -d '{{\"down\": true}}'",
         f'  and undo       curl {sibling} -d \'{{"node": "large", "clear": true}}\'',
-        f"Its objects are in {directory}: edit them and see.",
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from support import reports
+from weighbridge_operator.demo import list_hints
 from weighbridge_operator.report import Report
 from weighbridge_operator.views.frame import Screen, draw
 from weighbridge_operator.views.lines import paint, width_of
@@ -37,6 +39,16 @@ def test_nodes_reasons_hints_and_log_are_there(width: int, height: int) -> None:
     assert "         -d   'two  spaces'" in text
     assert "log line 8" in text
     assert "http://127.0.0.1:8080" in text
+
+
+def test_the_demo_says_why_on_a_small_terminal() -> None:
+    hints = list_hints(("127.0.0.1", 8080), {"large": 45001, "small": 45003}, Path("/tmp/weighbridge-demo-abcdefgh"))
+    text = "\n".join(paint(line, False) for line in draw(reports.healthy(), Screen(80, 24), hints))
+    assert text.count("capacity 4 given") == 3
+    for hint in hints:
+        assert "".join(hint.split()) in "".join(text.split())
+    for line in hints[1:4]:  # Python, to be copied
+        assert line in text.splitlines()
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40)])
