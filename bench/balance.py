@@ -162,14 +162,19 @@ def _shorten(setting: Setting) -> Setting:
     return replace(setting, fleet=setting.fleet.model_copy(update={"count_from": earlier}))
 
 
-def main() -> int:
-    """0 if every bound holds, 1 if not, 2 where something given is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("-f", "--fleet", dest="paths", type=Path, action="append", metavar="FILE",
-                        help="fleet file or directory, instead of bench/fleets; may be given again")  # fmt: skip
+def add_files(parser: argparse.ArgumentParser) -> None:
+    """The flags that say which fleets are run."""
+    told = "fleet file or directory, instead of this project's; may be given again"
+    parser.add_argument("-f", "--fleet", dest="paths", type=Path, action="append", metavar="FILE", help=told)
     parser.add_argument(
         "--scenario", action="append", metavar="TEXT", help="only this file, or those whose name contains it"
     )
+
+
+def main() -> int:
+    """0 if every bound holds, 1 if not, 2 where something given is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    add_files(parser)
     parser.add_argument("--short", action="store_true", help="four files, a minute each")
     add_flags(parser)
     options = parser.parse_args()

@@ -220,8 +220,7 @@ def main() -> int:
     parser.add_argument("--peer", action="append", metavar="TEXT", help="only those whose name contains it")
     parser.add_argument("--rounds", type=int, default=5, help="of the overhead")
     parser.add_argument("--round-seconds", type=float, default=2.0, metavar="S", help="of a round of the overhead")
-    parser.add_argument("-f", "--fleet", dest="paths", type=Path, action="append", metavar="FILE", help="fleet files")
-    parser.add_argument("--scenario", action="append", metavar="TEXT", help="files of bench/fleets, by name")
+    balance.add_files(parser)
     add_flags(parser, mechanisms=False)
     options = parser.parse_args()
     try:

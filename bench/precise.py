@@ -3,9 +3,10 @@
 `make bench-precise` runs it, then what a choice costs. Each setting runs through the weights with a data plane beside
 each Envoy (`precise`), the weights alone (`llm`), LEAST_REQUEST and, where Go can build it, the endpoint picker of the
 Gateway API's inference extension with its scorers for queue and KV use, which llm-d's picker is made of. The picker has
-one Envoy, ours as many as the setting says. The bounds of the files that concern these are judged.
+one Envoy, ours as many as the setting says. The files are those of bench/fleets/precise, whose bounds are judged.
 
-Pieces: `--scenario sessions --envoys 1 4`; any fleet of yours: `--fleet FILE`; your own requests: `--trace FILE`.
+With one, two and four Envoys: `--envoys 1 2 4`; pieces: `--scenario sessions`; any fleet of yours: `--fleet FILE`; your
+own requests: `--trace FILE`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import uvloop
 
@@ -26,42 +26,31 @@ from peers import has_picker, open_picker
 from weighbridge_comparison.bounds import Result, judge
 from weighbridge_comparison.cells import Cell
 from weighbridge_comparison.files import FleetError
-from weighbridge_comparison.options import add_flags, read_settings
+from weighbridge_comparison.options import add_flags
 from weighbridge_comparison.results import keep
 from weighbridge_comparison.setting import Setting
 from weighbridge_comparison.tables import make_console, show_cells, show_results
 
-#: File and load, where none are named; with one, two and four Envoys those that differ by it.
-SETTINGS = {
-    "uneven": 0.8,
-    "uneven-one-slow": 0.8,
-    "others": 0.8,
-    "uniform": 0.8,
-    "few-large": 0.74,
-    "unequal-kv-prefill": 0.8,
-    "uneven-idle": 0.75,
-    "uneven-half": 0.75,
-    "uneven-old": 0.75,
-    "sessions": 0.8,
-}
-BY_ENVOYS = ("uneven", "sessions")
+FLEETS = balance.FLEETS / "precise"
+LOAD = 0.8  # where no other is asked for and the file has it, else its first
 SECONDS = 90.0
 OURS = ("precise", "llm", "LEAST_REQUEST")
 
 
 def read(options: argparse.Namespace) -> list[Setting]:
-    """The settings that were asked for. FleetError says what is wrong with what was given."""
+    """The settings that were asked for, of each file one load. FleetError says what is wrong with what was given."""
     options.short = False
+    options.paths = options.paths or [FLEETS]
     options.seconds = options.seconds or SECONDS
     options.seeds = options.seeds or [1]
-    if options.paths or options.scenario:
-        return balance.read(options)
-    settings: list[Setting] = []
-    for name, load in SETTINGS.items():
-        envoys = options.envoys or ([1, 2, 4] if name in BY_ENVOYS else None)
-        given = argparse.Namespace(**vars(options) | {"load": options.load or [load], "envoys": envoys})
-        settings += read_settings([balance.FLEETS / f"{name}.yaml"], given)
-    return settings
+    settings = balance.read(options)
+    if options.load is not None:
+        return settings
+    chosen: dict[str, Setting] = {}
+    for setting in settings:
+        if setting.load == LOAD or setting.name not in chosen:
+            chosen[setting.name] = setting
+    return list(chosen.values())
 
 
 def judge_choice(setting: Setting, cells: Sequence[Cell]) -> list[Result]:
@@ -87,8 +76,7 @@ async def run(settings: Sequence[Setting]) -> tuple[list[Cell], list[Result]]:
 def main() -> int:
     """0 if every bound holds, 1 if not, 2 where something given is wrong."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("-f", "--fleet", dest="paths", type=Path, action="append", metavar="FILE", help="fleet files")
-    parser.add_argument("--scenario", action="append", metavar="TEXT", help="files of bench/fleets, by name")
+    balance.add_files(parser)
     add_flags(parser, mechanisms=False)
     options = parser.parse_args()
     try:

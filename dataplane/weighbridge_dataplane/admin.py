@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from aiohttp import web
 
-from weighbridge_dataplane.choices import TOLD_MAXIMUM
+from weighbridge_api.wire import TOLD_MOST
 from weighbridge_dataplane.facts import Member
 from weighbridge_dataplane.records import Levels, Records
 
@@ -65,7 +65,7 @@ class Admin:
 
     async def _choices(self, request: web.Request) -> web.Response:
         text, request_id = request.query.get("last", str(LAST)), request.query.get("id")
-        if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= TOLD_MAXIMUM):
-            return web.json_response({"error": {"message": f"last: give a number of 1 to {TOLD_MAXIMUM}"}}, status=400)
+        if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= TOLD_MOST):
+            return web.json_response({"error": {"message": f"last: give a number of 1 to {TOLD_MOST}"}}, status=400)
         names = {address: member.node for address, member in self._members().items()}
         return web.json_response(self._who | self._records.choices.tell(int(text[:6]), request_id, names))

@@ -17,8 +17,7 @@ from typing import Any
 from weighbridge_dataplane.exchange import Head
 from weighbridge_dataplane.facts import Choice, Judged
 
-KEPT, KEPT_MAXIMUM = 20_000, 100_000
-TOLD_MAXIMUM = 1_000  # in one answer
+KEPT = 20_000  # where nobody says how many
 UNSETTLED = 1_000
 
 

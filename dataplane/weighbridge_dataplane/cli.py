@@ -16,8 +16,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
+from weighbridge_api import flags
+from weighbridge_api.wire import KEPT_MOST
 from weighbridge_dataplane.admin import Admin, ListenError
-from weighbridge_dataplane.choices import KEPT, KEPT_MAXIMUM
+from weighbridge_dataplane.choices import KEPT
 from weighbridge_dataplane.chooser import Chooser
 from weighbridge_dataplane.exchange import Head
 from weighbridge_dataplane.facts import Choice
@@ -62,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--keep-choices",
-        type=_read_kept,
+        type=flags.number(1, KEPT_MOST),
         default=KEPT,
         metavar="N",
         help="how many of the last choices /choices can tell; some 600 bytes each (%(default)s)",
@@ -82,12 +84,6 @@ def _read_admin(text: str) -> str:
     if not _ADMIN.fullmatch(text.rstrip("/")):
         raise argparse.ArgumentTypeError(f"{text[:80]!r} is no URL like http://127.0.0.1:9901")
     return text.rstrip("/")
-
-
-def _read_kept(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 6 and 1 <= int(text) <= KEPT_MAXIMUM):
-        raise argparse.ArgumentTypeError(f"{text[:80]!r} is no number of 1 to {KEPT_MAXIMUM}")
-    return int(text)
 
 
 def _read_listen(text: str) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""Words that the two planes say to each other through Envoy: headers, metadata, entries of its runtime."""
+"""What the two planes agree on: words that they say to each other through Envoy, and how many choices are told."""
 
 from __future__ import annotations
 
@@ -13,3 +13,6 @@ SESSION_HEADER: Final = "x-weighbridge-session"  # the conversation that a reque
 #: Entries of the runtime, each followed by the cluster's name; their values are JSON.
 POOL: Final = "weighbridge.pool."  # the nodes that there are to choose from
 OTHERS: Final = "weighbridge.others."  # how many Envoys there are, what all of them have in flight, who is suspect
+
+KEPT_MOST: Final = 100_000  # choices that a data plane keeps, at most
+TOLD_MOST: Final = 1_000  # of them in one answer

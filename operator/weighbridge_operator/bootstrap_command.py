@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import yaml
 
-from weighbridge_operator.ports import read_port
+from weighbridge_api import flags
 from weighbridge_operator.settings import GATEWAY
 from weighbridge_operator.xds.bootstrap import CONNECTIONS, MEMORY, BootstrapSettings, Json, bootstrap
 from weighbridge_operator.xds.bootstrap_tls import TlsFiles, print_sources
@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--gateway", default=GATEWAY, metavar="NAME", help="the gateway it belongs to (%(default)s)")
     parser.add_argument("--id", metavar="ID", help="its name among the Envoys (this machine's name)")
     parser.add_argument(
-        "--admin-port", type=read_port, default=9901, metavar="N", help="its admin interface on loopback (%(default)s)"
+        "--admin-port", type=flags.port, default=9901, metavar="N", help="its admin interface on loopback (%(default)s)"
     )
     parser.add_argument(
         "--stats",

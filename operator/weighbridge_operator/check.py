@@ -15,10 +15,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO
 
+from weighbridge_api import flags
 from weighbridge_operator.core.doors import DoorNames
 from weighbridge_operator.core.scope import Scope
 from weighbridge_operator.examination import examine
-from weighbridge_operator.ports import read_port
 from weighbridge_operator.prometheus_flags import add_prometheus, read_prometheus
 from weighbridge_operator.security_flags import add_doors
 from weighbridge_operator.sources.addresses import look_up_now
@@ -72,7 +72,7 @@ def add_paths(parser: argparse._ActionsContainer, *, required: bool) -> None:
 def add_entrance(parser: argparse.ArgumentParser) -> None:
     """The flags that say where callers come in."""
     parser.add_argument("--host", default="127.0.0.1", help="address of the entrance (default: 127.0.0.1)")
-    parser.add_argument("--port", type=read_port, default=8080, help="port of the entrance (default: 8080)")
+    parser.add_argument("--port", type=flags.port, default=8080, help="port of the entrance (default: 8080)")
 
 
 def print_text(loaded: Loaded, problems: Sequence[Problem], out: TextIO) -> None:

@@ -15,13 +15,13 @@ from urllib.parse import quote
 
 from pydantic import TypeAdapter
 
+from weighbridge_api.flags import number
+from weighbridge_api.wire import TOLD_MOST
 from weighbridge_operator.client import Asked, NoAnswerError, Paper, Place, choose_paper, over_http
 from weighbridge_operator.views.choices import Told, tell_absence, tell_choices
 from weighbridge_operator.views.lines import clean
 
 DATAPLANE: Final = Asked("data plane", "--dataplane-url or WEIGHBRIDGE_DATAPLANE_URL", "is it started with --listen? ")
-MOST: Final = 1_000  # choices that one is asked for
-KEPT_MOST: Final = 100_000
 ID: Final = 256  # characters of a request's id
 
 Output = Literal["text", "json"]
@@ -31,7 +31,7 @@ def add_choices(parser: argparse.ArgumentParser, urls: str | None) -> None:
     """The flags of `explain`; `urls` is what the environment says of data planes, separated by commas."""
     add = parser.add_argument_group("of the choice of a node for each request (balance.precise)").add_argument
     add("--request", metavar="ID", type=_read_id, help="the request whose answer had this x-request-id")
-    add("--choices", metavar="N", type=_read_number, help="the last N choices, the newest first")
+    add("--choices", metavar="N", type=number(1, TOLD_MOST), help="the last N choices, the newest first")
     add(
         "--dataplane-url",
         metavar="URL",
@@ -58,25 +58,10 @@ def check_flags(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
     return any(given[:2])
 
 
-def read_kept(text: str) -> int:
-    """How many choices a data plane is to keep. Raises ArgumentTypeError with the bounds."""
-    return _read_bounded(text, KEPT_MOST)
-
-
 def _read_id(text: str) -> str:
     if not 0 < len(text) <= ID or not text.isprintable():
         raise argparse.ArgumentTypeError(f"give an answer's x-request-id, of at most {ID} characters")
     return text
-
-
-def _read_number(text: str) -> int:
-    return _read_bounded(text, MOST)
-
-
-def _read_bounded(text: str, most: int) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 6 and 1 <= int(text) <= most):
-        raise argparse.ArgumentTypeError(f"give a number of 1 to {most}")
-    return int(text)
 
 
 def explain_choices(

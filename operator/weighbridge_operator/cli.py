@@ -16,6 +16,8 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from weighbridge_api.flags import number
+from weighbridge_api.wire import KEPT_MOST, TOLD_MOST
 from weighbridge_operator import check, choices, client
 from weighbridge_operator.cluster_flags import add_cluster, add_proxy, read_cluster
 from weighbridge_operator.demo import run_demo
@@ -60,7 +62,7 @@ def _ask(command: str, argv: Sequence[str]) -> int:
         return client.status(place, options.output, paper)
     if choices.check_flags(parser, options):
         places = choices.find_places(options, place)
-        return choices.explain_choices(places, options.request, options.choices or choices.MOST, options.output, paper)
+        return choices.explain_choices(places, options.request, options.choices or TOLD_MOST, options.output, paper)
     return client.explain(place, options.node, options.output, paper)
 
 
@@ -124,7 +126,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
         told = "what Envoy may take; before it does, it refuses requests (default: %(default)s)"
         add("--envoy-memory", default=MEMORY, metavar="SIZE", help=told)
         told = "how many of the last choices `explain --request` finds, of policies with balance.precise (20000)"
-        add("--keep-choices", type=choices.read_kept, metavar="N", help=told)
+        add("--keep-choices", type=number(1, KEPT_MOST), metavar="N", help=told)
     add("--output", choices=get_args(Output), default="auto", help="a live table on a terminal, else lines of change")
     add("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     return parser

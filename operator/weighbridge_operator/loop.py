@@ -47,10 +47,8 @@ if TYPE_CHECKING:
     from weighbridge_operator.sources.prometheus import Prometheus
 
 PATIENCE = 3.0  # seconds that the first snapshot waits for names and load
-TURN, REST = (
-    0.002,
-    0.001,
-)  # seconds of weighing, after which a changed object goes first, and an Envoy that acknowledges
+TURN = 0.002  # seconds of weighing, after which it rests
+REST = 0.001  # seconds, in which a changed object goes first, and an Envoy that acknowledges
 PATIENT = 5  # times that weighing begins anew for such a change
 log = logging.getLogger("weighbridge.loop")
 

@@ -5,18 +5,8 @@ Envoy shares a port with whoever lets it (SO_REUSEPORT), silently, request by re
 
 from __future__ import annotations
 
-import argparse
 import errno
 import socket
-
-MOST = 65_535
-
-
-def read_port(told: str) -> int:
-    """A port as a flag names it; 0 is any that is free."""
-    if not (told.isascii() and told.isdigit() and int(told) <= MOST):
-        raise argparse.ArgumentTypeError(f"{told!r} is no port: give a number from 0 to {MOST}")
-    return int(told)
 
 
 class PortTakenError(OSError):

@@ -34,7 +34,7 @@ def test_a_number_that_is_no_port_is_refused_before_anything_starts(
     with pytest.raises(SystemExit) as ended:
         main([command, f"--port={port}"])
     assert ended.value.code == 2
-    assert f"argument --port: {port!r} is no port: give a number from 0 to 65535" in capsys.readouterr().err
+    assert f"argument --port: {port!r}: give a number of 0 to 65535" in capsys.readouterr().err
 
 
 def test_a_port_is_free_as_soon_as_its_listener_is_gone() -> None:

@@ -1,10 +1,6 @@
 
 -- The entrance: names what a request asks for in the one header that the route table looks at.
 
--- A request leaves some 4 KB behind, and a collection costs 100 us or more: half as often does. No body outlives its
--- request's turn, so that at most four of them wait for collection at once.
-collectgarbage("setpause", 400)
-
 -- How a name that no model can have is told to the caller: with "?" for what is odd, which keeps it from being any.
 local function odd_name(name)
   return (gsub(sub(name, 1, 256), "[^%w._:/@+-]+", "?")) .. (#name > 256 and "?" or "")
