@@ -143,7 +143,8 @@ async def test_nothing_that_a_caller_sends_breaks_a_line_or_gets_into_it(fleet: 
     assert max(map(len, text.splitlines())) < LONGEST
     assert all(set(line) <= {*FIELDS} and line["v"] == 1 for line in lines)
     asked = [line.get("model") for line in lines[: len(NAMES)]]
-    assert asked == [*["?"] * 9, "n" * 399, "?", "?"]
+    # An empty name is refused as none at all.
+    assert asked == [*["?"] * 9, "n" * 399, "?", None]
 
 
 async def broken_http(port: int) -> None:
