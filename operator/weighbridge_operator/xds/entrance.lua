@@ -1,25 +1,43 @@
 
 -- The entrance: names what a request asks for in the one header that the route table looks at.
 
+local LONGEST_NAME = 400
+
 -- How a name that no model can have is told to the caller: with "?" for what is odd, which keeps it from being any.
 local function odd_name(name)
   return (gsub(sub(name, 1, 256), "[^%w._:/@+-]+", "?")) .. (#name > 256 and "?" or "")
 end
 
--- The name between two places, or one with "?" where no model can be called that. Names of plain characters, all but a
--- few, are looked at in a loop that compiles.
+-- What an escape of JSON stands for, and the digits behind it, which are its own where it is of the kind \u0061.
+local function read_escape(c, digits)
+  if c ~= "u" then return (c == "/" and c or "?") .. digits end
+  return #digits == 4 and tonumber(digits, 16) < 128 and string.char(tonumber(digits, 16)) or "?"
+end
+
+-- A name that is long, odd, or written with escapes, as any reader of JSON has it.
+local function unusual_name(text, first, last)
+  local name = gsub(sub(text, first, math.min(last, first + 6 * LONGEST_NAME + 5)), "\\(.)(%x?%x?%x?%x?)", read_escape)
+  return (#name > LONGEST_NAME or find(name, "[^%w._:/@+-]")) and odd_name(name) or name
+end
+
+-- The name between two places of JSON, or one with "?" where no model can be called that. Names of plain characters, all
+-- but a few, are looked at in a loop that compiles.
 local function model_name(text, first, last)
   if last < first then return "?" end
-  if last - first >= 400 then return odd_name(sub(text, first, first + 256)) end
+  if last - first >= LONGEST_NAME then return unusual_name(text, first, last) end
   for at = first, last do
     local c = byte(text, at)
     -- Letters, digits, ":", and "-./" before them; "@" before the large letters.
     if not (c >= 97 and c <= 122 or c >= 64 and c <= 90 or c >= 45 and c <= 58 or c == 95 or c == 43) then
-      local name = gsub(sub(text, first, last), "\\/", "/")
-      return find(name, "[^%w._:/@+-]") and odd_name(name) or name
+      return unusual_name(text, first, last)
     end
   end
   return sub(text, first, last)
+end
+
+-- The same of a text that is no JSON, in which a backslash is one.
+local function plain_name(text)
+  return find(text, "\\", 1, true) and odd_name(text) or model_name(text, 1, #text)
 end
 
 -- What the request log says of a request and no route knows: the model as it was asked for, and whose key came with it,
@@ -124,9 +142,9 @@ local function ask_by_path(handle, headers, kind, content_type, name, method)
   local asked, text = read_json(handle, headers, kind, content_type)
   if not asked then return end
   name = unescaped(name)
-  local model = model_name(name, 1, #name)
+  local model = plain_name(name)
   if asked.first then
-    local _, prefix = find(text, "^models/", asked.first + 1)
+    local _, prefix = find(text, "^models\\?/", asked.first + 1)
     asked.first = prefix or asked.first
     if model_name(text, asked.first + 1, asked.last - 1) ~= model then
       return refuse(handle, kind, "400", "The body names another model than the path.", "model", "invalid_type")
@@ -152,7 +170,7 @@ local function ask_form(handle, headers, kind, content_type)
   if not asked then return refuse_form(handle, kind, wrong, name) end
   if asked.odd_stream then return refuse(handle, kind, "400", "stream must be true or false.", "stream", "invalid_type") end
   local value = asked.value or ""
-  local model = value == "" and "" or model_name(value, 1, #value)
+  local model = value == "" and "" or plain_name(value)
   if model == "" and asked.first then
     return refuse(handle, kind, "400", "model must not be empty; leave the field out for the default.", "model", "invalid_type")
   end
