@@ -196,6 +196,21 @@ async def test_null_is_no_stream_and_what_looks_like_an_address_is_none(fleet: F
                     assert (await told.json())["error"]["message"]
 
 
+async def test_a_wrong_method_is_told_which_are_right(fleet: Fleet) -> None:
+    async with Stack(*serve(fleet)) as stack, aiohttp.ClientSession() as http:
+
+        async def ask(method: str, path: str) -> tuple[int, list[str]]:
+            async with http.request(method, stack.url + path, json={"model": 1}) as answer:
+                return answer.status, answer.headers.getall("allow", [])
+
+        for path in ("/v1/chat/completions", "/v1/chat/completions?a=b", "/v1/messages", "/v1/images/edits"):
+            assert await ask("GET", path) == (405, ["POST"])
+            assert await ask("POST", path) == (400, [])
+        for path in ("/v1/models", "/v1/models/m", "/v1/models/z"):
+            assert await ask("PUT", path) == (405, ["GET, HEAD"])
+            assert (await ask("GET", path))[1] == []
+
+
 async def test_models_are_renamed_for_each_node_also_on_a_retry() -> None:
     specs = [NodeSpec(name=name, models=((f"own-{name}", f"own-{name}"),), zero=True) for name in "ab"]
     async with Fleet(specs) as fleet:
@@ -213,6 +228,8 @@ async def test_models_are_renamed_for_each_node_also_on_a_retry() -> None:
                 assert status == 200, answer
                 seen[answer["model"]] += 1
             assert set(seen) == {"own-a", "own-b"}
+            status, answer = await post(stack, body.replace('"m"', r'"\u006D"'))
+            assert (status, answer.get("model") in seen) == (200, True), answer
             fleet.nodes["a"].control({"fail": 503})
             for _ in range(10):
                 status, answer = await post(stack, body)

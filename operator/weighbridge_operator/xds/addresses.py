@@ -12,6 +12,7 @@ from weighbridge_operator.xds.names import CLIENT_HEADER, HOPS_HEADER, ROUTE_HEA
 from weighbridge_operator.xds.paths import PATHS, USUAL, Path, limit_of, word_of
 
 _POST = {"name": ":method", "string_match": {"exact": "POST"}}
+_READING = ("GET", "HEAD")
 _ANYTHING: Json = {"safe_regex": {"google_re2": {}, "regex": ".+"}}
 
 
@@ -19,11 +20,11 @@ def list_paths(gateway: ir.Gateway) -> dict[str, Json]:
     """What is found by its whole path: the list of models, each model, and wrong methods."""
     cards = answers.model_cards(gateway)
     listing = answers.direct(200, {"object": "list", "data": list(cards.values())})
-    exact: dict[str, Json] = {"/v1/models": on(_get(listing), answers.wrong_method("GET"))}
+    exact: dict[str, Json] = {"/v1/models": on(_get(listing), answers.wrong_method(*_READING))}
     exact |= {path.path: on(*_meanwhile(path), *_usual(path), _only_post(path)) for path in PATHS}
     exact |= {f"{path.path}/": on(answers.trailing_slash(path)) for path in PATHS}
     for name, card in cards.items():
-        found = on(_get(answers.direct(200, card)), answers.wrong_method("GET"))
+        found = on(_get(answers.direct(200, card)), answers.wrong_method(*_READING))
         exact[f"/v1/models/{name}"] = found
         exact[f"/v1/models/{quote(name, safe='')}"] = found
     return exact
@@ -32,7 +33,7 @@ def list_paths(gateway: ir.Gateway) -> dict[str, Json]:
 def find_path(gateway: ir.Gateway) -> Json:
     """Everything that is no request for a model. The paths themselves are filled in later."""
     # For GET alone: the answer's script would stand in the place of the entrance's, which Gemini's POST needs here.
-    rest = {"/v1/models/": on(_get(answers.unknown_card(gateway)), answers.wrong_method("GET"))} | {
+    rest = {"/v1/models/": on(_get(answers.unknown_card(gateway)), answers.wrong_method(*_READING))} | {
         f"{path.path}?": on(*_meanwhile(path), _only_post(path)) for path in PATHS
     }
     rest["/v1beta/"] = on(answers.unknown_path(gateway, "gemini"))
@@ -87,9 +88,9 @@ def _usual(path: Path) -> list[Json]:
 
 
 def _only_post(path: Path) -> Json:
-    return answers.wrong_method("POST", path.format)
+    return answers.wrong_method("POST", api=path.format)
 
 
 def _get(route: Json) -> Json:
-    methods = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
+    methods = {"name": ":method", "string_match": {"safe_regex": {"regex": "|".join(_READING)}}}
     return {**route, "match": {"prefix": "/", "headers": [methods]}}

@@ -105,8 +105,11 @@ def trailing_slash(path: Path) -> Json:
     return refuse(404, message, "unknown_path", path.format)
 
 
-def wrong_method(allowed: str, api: ir.Format = "openai") -> Json:
-    return refuse(405, f"Use {allowed} for this address.", "method_not_allowed", api)
+def wrong_method(*allowed: str, api: ir.Format = "openai") -> Json:
+    """Of a method that is none of those the address takes; the first of these is what it is asked with."""
+    answer = refuse(405, f"Use {allowed[0]} for this address.", "method_not_allowed", api)
+    told = {"header": {"key": "allow", "value": ", ".join(allowed)}}  # RFC 9110, 15.5.6
+    return {**answer, "response_headers_to_add": [*answer["response_headers_to_add"], told]}
 
 
 def shut(api: ir.Format = "openai") -> Json:
