@@ -82,8 +82,7 @@ def judge_node(
 def _validity(ref: Ref, evidence: Evidence) -> tuple[ConditionReport, ConditionReport]:
     rejection = evidence.rejections.get(ref)
     if rejection is not None:
-        held = "; its last valid form is still served" if rejection.held else ""
-        accepted = ConditionReport(ACCEPTED, "False", "Invalid", rejection.message + held)
+        accepted = ConditionReport(ACCEPTED, "False", "Invalid", rejection.told)
     else:
         accepted = _from_findings(ACCEPTED, "Valid", evidence.findings.get(ref, ()))
     return accepted, _from_findings(RESOLVED_REFS, "Resolved", evidence.findings.get(ref, ()))

@@ -152,7 +152,7 @@ class ControlPlane:
         version = 0
         while True:
             loaded, version = await self.loaded.wait_newer(version)
-            now = {r.ref: r.message for r in loaded.rejections}
+            now = {r.ref: r.told for r in loaded.rejections}
             for ref, message in now.items():
                 if said.get(ref) != message:
                     log.warning("%s: %s", ref, message)

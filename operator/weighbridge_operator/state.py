@@ -37,6 +37,12 @@ class Rejection:
     generation: int = 0
     uid: str = ""
 
+    @property
+    def told(self) -> str:
+        """What is wrong, and what serves now."""
+        served = "its last valid form is still served" if self.held else "it is not served until it is valid"
+        return f"{self.message}; {served}"
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class ServiceEndpoint:

@@ -86,6 +86,22 @@ def test_an_object_that_turns_invalid_keeps_its_last_good_form(tmp_path: Path) -
     assert load([path], again.objects) == load([path])
 
 
+def test_a_secret_that_turns_invalid_says_that_its_last_form_is_used(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.touch(mode=0o600)
+    good = "apiVersion: v1\nkind: Secret\nmetadata: {name: keys}\nstringData: {alice: k}\n"
+    path.write_text(good)
+    before = load([path])
+    for bad in (good.replace("{alice: k}", "3"), good + "}"):
+        path.write_text(bad)
+        broken = load([path], before.objects)
+        assert broken.desired.secrets == before.desired.secrets
+        held = f"{path}: Secret keys: cannot be used as it is now; its last valid form is still used"
+        assert held in [str(problem) for problem in broken.problems]
+        assert held not in [str(problem) for problem in load([path]).problems]
+        assert load([path], broken.objects) == broken
+
+
 def test_a_file_that_cannot_be_parsed_keeps_all_its_objects(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text(node("a") + node("b"))

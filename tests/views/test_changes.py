@@ -53,19 +53,29 @@ def test_the_start_of_an_envoy_is_no_news_and_where_it_listens_is_told_once() ->
     )
 
 
-def test_why_an_object_is_not_ready_is_said_once() -> None:
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ("; its last valid form is still served", "its last valid form is still served"),
+        ("; it is not served until it is valid", "it is not served until it is valid"),
+        (" (and 1 more); its last valid form is still served", "(and 1 more); its last valid form is still served"),
+    ],
+)
+def test_why_an_object_is_not_ready_is_said_once_and_always_what_serves(more: str, told: str) -> None:
     ready = reports.make_report((reports.make_node("a", reports.make_endpoint()),))
     (found,) = (each for each in ready.objects if each.kind == "ModelNode")
     text = "a.yaml:17:3: ModelNode a: spec.capacty: is not a known field; did you mean capacity?"
 
     def broken(*problems: str) -> Report:
-        invalid = ConditionReport("Accepted", "False", "Invalid", f"{text}; its last valid form is still served")
+        invalid = ConditionReport("Accepted", "False", "Invalid", text + more)
         conditions = (invalid, replace(invalid, type="Ready"))
         return replace(ready, objects=(replace(found, conditions=conditions),), problems=problems)
 
-    for problems, times in (((), 1), ((text,), 1)):
+    turn = "ModelNode default/a: condition Accepted=True -> Accepted=False (Invalid): "
+    for problems, said in (((), text + more), ((text,), told)):
         lines = tell(compare(ready, broken(*problems)))
-        assert sum("spec.capacty" in line for line in lines) == times
+        assert sum("spec.capacty" in line for line in lines) == 1
+        assert turn + said in lines
         assert "ModelNode default/a: condition Ready=True -> Ready=False (Invalid)" in lines
 
 

@@ -148,9 +148,21 @@ def settle(files: Iterable[FileText], held: Mapping[Ref, Held]) -> Loaded:
     return Loaded(
         objects={ref: objects[ref] for ref in sorted(objects)},
         rejections=_sort(rejections),
-        problems=tuple(sorted(set(problems), key=lambda each: (each.file, each.line, each.column, str(each)))),
+        problems=_order((*problems, *_tell_held(rejections, objects))),
         sketches=tuple(_sketch(read, objects)),
     )
+
+
+def _tell_held(rejections: Iterable[Rejection], objects: Mapping[Ref, Held]) -> Iterator[Problem]:
+    """Of Secrets, which have no condition that could say it."""
+    for each in rejections:
+        if each.held and each.ref.kind == "Secret":
+            message, rest = "cannot be used as it is now", "its last valid form is still used"
+            yield Problem(objects[each.ref].file, 0, 0, _name(each.ref), "", message, rest)
+
+
+def _order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    return tuple(sorted(set(problems), key=lambda each: (each.file, each.line, each.column, str(each))))
 
 
 def _sort(rejections: Iterable[Rejection]) -> tuple[Rejection, ...]:
@@ -189,13 +201,17 @@ def _find_lost(
 def _name_doubles(ref: Ref, twice: Sequence[tuple[str, Reading]]) -> tuple[Problem, ...]:
     """One problem for each place, naming another place."""
     places = [(file, reading.line) for file, reading in twice]
-    name = f"{ref.kind} {ref.name}" if ref.namespace == "default" else f"{ref.kind} {ref.namespace}/{ref.name}"
+    name = _name(ref)
     problems = []
     for index, (file, line) in enumerate(places):
         other_file, other_line = places[0] if index else places[1]
         message = f"is also in {other_file}:{other_line}"
         problems.append(Problem(file, line, 1, name, "", message, "remove one, or give it another name"))
     return tuple(problems)
+
+
+def _name(ref: Ref) -> str:
+    return f"{ref.kind} {ref.name}" if ref.namespace == "default" else f"{ref.kind} {ref.namespace}/{ref.name}"
 
 
 def _sum_up(problems: Sequence[Problem]) -> str:

@@ -55,7 +55,7 @@ def tell(changes: Sequence[Change]) -> tuple[str, ...]:
     known = {(c.subject, c.text) for c in changes if c.text and c.what == "condition" and not _is_of_ready(c)}
     problems = tuple(c.text for c in changes if c.what == "problem")
     lines = [
-        _tell(replace(c, text="") if _is_told(c, known, problems) else c)
+        _tell(replace(c, text=_leave_out(c, known, problems)))
         for c in changes
         if not _is_expected(c) and (c.what != "weight" or len(crowds[c.pool or ""]) <= MOST_WEIGHTS)
     ]
@@ -69,13 +69,17 @@ def _is_of_ready(change: Change) -> bool:
     return change.what == "condition" and (change.after or "").startswith("Ready=")
 
 
-def _is_told(change: Change, known: Set[tuple[str, str]], problems: Sequence[str]) -> bool:
-    """Whether another line says the same: that of a file's problem, or of the condition for which it is not ready."""
+def _leave_out(change: Change, known: Set[tuple[str, str]], problems: Sequence[str]) -> str:
+    """Its text without what another line says: that of a file's problem, or of the condition for which it is not ready.
+
+    What becomes of an object whose file has a problem only its condition says.
+    """
     if change.what != "condition":
-        return False
+        return change.text
     if _is_of_ready(change) and (change.subject, change.text) in known:
-        return True
-    return "=False (Invalid)" in (change.after or "") and any(text in change.text for text in problems)
+        return ""
+    told = [text for text in problems if "=False (Invalid)" in (change.after or "") and text in change.text]
+    return change.text.replace(max(told, key=len), "").lstrip("; ") if told else change.text
 
 
 def _is_expected(change: Change) -> bool:
