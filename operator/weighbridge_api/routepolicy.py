@@ -198,7 +198,7 @@ class RoutePolicySpec(Shape):
     balance: Balance = Balance()
     """How load becomes score and weight."""
     default_model: ModelName | None = None
-    """For a request of the matched types that names no model."""
+    """For a request of the matched types that names no model; where none are named, of the types that it serves."""
     versions: Annotated[
         tuple[VersionShare, ...],
         Field(

@@ -99,6 +99,24 @@ def test_a_request_without_a_model_takes_the_default_or_the_only_one() -> None:
     assert "no node serves zzz" in told(settle(*two, policy("p", defaultModel="zzz")))["DefaultNotServed"]
 
 
+def test_a_policy_without_types_means_those_that_its_default_and_fallback_serve() -> None:
+    mixed = node("a", 1, models=[{"name": "m"}, {"name": "k"}, {"name": "e", "types": ["embedding"]}])
+    asks: dict[str, Any] = {"defaultModel": "m", "fallback": [{"model": "k"}]}
+    found = settle(mixed, policy("p", **asks))
+    assert told(found) == {}
+    assert [rules(found, "", kind)[0].default for kind in ("text", "embedding")] == ["m", "e"]
+    assert [
+        len(rules(found, key, kind)[0].branches[0].destinations) for key, kind in (("m", "text"), ("e", "embedding"))
+    ] == [2, 1]
+    named = told(settle(mixed, policy("p", match={"types": ["text", "embedding"]}, **asks)))
+    assert named == {
+        "DefaultNotServed": "p: spec.defaultModel: no node serves m for embedding requests; correct it, or add a node",
+        "FallbackNotServed": "p: spec.fallback: no node serves k for embedding requests; correct it, or add a node",
+    }
+    useless = told(settle(mixed, policy("p", match={"models": ["e"]}, fallback=[{"model": "k"}])))
+    assert "no node serves k for embedding requests" in useless["FallbackNotServed"]
+
+
 @pytest.mark.parametrize(
     ("host", "reason"),
     [("169.254.0.1", "AddressRefused"), ("127.0.0.1", "AddressRefused"), ("gone.example", "AddressNotFound")],

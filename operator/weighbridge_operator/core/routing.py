@@ -35,6 +35,8 @@ class Router:
     def __init__(self, roster: Roster, policies: tuple[RoutePolicy, ...], home: str) -> None:
         self.findings: list[Finding] = []
         self.used: dict[str, str | None] = {}
+        self._fallen: set[tuple[str, str]] = set()  # policies with fallbacks that serve requests of theirs
+        self._lacking: list[tuple[RoutePolicy, str, ir.Kind]] = []  # and those that don't, for which kind
         self._policies, self._pools, self._home = policies, Pools(), home
         self._serving, self._offering = roster.servers_by, roster.offering_by
         self._offers, self._ready = roster.offers, roster.ready
@@ -53,6 +55,7 @@ class Router:
             for (kind, key), draft in drafts.items()
         ]
         entries += self._defaults(entries)
+        self._note_fallbacks()
         return ir.Gateway(pools, tuple(sorted(entries, key=lambda e: (e.kind, e.key))), tuple(self._offers))
 
     def _draft(self, kind: ir.Kind, model: str, version: str) -> _Draft:
@@ -108,12 +111,19 @@ class Router:
     def _fallbacks(self, policy: RoutePolicy | None, kind: ir.Kind) -> list[str]:
         found = []
         for fallback in policy.spec.fallback if policy else ():
-            if fallback.model in self._offers.get(kind, {}):
+            if policy is not None and fallback.model in self._offers.get(kind, {}):
                 found.append(fallback.model)
+                self._fallen.add((policy_id(policy), fallback.model))
             elif policy is not None and self._lacks(fallback.model, kind):
-                message = f"spec.fallback: no node serves {fallback.model} for {kind} requests"
-                self._note(policy, "FallbackNotServed", f"{message}; correct it, or add a node")
+                self._lacking.append((policy, fallback.model, kind))
         return found
+
+    def _note_fallbacks(self) -> None:
+        """A policy that names no types means those that its fallback serves; one that serves none of them is a mistake."""
+        for policy, model, kind in self._lacking:
+            if policy.spec.match.types or (policy_id(policy), model) not in self._fallen:
+                message = f"spec.fallback: no node serves {model} for {kind} requests"
+                self._note(policy, "FallbackNotServed", f"{message}; correct it, or add a node")
 
     def _shares(self, policy: RoutePolicy, kind: ir.Kind, model: str) -> tuple[tuple[str, float], ...]:
         """Versions with their shares; what a version that nobody serves would get goes to the others in proportion."""
@@ -134,7 +144,8 @@ class Router:
             for policy in rank_defaults(self._policies, kind):
                 model = str(policy.spec.default_model)
                 if model not in models:
-                    if self._lacks(model, kind):
+                    # A policy that names no types means those that the model serves.
+                    if policy.spec.match.types and self._lacks(model, kind):
                         message = f"spec.defaultModel: no node serves {model} for {kind} requests"
                         self._note(policy, "DefaultNotServed", f"{message}; correct it, or add a node")
                     continue
