@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     scope = Scope(arguments.namespace, entrance=(arguments.host, arguments.port))
     names = DoorNames(arguments.namespace, arguments.entrance_tls_secret, arguments.keys_secret)
     whole = examine(loaded, scope, names, look_up_now, time.time())
-    found = (*loaded.problems, *whole, *_judge_prometheus(arguments))
+    found = (*loaded.problems, *whole, *_judge_prometheus(arguments), *_miss_objects(loaded, arguments.paths))
     problems = sorted(found, key=lambda each: (each.file, each.line, each.column, str(each)))
     if arguments.output == "json":
         print_json(loaded, problems, sys.stdout)
@@ -53,6 +53,14 @@ def _judge_prometheus(arguments: argparse.Namespace) -> Iterator[Problem]:
         read_prometheus(arguments)
     except (ValueError, OSError) as error:
         yield Problem("", 0, 0, None, "", str(error), "")
+
+
+def _miss_objects(loaded: Loaded, paths: Sequence[Path]) -> Iterator[Problem]:
+    """Where there is none at all, which kubectl refuses, too; a file without any among others it passes over."""
+    if not (loaded.objects or loaded.problems):
+        message = f"no object is in {', '.join(str(path) for path in paths)}"
+        remedy = "write a ModelNode into a file that ends with .yaml, .yml or .json"
+        yield Problem("", 0, 0, None, "", message, remedy)
 
 
 def add_objects(parser: argparse.ArgumentParser) -> None:
@@ -81,17 +89,20 @@ def print_text(loaded: Loaded, problems: Sequence[Problem], out: TextIO) -> None
     for problem in problems:
         line = _line(problem)
         out.write(f"{_paint(problem, line) if colour else line}\n")
+    for name in loaded.blank:
+        out.write(f"{name}: note: holds no object, and is passed over\n")
     warnings = sum(problem.local for problem in problems)
     counts = _count(len(problems) - warnings, "problem"), _count(warnings, "warning") if warnings else ""
     out.write(f"{_count_objects(loaded)}; {', '.join(filter(None, counts))}\n")
 
 
 def print_json(loaded: Loaded, problems: Sequence[Problem], out: TextIO) -> None:
-    """`{"valid": ..., "objects": [...], "problems": [...]}`, never a secret's value."""
+    """`{"valid": ..., "objects": [...], "problems": [...], "blank": [...]}`, never a secret's value."""
     report = {
         "valid": all(problem.local for problem in problems),
         "objects": [{"kind": ref.kind, "namespace": ref.namespace, "name": ref.name} for ref in loaded.objects],
         "problems": [asdict(problem) | {"text": _line(problem)} for problem in problems],
+        "blank": list(loaded.blank),
     }
     out.write(json.dumps(report, indent=2) + "\n")
 

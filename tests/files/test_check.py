@@ -63,6 +63,25 @@ def test_a_path_that_is_not_there_is_a_problem(tmp_path: Path, capsys: pytest.Ca
     assert "no such file or directory" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("blank", ["", "\n", "# later\n", "---\n# later\n---\n", "\ufeff"])
+def test_a_file_without_objects_is_noted_and_passed_over_as_kubectl_does(
+    blank: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.yaml").write_text(GOOD)
+    (tmp_path / "b.yaml").write_text(blank)
+    assert main(["-f", str(tmp_path)]) == 0
+    note = f"{tmp_path / 'b.yaml'}: note: holds no object, and is passed over"
+    assert capsys.readouterr().out.splitlines() == [note, "1 ModelNode; no problem"]
+    assert main(["-f", str(tmp_path), "--output", "json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["problems"], report["blank"]) == ([], [str(tmp_path / "b.yaml")])
+    (tmp_path / "a.yaml").unlink()
+    for path in (tmp_path, tmp_path / "b.yaml"):
+        assert main(["-f", str(path)]) == 1
+        wrong = f"no object is in {path}; write a ModelNode into a file that ends with .yaml, .yml or .json"
+        assert capsys.readouterr().out.splitlines() == [wrong, note, "no valid object; 1 problem"]
+
+
 def test_what_only_the_whole_can_tell_is_a_problem_of_the_field_in_its_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -119,7 +119,7 @@ class Router:
         return found
 
     def _note_fallbacks(self) -> None:
-        """A policy that names no types means those that its fallback serves; one that serves none of them is a mistake."""
+        """A policy that names no types means those that its fallback serves, which must be one of its own at least."""
         for policy, model, kind in self._lacking:
             if policy.spec.match.types or (policy_id(policy), model) not in self._fallen:
                 message = f"spec.fallback: no node serves {model} for {kind} requests"

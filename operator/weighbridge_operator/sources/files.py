@@ -58,6 +58,8 @@ class Loaded:
     problems: tuple[Problem, ...] = ()
     #: For who looks for more problems; in the order of the files.
     sketches: tuple[Sketch, ...] = field(default=(), repr=False)
+    #: Files without any object: nothing, or comments alone. As kubectl does, they are passed over.
+    blank: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def desired(self) -> DesiredState:
@@ -112,7 +114,7 @@ async def _wait_quiet(paths: Sequence[Path], sleep: Callable[[float], Awaitable[
     return last
 
 
-def settle(files: Iterable[FileText], held: Mapping[Ref, Held]) -> Loaded:
+def settle(files: Sequence[FileText], held: Mapping[Ref, Held]) -> Loaded:
     """Decides what serves, from what was read and what was held before."""
     problems: list[Problem] = []
     places: dict[Ref, list[tuple[str, Reading]]] = defaultdict(list)
@@ -131,8 +133,7 @@ def settle(files: Iterable[FileText], held: Mapping[Ref, Held]) -> Loaded:
                 places[reading.ref].append((file.name, reading))
             elif reading.problems:
                 unread.setdefault(file.name, reading.problems[0])
-    objects: dict[Ref, Held] = {}
-    rejections: list[Rejection] = []
+    objects, rejections = dict[Ref, Held](), list[Rejection]()
     for ref, found in places.items():
         problems.extend(doubles := _name_doubles(ref, found) if len(found) > 1 else ())
         file_name, reading = found[0]
@@ -150,7 +151,12 @@ def settle(files: Iterable[FileText], held: Mapping[Ref, Held]) -> Loaded:
         rejections=_sort(rejections),
         problems=_order((*problems, *_tell_held(rejections, objects))),
         sketches=tuple(_sketch(read, objects)),
+        blank=tuple(_list_blank(files, {name for name, _ in read})),
     )
+
+
+def _list_blank(files: Iterable[FileText], said: Set[str]) -> Iterator[str]:
+    return (file.name for file in files if file.data is not None and file.trouble is None and file.name not in said)
 
 
 def _tell_held(rejections: Iterable[Rejection], objects: Mapping[Ref, Held]) -> Iterator[Problem]:
