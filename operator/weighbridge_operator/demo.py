@@ -18,6 +18,7 @@ from pathlib import Path
 import yaml
 
 from weighbridge_operator.plane import ControlPlane
+from weighbridge_operator.ports import check_port_free
 from weighbridge_operator.settings import Settings
 from weighbridge_operator.standalone import run_up
 
@@ -28,7 +29,9 @@ RATE = 20.0  # requests a second: about half of what the three can do
 
 
 async def run_demo(settings: Settings) -> int:
-    """Runs the demonstration until a signal comes, and leaves nothing behind."""
+    """Runs the demonstration until a signal comes, and leaves nothing behind. Raises PortTakenError."""
+    check_port_free(*settings.entrance, "choose another with --port (make demo PORT=9000)")
+    check_port_free(*settings.admin, "choose another with --admin (make demo ADMIN=127.0.0.1:9001)")
     with tempfile.TemporaryDirectory(prefix="weighbridge-demo-") as folder:
         nodes = [f"name={name},size={size},model={MODEL}" for name, size in SIZES.items()]
         fleet = await _start("--every", "8", *(arg for node in nodes for arg in ("--node", node)))

@@ -26,6 +26,21 @@ def test_a_taken_port_is_refused_with_a_remedy(taken: str, asked: str, shared: b
     assert str(refused.value) == f"port {port} of {asked} is taken; choose another with --port"
 
 
+@pytest.mark.parametrize(("flag", "variable"), [("--port", "PORT=9000"), ("--admin", "ADMIN=127.0.0.1:9001")])
+def test_the_demo_names_the_flag_and_the_variable_of_make(
+    flag: str, variable: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        places = {"--port": "0", "--admin": f"127.0.0.1:{free_port()}"}
+        places[flag] = f"127.0.0.1:{port}" if flag == "--admin" else str(port)
+        assert main(["demo", *(part for place in places.items() for part in place)]) == 2
+    told = f"weighbridge demo: port {port} of 127.0.0.1 is taken; choose another with {flag} (make demo {variable})\n"
+    assert capsys.readouterr().err == told
+
+
 @pytest.mark.parametrize("command", ["up", "demo", "operator"])
 @pytest.mark.parametrize("port", ["65536", "99999", "-1", "8o80", "٨٠"])
 def test_a_number_that_is_no_port_is_refused_before_anything_starts(
