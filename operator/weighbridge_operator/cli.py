@@ -81,18 +81,18 @@ def _serve(command: str, argv: Sequence[str]) -> int:
     for name in ("weighbridge", "envoy"):
         logging.getLogger(name).setLevel(options.log_level.upper())
     try:
-        return _run(_start(command, _read_settings(command, options)))
+        return _run(_start(command, _read_settings(command, options), options))
     except (EnvoyNotFoundError, OSError, ValueError) as error:
         print(f"weighbridge {command}: {error}", file=sys.stderr)
         return 2
 
 
-def _start(command: str, settings: Settings) -> Coroutine[Any, Any, int]:
+def _start(command: str, settings: Settings, options: argparse.Namespace) -> Coroutine[Any, Any, int]:
     match command:
         case "up":
             return run_up(settings)
         case "demo":
-            return run_demo(settings)
+            return run_demo(settings, options.parent_pid)
         case _:
             return run_operator(settings)
 
@@ -106,7 +106,9 @@ def _parser(command: str) -> argparse.ArgumentParser:
         add_xds(parser)
     elif command == "up":
         check.add_objects(parser)
-    if command != "demo":
+    if command == "demo":
+        add("--parent-pid", type=int, metavar="PID", help="of the process that started this one: end when it is gone")
+    else:
         add_doors(parser)
         add_prometheus(parser)
         add_request_log(parser)

@@ -10,41 +10,56 @@ import json
 import logging
 import os
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import yaml
 
+from weighbridge_operator.demo_folder import open_folder
 from weighbridge_operator.plane import ControlPlane
 from weighbridge_operator.ports import check_port_free
 from weighbridge_operator.settings import Settings
-from weighbridge_operator.standalone import run_up
+from weighbridge_operator.standalone import Work, run_up
 
 MODEL = "qwen2.5-7b"
 SIZES = {"large": 4, "medium": 2, "small": 1}
 log = logging.getLogger("weighbridge.demo")
+LOOK = 0.5  # seconds between two looks for the parent
 RATE = 20.0  # requests a second: about half of what the three can do
 
 
-async def run_demo(settings: Settings) -> int:
-    """Runs the demonstration until a signal comes, and leaves nothing behind. Raises PortTakenError."""
+async def run_demo(settings: Settings, parent: int | None = None) -> int:
+    """Runs the demonstration until a signal comes, and leaves nothing behind. Raises PortTakenError.
+
+    `parent` is the process that started this one: when it is gone, so is all of this.
+    """
+    if parent not in (None, os.getppid()):
+        raise ValueError(f"--parent-pid: {parent} is not the process that started this one")
     check_port_free(*settings.entrance, "choose another with --port (make demo PORT=9000)")
     check_port_free(*settings.admin, "choose another with --admin (make demo ADMIN=127.0.0.1:9001)")
-    with tempfile.TemporaryDirectory(prefix="weighbridge-demo-") as folder:
+    with open_folder() as directory:
         nodes = [f"name={name},size={size},model={MODEL}" for name, size in SIZES.items()]
         fleet = await _start("--every", "8", *(arg for node in nodes for arg in ("--node", node)))
         try:
             ports = await _read_ports(fleet)
-            directory = Path(folder)
             (directory / "nodes.yaml").write_text(yaml.safe_dump_all([_describe(n, p) for n, p in ports.items()]))
             shown = replace(
                 settings, paths=(directory,), state=None, hints=list_hints(settings.entrance, ports, directory)
             )
-            return await run_up(shown, _send_traffic)
+            return await run_up(shown, _send_traffic, *([] if parent is None else [_end_with(parent)]))
         finally:
             await _stop(fleet)
+
+
+def _end_with(parent: int) -> Work:
+    """Ends when the parent is another one than this: a make that was killed can pass nothing on."""
+
+    async def wait(_: ControlPlane) -> None:
+        while os.getppid() == parent:  # noqa: ASYNC110  nobody tells of it
+            await asyncio.sleep(LOOK)
+
+    return wait
 
 
 async def _start(*arguments: str) -> asyncio.subprocess.Process:
