@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -35,15 +34,15 @@ class Switched(Scene):
 
     envoy_flags = ("--drain-time-s", "90000", "--drain-strategy", "immediate")  # as everywhere but in tests
 
-    async def switch(self, *flags: str, objects: tuple[dict[str, Any], ...] = ()) -> None:
-        """Returns when the Envoy holds what the new operator offers."""
+    async def switch(self, *flags: str, objects: tuple[dict[str, Any], ...] = (), runs: bool = True) -> None:
+        """Returns when the Envoy holds what the new operator offers, or has refused a part of it."""
         await self.operator.kill()
         self.operator_flags = flags
         self.write(*self.objects(), *objects)
         await self.start_operator()
-        await wait_for(self._holds)
+        await wait_for(self.holds if runs else self._refuses)
 
-    async def _holds(self) -> bool:
+    async def holds(self) -> bool:
         with suppress(aiohttp.ClientError):
             async with self.http.get(f"http://127.0.0.1:{self.admin}/status") as got:
                 told = await got.json()
@@ -51,9 +50,19 @@ class Switched(Scene):
                 return [envoy["current"] for envoy in told["envoys"]] == [True]
         return False
 
-    async def ask(self, key: str | None = None, path: str = "/v1/chat/completions", **more: Any) -> Answer:
-        """Over a connection of its own; (0, "") where it is refused."""
-        headers = {"authorization": f"Bearer {key}"} if key else {}
+    async def _refuses(self) -> bool:
+        with suppress(aiohttp.ClientError):
+            async with self.http.get(f"http://127.0.0.1:{self.admin}/status") as got:
+                envoys = (await got.json())["envoys"]
+                return any(kind["error"] for envoy in envoys for kind in envoy["kinds"])
+        return False
+
+    async def ask(
+        self, key: str | None = None, path: str = "/v1/chat/completions", claims: str | None = None, **more: Any
+    ) -> Answer:
+        """Over a connection of its own; (0, "") where it is refused. `claims`: the scheme that the caller names."""
+        told = {"authorization": key and f"Bearer {key}", "x-forwarded-proto": claims}
+        headers = {name: value for name, value in told.items() if value}
         url = f"{'https' if more else 'http'}://localhost:{self.entrance}{path}"
         with suppress(aiohttp.ClientConnectionError):
             async with aiohttp.ClientSession() as http, http.post(url, json=BODY, headers=headers, **more) as got:
@@ -100,7 +109,7 @@ async def test_keys_are_asked_for_though_the_certificate_beside_them_is_not_ther
         assert await scene.ask(KEY) == (503, "entrance_shut")  # the listener that knows keys is not open yet
         assert await scene.ask(path="/v1/models") == (503, "entrance_shut")
         assert (await scene.ask(path="/v1/messages"))[0] == 503
-        assert "to nobody without a key" in scene.problems[0]
+        assert "nobody is answered" in scene.problems[0]
         scene.write(*scene.objects(), CALLERS, certificate())
 
         async def is_open() -> bool:
@@ -111,22 +120,11 @@ async def test_keys_are_asked_for_though_the_certificate_beside_them_is_not_ther
         assert await scene.ask() == (0, "")
 
 
-async def test_who_had_a_key_before_is_served_though_the_certificate_is_not_there() -> None:
+async def test_who_had_a_key_before_sends_nothing_in_clear_text_while_the_certificate_is_not_there() -> None:
     async with switched(*KEYS, objects=(CALLERS,)) as scene:
         assert await scene.ask(KEY) == (200, "")
-        lost: list[Answer] = []
-
-        async def send_all() -> None:
-            while True:
-                if (answer := await scene.ask(KEY)) != (200, ""):
-                    lost.append(answer)
-                await asyncio.sleep(0.02)
-
-        sending = asyncio.create_task(send_all())
         await scene.switch(*TLS, *KEYS, objects=(CALLERS,))
-        await asyncio.sleep(0.5)
-        sending.cancel()
-        assert lost == []
+        assert await scene.ask(KEY) == (503, "entrance_shut")
         assert await scene.ask() == (401, "missing_api_key")
 
 
@@ -158,7 +156,37 @@ async def test_keys_are_asked_for_over_the_certificate_that_an_envoy_holds(tmp_p
         assert await scene.ask(KEY, ssl=context) == (200, "")
 
 
-async def test_https_alone_without_its_secret_leaves_plain_http_as_it_was() -> None:
-    async with switched(*TLS) as scene:
-        assert await scene.ask() == (200, "")
-        assert "serves on without HTTPS" in scene.problems[0]
+@pytest.mark.parametrize("broken", [(), (secret("entrance", tls_crt="junk", tls_key="junk"),)], ids=["none", "bad"])
+async def test_https_alone_answers_nobody_in_plain_http_until_its_certificate_is_good(
+    broken: tuple[dict[str, Any], ...], tmp_path: Path
+) -> None:
+    (tmp_path / "ca.pem").write_bytes(OURS.certificate_pem)
+    context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+    async with switched(*TLS, objects=broken) as scene:
+        assert await scene.ask() == (503, "entrance_shut")
+        assert await scene.ask(claims="https") == (503, "entrance_shut")
+        assert (await scene.ask(path="/v1/messages"))[0] == 503
+        assert "nobody is answered" in scene.problems[0]
+        scene.write(*scene.objects(), certificate())
+
+        async def is_open() -> bool:
+            return await scene.ask(ssl=context) == (200, "")
+
+        await wait_for(is_open)
+        assert await scene.ask(claims="http", ssl=context) == (200, "")
+        assert await scene.ask() == (0, "")
+        # From now on a slip shuts nobody out, and opens nothing.
+        scene.write(*scene.objects(), *broken)
+
+        async def is_told() -> bool:
+            return await scene.holds() and any("last good one stays" in problem for problem in scene.problems)
+
+        await wait_for(is_told)
+        assert await scene.ask(ssl=context) == (200, "")
+        assert await scene.ask() == (0, "")
+
+
+async def test_a_listener_over_https_that_envoy_refuses_leaves_nothing_open_in_plain_http(tmp_path: Path) -> None:
+    async with Switched() as scene:
+        await scene.switch(*TLS, "--request-log", str(tmp_path / "none" / "log"), objects=(certificate(),), runs=False)
+        assert await scene.ask() == (503, "entrance_shut")

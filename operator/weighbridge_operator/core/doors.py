@@ -16,8 +16,7 @@ Secrets = Mapping[tuple[str, str], Mapping[str, bytes]]  # (namespace, name) -> 
 
 LONGEST_KEY = 512  # characters
 MOST_KEYS = 20_000
-_SHUT = "until it is good an Envoy that starts keeps the entrance shut, and one that ran before serves on without HTTPS"
-_UNKEYED = f"{_SHUT}, to nobody without a key"
+_SHUT = "until it is good nobody is answered but by an Envoy that holds a good one from before"
 TOLD = 20  # problems of one Secret that are listed; the rest is counted
 
 
@@ -55,8 +54,7 @@ def _read_certificate(names: DoorNames, secrets: Secrets, held: Doors, problems:
             raise MaterialError("there is no such Secret; make one of type kubernetes.io/tls")
         return read_material(entries, trusts=False)
     except MaterialError as error:
-        shut = _UNKEYED if names.keys else _SHUT
-        meanwhile = "the last good one stays in use" if held.certificate else shut
+        meanwhile = "the last good one stays in use" if held.certificate else _SHUT
         problems.append(f"{place}: {error}; {meanwhile}")
         return held.certificate
 

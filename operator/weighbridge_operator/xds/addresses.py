@@ -7,13 +7,13 @@ from urllib.parse import quote
 from weighbridge_operator.core import ir
 from weighbridge_operator.xds import answers
 from weighbridge_operator.xds.build import Json, packed
-from weighbridge_operator.xds.matching import by_path, by_prefix, either, nested, on
-from weighbridge_operator.xds.names import CLIENT_HEADER, HOPS_HEADER, ROUTE_HEADER
+from weighbridge_operator.xds.matching import by_path, by_prefix, by_whole, nested, on
+from weighbridge_operator.xds.names import HOPS_HEADER, ROUTE_HEADER
 from weighbridge_operator.xds.paths import PATHS, USUAL, Path, limit_of, word_of
 
 _POST = {"name": ":method", "string_match": {"exact": "POST"}}
 _READING = ("GET", "HEAD")
-_ANYTHING: Json = {"safe_regex": {"google_re2": {}, "regex": ".+"}}
+OVER_HTTPS = "https"
 
 
 def list_paths(gateway: ir.Gateway) -> dict[str, Json]:
@@ -42,16 +42,15 @@ def find_path(gateway: ir.Gateway) -> Json:
 
 
 def guard(found: Json) -> Json:
-    """The matcher for whom a listener over HTTPS or with keys let in; everybody else gets 503.
+    """The matcher for who came over HTTPS; everybody else gets 503.
 
-    A listener with HTTPS does not open before there is a certificate, and an older one serves on meanwhile, by these
-    routes: without this also those who were to show a key from now on. Envoy writes both headers by itself.
+    A listener with HTTPS does not open before Envoy has a certificate that it takes, and an older one serves on
+    meanwhile, by these routes: without this in plain text, also to those who were to show a key from now on. Envoy
+    writes the header by itself.
     """
     refusals = {"/v1beta/": on(answers.shut("gemini")), "/v1/messages": on(answers.shut("anthropic"))}
     rest = {**by_prefix(":path", refusals), "on_no_match": on(answers.shut())}
-    let_in = either({"x-forwarded-proto": {"exact": "https"}, CLIENT_HEADER: _ANYTHING})
-    matcher = {"predicate": let_in, "on_match": nested(found)}
-    return {"matcher_list": {"matchers": [matcher]}, "on_no_match": nested(rest)}
+    return {**by_whole("x-forwarded-proto", {OVER_HTTPS: nested(found)}), "on_no_match": nested(rest)}
 
 
 def _meanwhile(path: Path) -> list[Json]:

@@ -113,10 +113,10 @@ def wrong_method(*allowed: str, api: ir.Format = "openai") -> Json:
 
 
 def shut(api: ir.Format = "openai") -> Json:
-    """Of a request without a key, while the entrance that asks for keys waits for its certificate."""
+    """Of a request in plain HTTP, while the entrance that takes HTTPS alone is not open yet."""
     message = (
-        "This gateway takes HTTPS and known keys alone, and has no certificate yet. "
-        "Whoever runs it reads why under PROBLEMS of `weighbridge status`."
+        "This gateway takes HTTPS alone. Where nothing answers at https:// yet, it has no good certificate: "
+        "whoever runs it reads why in `weighbridge status`."
     )
     return refuse(503, message, "entrance_shut", api)
 

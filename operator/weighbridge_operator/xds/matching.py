@@ -21,14 +21,12 @@ def by_prefix(header: str, table: Mapping[str, Json]) -> Json:
     return {"matcher_tree": {"input": _read(header), "prefix_match_map": {"map": dict(sorted(table.items()))}}}
 
 
+def by_whole(header: str, table: Mapping[str, Json]) -> Json:
+    return {"matcher_tree": {"input": _read(header), "exact_match_map": {"map": dict(sorted(table.items()))}}}
+
+
 def by_path(table: Mapping[str, Json]) -> Json:
-    return {"matcher_tree": {"input": _read(":path"), "exact_match_map": {"map": dict(sorted(table.items()))}}}
-
-
-def either(headers: Mapping[str, Json]) -> Json:
-    """The predicate that one of these headers has what the string matcher wants."""
-    each = [{"single_predicate": {"input": _read(name), "value_match": match}} for name, match in headers.items()]
-    return {"or_matcher": {"predicate": each}}
+    return by_whole(":path", table)
 
 
 def _read(header: str) -> Json:

@@ -25,7 +25,7 @@ from xds.type.matcher.v3.matcher_pb2 import Matcher
 from weighbridge_api.wire import CHOICE
 from weighbridge_operator.core import ir
 from weighbridge_operator.xds import answers
-from weighbridge_operator.xds.addresses import find_path, guard, list_paths
+from weighbridge_operator.xds.addresses import OVER_HTTPS, find_path, guard, list_paths
 from weighbridge_operator.xds.build import Json, extension, message, seconds
 from weighbridge_operator.xds.chains import Plan, Target
 from weighbridge_operator.xds.keys import FILTER, Callers, let_in
@@ -73,20 +73,19 @@ _KEPT_FROM_NODES = (
 
 
 def translate_routes(
-    gateway: ir.Gateway, plan: Plan, entrance: Entrance, callers: Callers | None, memo: Memo, *, guarded: bool = False
+    gateway: ir.Gateway, plan: Plan, entrance: Entrance, callers: Callers | None, memo: Memo
 ) -> tuple[Message, tuple[Reference, ...]]:
     """The RouteConfiguration of the entrance, and what it refers to.
 
-    `callers`: who is let in; None asks for no key. `guarded`: the listener that asks for keys may not be open yet, and
-    an older one, that does not, must let nobody in meanwhile.
+    `callers`: who is let in; None asks for no key.
     """
-    frame = _frame(gateway, entrance, guarded)
+    frame = _frame(gateway, entrance)
     framed, wanted = memo.recall(ROUTES, frame, partial(_make, RouteConfiguration, frame))
     made, needs = RouteConfiguration(), set(wanted)
     made.CopyFrom(framed)
     matcher = made.virtual_hosts[0].matcher
-    if guarded:
-        matcher = matcher.matcher_list.matchers[0].on_match.matcher
+    if entrance.tls:
+        matcher = matcher.matcher_tree.exact_match_map.map[OVER_HTTPS].matcher
     needs |= _fill(matcher.matcher_tree.prefix_match_map.map, _models(gateway, plan, entrance.debug_headers), memo)
     paths: _Entries = ((path, found, partial(dict, found)) for path, found in list_paths(gateway).items())
     needs |= _fill(matcher.on_no_match.matcher.matcher_tree.exact_match_map.map, paths, memo)
@@ -95,7 +94,7 @@ def translate_routes(
     return made, tuple(sorted(needs))
 
 
-def _frame(gateway: ir.Gateway, entrance: Entrance, guarded: bool) -> Json:
+def _frame(gateway: ir.Gateway, entrance: Entrance) -> Json:
     """All of it but what the tables hold."""
     found: Json = {**by_prefix(ROUTE_HEADER, {}), "on_no_match": find_path(gateway)}
     return {
@@ -110,7 +109,7 @@ def _frame(gateway: ir.Gateway, entrance: Entrance, guarded: bool) -> Json:
                 "metadata": {"filter_metadata": {"envoy.filters.http.lua": {"gateway": entrance.name}}},
                 "request_headers_to_add": [_add(HOPS_HEADER, entrance.name)],
                 "request_headers_to_remove": list(_KEPT_FROM_NODES),
-                "matcher": guard(found) if guarded else found,
+                "matcher": guard(found) if entrance.tls else found,
             }
         ],
     }

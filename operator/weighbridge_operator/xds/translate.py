@@ -52,8 +52,7 @@ def translate(
     memo = memo or Memo()
     memo.turn()
     plan = plan or plan_clusters(gateway)
-    guarded = entrance.tls and entrance.keys and doors.certificate is None
-    routes, needs = translate_routes(gateway, plan, entrance, _callers(entrance, doors), memo, guarded=guarded)
+    routes, needs = translate_routes(gateway, plan, entrance, _callers(entrance, doors), memo)
     return snapshot.build(
         clusters=[*_clusters(plan, memo)],
         endpoints=[_pack_assignment(pool, part, weights, memo) for pool in gateway.pools for part in pool.parts],
