@@ -71,11 +71,14 @@ def judge_node(
     `rivals`: the policies that speak for requests for its models, where it stands in no pool.
     """
     served = (*_validity(ref, evidence), _programmed(evidence, clusters, _tell_rivals(rivals)))
-    known = (*served, _fresh(tuple(facts), asked))
+    own = tuple(facts)
+    known = (*served, _fresh(own, asked))
     # A node that is down prints no metrics either: what keeps it from serving is the reason to tell.
     if not healthy and _with_ready(served)[-1].status == "True":
         why = "an Envoy keeps it out: it failed in a row, or its health check does; look at the node's own log"
-        return (*known, ConditionReport(READY, "False", "OutOfService", why))
+        errors = [f.error for f in own if f.error]
+        seen = f"; {_of_all(errors, len(own))}" if errors else ""
+        return (*known, ConditionReport(READY, "False", "OutOfService", why + seen))
     return _with_ready(known)
 
 

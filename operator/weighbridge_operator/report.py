@@ -59,6 +59,8 @@ class EndpointReport:
     tier: str = "standard"  # the spec of the machine, as the user says
     name: str = ""  # which server of the node: of a Service the pod; "" where the node is one server
     factors: FactorsReport | None = None
+    down: float | None = None  # seconds for which it has been out of service
+    error: str | None = None  # why numbers of it are missing
 
 
 @dataclass(frozen=True, slots=True)

@@ -256,6 +256,8 @@ def _endpoint(
         tier=endpoint.tier,
         name=endpoint.node[len(endpoint.model_node) + 1 :],
         factors=FactorsReport(facts.capacity / facts.trimmed, facts.trimmed, facts.u, facts.s) if facts else None,
+        down=traffic.down.get(key),
+        error=facts.error if facts else None,
     )
 
 

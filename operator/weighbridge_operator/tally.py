@@ -12,6 +12,7 @@ from weighbridge_operator.sources.targets import list_owners
 from weighbridge_operator.state import LoadRound
 
 WINDOW = 10.0  # seconds over which shares of requests are counted
+PROBATION = 10.0  # seconds in service after which an outage is over: an ejection ends to see whether it is
 
 Totals = Mapping[tuple[str, str], int]  # (pool, node) -> requests since the start of the Envoys
 
@@ -25,13 +26,15 @@ class Traffic:
     active: Totals | None
     healthy: Mapping[tuple[str, str], bool]
     sent: Mapping[str, int]  # recent, by pool
+    down: Mapping[tuple[str, str], float]  # of those out of service: for how many seconds they have been
 
 
 class Tally:
-    """Remembers the totals of the last seconds."""
+    """Remembers the totals of the last seconds, and since when who is out of service."""
 
     def __init__(self) -> None:
         self._history: deque[tuple[float, Totals]] = deque()
+        self._outages: dict[tuple[str, str], tuple[float, float]] = {}  # when it began, when it was last seen
 
     def take(self, gateway: ir.Gateway, answered: EnvoyRound, counted: LoadRound | None, now: float) -> Traffic:
         """The traffic of this moment, in seconds on the caller's clock."""
@@ -48,7 +51,14 @@ class Tally:
         sent: Counter[str] = Counter()
         for (pool, _), count in recent.items():
             sent[pool] += count
-        return Traffic(total, recent, counted.inflight if counted else None, healthy, sent)
+        down = self._follow_outages(healthy, now)
+        return Traffic(total, recent, counted.inflight if counted else None, healthy, sent, down)
+
+    def _follow_outages(self, healthy: Mapping[tuple[str, str], bool], now: float) -> dict[tuple[str, str], float]:
+        recent = {owner: each for owner, each in self._outages.items() if now - each[1] < PROBATION}
+        down = {owner: (recent.get(owner, (now, now))[0], now) for owner, up in healthy.items() if not up}
+        self._outages = recent | down
+        return {owner: now - began for owner, (began, _) in down.items()}
 
     def _remember(self, total: Totals, now: float) -> None:
         self._history.append((now, total))

@@ -11,6 +11,7 @@ import pytest
 from support.envoy import free_port
 from support.stack import Stack, node, policy
 from weighbridge_operator.report import ObjectReport, Report
+from weighbridge_operator.views.words import reason_of
 from weighbridge_simulator.fleet import Fleet
 from weighbridge_simulator.node import NodeSpec
 
@@ -62,8 +63,15 @@ async def test_conditions_follow_what_happens_to_a_node_and_to_its_file() -> Non
                         assert answer.status == 200
             # Its page is missed before Envoy is asked whether it ejected the node.
             report = await until(stack, lambda r: conditions(r, "a")["Ready"][1] == "OutOfService")
-            assert find(report, "a").endpoints[0].healthy is False
+            (down,) = find(report, "a").endpoints
+            assert down.healthy is False
             assert find(report, "b").ready
+            refused = f"{down.address}/metrics cannot be connected to (Connection refused)"
+            for told in (find(report, "a").conditions[-1].message, reason_of(find(report, "a"), down)):
+                assert refused in told
+            await until(
+                stack, lambda r: reason_of(find(r, "a"), find(r, "a").endpoints[0]).startswith("out of service for 2")
+            )
 
 
 async def test_a_policy_is_ready_where_one_of_its_servers_can_be_asked() -> None:

@@ -9,6 +9,8 @@ host, port and path, never a query or a credential.
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import ssl
 import zlib
 from collections.abc import Callable
@@ -108,9 +110,16 @@ async def fetch(
     except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError, ssl.SSLError):
         raise FetchError(f"{where} failed the TLS handshake") from None
     except aiohttp.ClientConnectorError as error:
-        raise FetchError(f"{where} cannot be connected to ({error.os_error.strerror or 'unknown reason'})") from None
+        raise FetchError(f"{where} cannot be connected to ({_name(error.os_error)})") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise FetchError(f"{where} broke off its answer ({type(error).__name__})") from None
+
+
+def _name(error: OSError) -> str:
+    """In the system's words: asyncio's repeat the address as Python writes it."""
+    if error.errno is not None and error.errno in errno.errorcode:
+        return os.strerror(error.errno)
+    return error.strerror or "unknown reason"
 
 
 def _check(answer: aiohttp.ClientResponse, where: str) -> None:

@@ -177,7 +177,8 @@ def _endpoints(before: Report | None, after: Report) -> Iterator[Change]:
             then = _weight(was) if was else None
             yield Change("weight", f"node {node}", then, _weight(now), words.without_weight(clean(now.reason)), pool)
         if (was.healthy if was else True) is not False and now.healthy is False:
-            yield Change("health", f"node {node}", None, "out of service", "ejected, or its health check fails", pool)
+            why = "ejected, or its health check fails" + (f": {now.error}" if now.error else "")
+            yield Change("health", f"node {node}", None, "out of service", why, pool)
         if was is not None and was.healthy is False and now.healthy is not False:
             yield Change("health", f"node {node}", "out of service", "in service", "", pool)
     for (node, pool), was in old.items():

@@ -131,9 +131,18 @@ def reason_of(node: ObjectReport, endpoint: EndpointReport | None) -> str:
     if endpoint is None:
         faults = [f"{c.reason}: {c.message}" for c in node.conditions if c.status != "True" and c.message]
         return clean(faults[0] if faults else "it is in no pool: no policy or model leads to it")
-    down = "out of service (ejected by Envoy, or its health check fails); " if endpoint.healthy is False else ""
     held = "" if accepted(node) else "its present form is invalid, the last valid one serves; "
-    return clean(f"{held}{down}{endpoint.reason}")
+    return clean(f"{held}{_outage(endpoint)}")
+
+
+def _outage(endpoint: EndpointReport) -> str:
+    """The reason, after what matters more where it is out of service."""
+    if endpoint.healthy is not False:
+        return endpoint.reason
+    since = "" if endpoint.down is None else f" for {seconds(endpoint.down)}"
+    error = f": {endpoint.error}" if endpoint.error else ""
+    rest = endpoint.reason.replace(f" ({endpoint.error})", "")
+    return f"out of service{since} (ejected, or its health check fails){error}; {rest}"
 
 
 def without_weight(reason: str) -> str:
