@@ -17,6 +17,7 @@ from support.apiproxy import refuse as refuse_all
 from support.apiserver import ApiServer, locate
 from support.watched import LIMIT, Watched
 from weighbridge_operator.sources.kube import secrets
+from weighbridge_operator.sources.kube.access import TIMEOUT
 from weighbridge_operator.state import DesiredState, ServiceEndpoint
 
 
@@ -66,6 +67,30 @@ def backed(watched: Watched, name: str = "a", of: str = "qwen") -> dict[str, Any
 def pods(watched: Watched, desired: DesiredState, of: str = "qwen") -> list[tuple[str, str, bool]]:
     state = desired.services.get((watched.namespace, of))
     return [(e.pod, e.address, e.ready) for e in state.endpoints] if state else []
+
+
+async def test_a_network_that_loses_everything_makes_endpoints_wait_no_longer_than_objects(watched: Watched) -> None:
+    """No word comes that the connections of the watches are dead; without our own question they would be deaf for 75 s."""
+    await watched.apply(service(watched), piece(watched, "s-1", "pod-1"), backed(watched))
+    await watched.begin()
+    await watched.until(lambda desired: pods(watched, desired))
+
+    def is_followed(which: str) -> bool:
+        return any(path.endswith(which) and "watch=" in query for _, path, query in watched.proxy.asked)
+
+    while not (is_followed("/endpointslices") and is_followed("/modelnodes")):  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+    watched.proxy.freeze()
+    await watched.apply(piece(watched, "s-1", "pod-2"), watched.node("b"))
+    await asyncio.sleep(TIMEOUT + 2.0)
+    assert [pod for pod, *_ in pods(watched, watched.desired)] == ["pod-1"]
+    already = len(watched.proxy.asked)
+    watched.proxy.thaw()
+    changed = [("pod-2", "10.1.0.2", True)]
+    await watched.until(lambda desired: pods(watched, desired) == changed and len(watched.names) == 2, TIMEOUT + 3.0)
+    asked = [query for _, path, query in watched.proxy.asked[already:] if path.endswith(("/endpointslices", "/services"))]
+    assert len(asked) == 2
+    assert all("watch=" in query for query in asked)  # they go on from where they were; nothing is listed
 
 
 async def test_endpoints_are_there_from_the_first_moment_and_are_followed(watched: Watched) -> None:

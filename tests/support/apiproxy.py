@@ -27,6 +27,7 @@ class ApiProxy:
     def __init__(self, server: ApiServer, folder: Path) -> None:
         self._server, self.kubeconfig = server, folder / "proxied"
         self.lie: Lie | None = None
+        self._frozen = False
         self.asked: list[tuple[str, str, str]] = []
         self._open: set[asyncio.Task[Any]] = set()
         self._deaf: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
@@ -65,7 +66,18 @@ class ApiProxy:
         """No watch that is open now tells anything more, nor that it is over: a connection that died without a word."""
         self._deaf.update(self._open)
 
+    def freeze(self) -> None:
+        """A network that loses everything: nothing is answered any more, and no connection ends."""
+        self.deafen()
+        self._frozen = True
+
+    def thaw(self) -> None:
+        """New questions are answered again; what was open or asked meanwhile never is."""
+        self._frozen = False
+
     async def _pass(self, request: web.Request) -> web.StreamResponse:
+        if self._frozen:
+            await asyncio.Event().wait()
         self.asked.append((request.method, request.path, request.query_string))
         lie = self.lie(request.method, request.path, request.query_string) if self.lie else None
         if lie is not None:

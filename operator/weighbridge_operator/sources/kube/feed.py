@@ -36,7 +36,7 @@ class Feed(Generic[T]):
         self.values: dict[str, T] = {}
         self._api, self._path, self._read, self._changed = api, path, read, changed
         self._version = 0  # to go on from; 0 asks for a list
-        self._renew = asyncio.Event()
+        self._renew, self._resume = asyncio.Event(), asyncio.Event()
         self._listed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
@@ -68,6 +68,10 @@ class Feed(Generic[T]):
         if self._listed.done():
             self._listed = asyncio.get_running_loop().create_future()
         self._renew.set()
+
+    def resume(self) -> None:
+        """Begins the watch anew, from where it was: its connection may have died without a word."""
+        self._resume.set()
 
     async def wait(self) -> None:
         """Until everything that is wanted was listed."""
@@ -104,18 +108,20 @@ class Feed(Generic[T]):
         return found, version
 
     async def _watch(self) -> None:
-        """Follows until the server ends the watch, or a new list is wanted."""
-        following, renewed = asyncio.create_task(self._follow()), asyncio.create_task(self._renew.wait())
+        """Follows until the server ends the watch, it is to be begun anew, or a new list is wanted."""
+        self._resume.clear()
+        work = (self._follow(), self._renew.wait(), self._resume.wait())
+        tasks = following, renewed, _ = tuple(asyncio.create_task(each) for each in work)
         try:
-            await asyncio.wait({following, renewed}, return_when=asyncio.FIRST_COMPLETED)
-            if following.done():
-                following.result()
-            else:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if renewed.done():
                 self._version = 0
+            elif following.done():
+                following.result()
         finally:
-            for task in (following, renewed):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(following, renewed, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _follow(self) -> None:
         async for event in self._api.watch(self._path, str(self._version)):

@@ -34,6 +34,12 @@ class Services:
             self._places[namespace].want(frozenset(wanted))
         await asyncio.gather(*(place.wait() for place in self._places.values()))
 
+    def resume(self) -> None:
+        """Begins every watch anew, from where it was."""
+        for place in self._places.values():
+            place.services.resume()
+            place.slices.resume()
+
     async def stop(self) -> None:
         """Follows nothing any more, and forgets what it knew."""
         places, self._places = self._places, {}
