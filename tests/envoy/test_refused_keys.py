@@ -1,7 +1,7 @@
 """An Envoy that refuses routes prints what of them breaks its rules: callers' keys are no part of what can.
 
-It prints the message of which a rule is broken, whole. Keys stand in the outermost, the RouteConfiguration; what objects
-say stands in the routes, which are packed each for itself. That the outermost keeps the rules is for
+It prints the message of which a rule is broken, whole. Keys stand in the outermost, the RouteConfiguration; what
+objects say stands in the routes, which are packed each for itself. That the outermost keeps the rules is for
 tests/xds/test_route_rules.py.
 """
 

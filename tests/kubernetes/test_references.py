@@ -70,7 +70,7 @@ def pods(watched: Watched, desired: DesiredState, of: str = "qwen") -> list[tupl
 
 
 async def test_a_network_that_loses_everything_makes_endpoints_wait_no_longer_than_objects(watched: Watched) -> None:
-    """No word comes that the connections of the watches are dead; without our own question they would be deaf for 75 s."""
+    """No word comes that the connections of the watches are dead; without our own question it takes 75 s."""
     await watched.apply(service(watched), piece(watched, "s-1", "pod-1"), backed(watched))
     await watched.begin()
     await watched.until(lambda desired: pods(watched, desired))
@@ -88,7 +88,9 @@ async def test_a_network_that_loses_everything_makes_endpoints_wait_no_longer_th
     watched.proxy.thaw()
     changed = [("pod-2", "10.1.0.2", True)]
     await watched.until(lambda desired: pods(watched, desired) == changed and len(watched.names) == 2, TIMEOUT + 3.0)
-    asked = [query for _, path, query in watched.proxy.asked[already:] if path.endswith(("/endpointslices", "/services"))]
+    asked = [
+        query for _, path, query in watched.proxy.asked[already:] if path.endswith(("/endpointslices", "/services"))
+    ]
     assert len(asked) == 2
     assert all("watch=" in query for query in asked)  # they go on from where they were; nothing is listed
 

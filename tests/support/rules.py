@@ -11,7 +11,17 @@ from validate import validate_pb2
 
 #: The rules that are known here, by the kind of value; `find_broken` refuses any other, so that none is passed over.
 _KNOWN = {
-    "string": {"min_len", "max_len", "max_bytes", "well_known_regex", "strict", "ignore_empty", "prefix", "suffix", "pattern"},
+    "string": {
+        "min_len",
+        "max_len",
+        "max_bytes",
+        "well_known_regex",
+        "strict",
+        "ignore_empty",
+        "prefix",
+        "suffix",
+        "pattern",
+    },
     "bytes": {"min_len", "max_len"},
     "repeated": {"min_items", "max_items", "items", "unique"},
     "map": {"min_pairs", "keys"},
