@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from weighbridge_operator.core.doors import DoorNames, Doors, Secrets, open_doors
 from weighbridge_operator.core.resolve import Resolved, resolve
 from weighbridge_operator.core.scope import Scope
-from weighbridge_operator.core.tick import Weighed, changed_pools, weigh_pools, weigh_stepwise
+from weighbridge_operator.core.tick import Done, Weighed, changed_pools, weigh_pools, weigh_stepwise
 from weighbridge_operator.keeping import keep_going, within
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.settings import PrometheusSettings
@@ -251,9 +251,11 @@ class Loop:
     async def _tick(self, load: LoadRound) -> None:
         if self.resolved is None or self.snapshots.get() is None:
             return
-        # Objects that change meanwhile are planned and sent first, and this begins anew; but not for ever.
+        # Objects that change meanwhile are planned and sent first, and this begins anew; but not for ever. What is done
+        # by then is done, so that the last time, which does not rest, has little left.
+        done: Done = {}
         for turn in (*[TURN] * PATIENT, None):
-            weighed = await self._weigh(load, turn)
+            weighed = await self._weigh(load, turn, done)
             if weighed is not None:
                 break
         assert weighed is not None
@@ -274,11 +276,11 @@ class Loop:
         told = (self._owners, self._plan.precise, load, len(self._stats_urls()), self.weighed.doubted)
         return snapshot.with_runtime(count_others(*told))
 
-    async def _weigh(self, load: LoadRound, turn: float | None) -> Weighed | None:
+    async def _weigh(self, load: LoadRound, turn: float | None, done: Done) -> Weighed | None:
         """Every pool weighed, at most `turn` seconds at a time; None if something else was planned meanwhile."""
         assert self.resolved is not None
         gateway, before, began = self.resolved.gateway, self.weighed, time.monotonic()
-        for weighed in weigh_stepwise(gateway, before, load, self._clock()):
+        for weighed in weigh_stepwise(gateway, before, load, self._clock(), done=done):
             if weighed is not None:
                 return weighed
             if turn is not None and time.monotonic() - began > turn:

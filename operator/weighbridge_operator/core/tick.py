@@ -33,6 +33,10 @@ class Weighed:
         return frozenset((pool, fact.node) for pool, fact in facts if fact.suspicion != "none")
 
 
+#: By name of the pool: the pool and its memory as they were weighed, and what came of it.
+Done = dict[str, tuple[ir.Pool, PoolMemory | None, PoolMemory, Verdict]]
+
+
 def weigh_pools(
     gateway: ir.Gateway, before: Weighed, load: LoadRound | None, now: float, known: ir.Gateway | None = None
 ) -> Weighed:
@@ -44,9 +48,17 @@ def weigh_pools(
 
 
 def weigh_stepwise(
-    gateway: ir.Gateway, before: Weighed, load: LoadRound | None, now: float, known: ir.Gateway | None = None
+    gateway: ir.Gateway,
+    before: Weighed,
+    load: LoadRound | None,
+    now: float,
+    known: ir.Gateway | None = None,
+    done: Done | None = None,
 ) -> Iterator[Weighed | None]:
-    """`weigh_pools`, resting (None) after each pool, so that something more urgent can be done; last the result."""
+    """`weigh_pools`, resting (None) after each pool, so that something more urgent can be done; last the result.
+
+    `done` takes what is weighed by this load and gives it back where it begins anew and the pool is the same.
+    """
     same = {pool.name: pool for pool in known.pools} if known is not None and load is None else {}
     nodes = {endpoint.node for pool in gateway.pools for endpoint in pool.endpoints}
     view = keep(fold(before.view, load) if load else before.view, nodes)
@@ -54,11 +66,16 @@ def weigh_stepwise(
     verdicts: dict[str, Verdict] = {}
     pushes: dict[str, int] = {}
     for pool in gateway.pools:
-        last = before.verdicts.get(pool.name)
+        last, held = before.verdicts.get(pool.name), before.memories.get(pool.name)
+        found = done.get(pool.name) if done is not None else None
         if last is not None and same.get(pool.name) == pool:
             memory, verdict = before.memories[pool.name], last
+        elif found is not None and found[1] is held and found[0] == pool:
+            memory, verdict = found[2:]
         else:
-            memory, verdict = weigh(pool, before.memories.get(pool.name), view, now)
+            memory, verdict = weigh(pool, held, view, now)
+            if done is not None:
+                done[pool.name] = pool, held, memory, verdict
         memories[pool.name], verdicts[pool.name] = memory, verdict
         moved = last is not None and dict(last.weights) != dict(verdict.weights)
         pushes[pool.name] = before.pushes.get(pool.name, 0) + moved
