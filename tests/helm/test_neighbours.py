@@ -86,7 +86,8 @@ def test_everything_that_the_full_values_bring_is_accepted(server: ApiServer) ->
             document["metadata"].setdefault("namespace", "gateway")
         server.apply(document, dry_run=True)
         kinds.add(document["kind"])
-    assert {"Certificate", "Issuer", "PodMonitor", "ServiceMonitor", "HorizontalPodAutoscaler"} <= kinds
+    theirs = {"Certificate", "Issuer", "PodMonitor", "ServiceMonitor"}
+    assert theirs | {"HorizontalPodAutoscaler", "NetworkPolicy", "PodDisruptionBudget"} <= kinds
 
 
 def read_secret(server: ApiServer, name: str) -> dict[str, bytes]:

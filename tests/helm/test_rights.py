@@ -67,12 +67,14 @@ def until(true: Callable[[], object], log: Callable[[], str]) -> None:
         time.sleep(0.1)
 
 
-def grant(server: ApiServer) -> None:
+def grant(server: ApiServer, *flags: str) -> None:
     """What the chart grants its service account, to a user of that name."""
-    for document in render():
-        if document["kind"] in ("Role", "RoleBinding"):
-            document["metadata"].setdefault("namespace", NAMESPACE)
-            if document["kind"] == "RoleBinding":
+    for document in render(*flags):
+        kind = document["kind"].removeprefix("Cluster")
+        if kind in ("Role", "RoleBinding"):
+            if kind == document["kind"]:
+                document["metadata"].setdefault("namespace", NAMESPACE)
+            if kind == "RoleBinding":
                 document["subjects"] = [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": USER}]
             server.apply(document)
 
@@ -91,20 +93,24 @@ def read_asked(server: ApiServer) -> tuple[set[Right], list[str]]:
     return asked, refused
 
 
-def test_it_asks_for_all_that_it_may_and_for_nothing_else(tmp_path: Path) -> None:
-    render()
+@pytest.mark.parametrize("watched", [(), (NAMESPACE, "team"), ("*",)], ids=["one", "several", "all"])
+def test_it_asks_for_all_that_it_may_and_for_nothing_else(watched: tuple[str, ...], tmp_path: Path) -> None:
+    value = (f"--set=watch.namespaces={{{','.join(watched)}}}",) if watched else ()
+    render(*value)
     try:
         assets = bring_assets(print)
     except NoAssetsError as error:
         pytest.skip(f"not run: {error}")
     with ApiServer(assets, audit=True) as server:
-        server.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-        grant(server)
+        for name in (NAMESPACE, "team"):
+            server.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        grant(server, *value)
         for document in OBJECTS_OF_A_USER:
             server.apply(document)
         mine = tmp_path / "kubeconfig"
         server.write_kubeconfig(mine, USER)
         flags = ("--envoys-service=weighbridge-envoys", "--lease=weighbridge", "--xds-tls-secret=weighbridge-xds")
+        flags += tuple(f"--watch-namespace={name}" for name in watched)
         with Replica(server, NAMESPACE, "one", tmp_path, *flags, kubeconfig=mine) as replica:
             root = f"/apis/weighbridge.dev/v1alpha1/namespaces/{NAMESPACE}"
             for path in (f"{root}/modelnodes/a", f"{root}/routepolicies/p"):
