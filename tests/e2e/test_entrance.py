@@ -50,7 +50,7 @@ def all_answer(url: str, wanted: tuple[int, str | None], key: str | None = None)
 
 
 def test_nobody_comes_in_without_a_key(cluster: Cluster, turned_on: str) -> None:
-    wait_until(lambda: all_answer(turned_on, (503, "entrance_shut")), "callers without a key are refused", 30)
+    wait_until(lambda: all_answer(turned_on, (401, "invalid_api_key")), "callers without a key are refused", 30)
     assert "Secret weighbridge/entrance (--entrance-tls-secret): there is no such Secret" in cluster.kubectl(*STATUS)
     ours = authority()
     entries = {name: value.decode() for name, value in side(server(ours), ours).items()}

@@ -139,7 +139,7 @@ async def test_filters_behind_it_see_whose_key_it_was_and_not_the_key(
         "stat_prefix": "front",
         "route_config": {"virtual_hosts": [host], "internal_only_headers": list(OWN_HEADERS)},
         "http_filters": [
-            ask_for_keys(),
+            ask_for_keys(always=True),
             {"name": "router", "typed_config": {"@type": f"{kinds}.http.router.v3.Router"}},
         ],
     }

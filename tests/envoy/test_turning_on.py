@@ -86,7 +86,7 @@ async def test_keys_without_their_secret_let_nobody_in() -> None:
         assert "nobody is let in" in scene.problems[0]
 
 
-async def test_a_connection_from_before_is_answered_once_without_a_key() -> None:
+async def test_a_connection_from_before_gets_no_answer_without_a_key_either() -> None:
     async with Switched() as scene, aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as kept:
 
         async def ask_again() -> tuple[int, str | None]:
@@ -97,7 +97,7 @@ async def test_a_connection_from_before_is_answered_once_without_a_key() -> None
 
         assert await ask_again() == (200, None)
         await scene.switch(*KEYS, objects=(CALLERS,))
-        assert await ask_again() == (200, "close")
+        assert await ask_again() == (401, "close")
         assert (await ask_again())[0] == 401
 
 
@@ -105,10 +105,10 @@ async def test_keys_are_asked_for_though_the_certificate_beside_them_is_not_ther
     (tmp_path / "ca.pem").write_bytes(OURS.certificate_pem)
     context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
     async with switched(*TLS, *KEYS, objects=(CALLERS,)) as scene:
-        assert await scene.ask() == (503, "entrance_shut")
-        assert await scene.ask(KEY) == (503, "entrance_shut")  # the listener that knows keys is not open yet
-        assert await scene.ask(path="/v1/models") == (503, "entrance_shut")
-        assert (await scene.ask(path="/v1/messages"))[0] == 503
+        assert await scene.ask() == (401, "missing_api_key")
+        assert await scene.ask(KEY) == (503, "entrance_shut")
+        assert await scene.ask(KEY, path="/v1/models") == (503, "entrance_shut")
+        assert (await scene.ask(KEY, path="/v1/messages"))[0] == 503
         assert "nobody is answered" in scene.problems[0]
         scene.write(*scene.objects(), CALLERS, certificate())
 
@@ -184,6 +184,17 @@ async def test_https_alone_answers_nobody_in_plain_http_until_its_certificate_is
         await wait_for(is_told)
         assert await scene.ask(ssl=context) == (200, "")
         assert await scene.ask() == (0, "")
+
+
+@pytest.mark.parametrize("known", [(CALLERS,), ()], ids=["keys", "none"])
+async def test_keys_are_asked_for_though_envoy_refuses_the_new_listener(
+    known: tuple[dict[str, Any], ...], tmp_path: Path
+) -> None:
+    async with Switched() as scene:
+        await scene.switch(*KEYS, "--request-log", str(tmp_path / "none" / "log"), objects=known, runs=False)
+        assert (await scene.ask())[0] == 401
+        assert (await scene.ask(path="/v1/models"))[0] == 401
+        assert await scene.ask(KEY) == ((200, "") if known else (401, "invalid_api_key"))
 
 
 async def test_a_listener_over_https_that_envoy_refuses_leaves_nothing_open_in_plain_http(tmp_path: Path) -> None:

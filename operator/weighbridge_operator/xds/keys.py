@@ -31,12 +31,15 @@ SMALL = "bearer "
 _KIND = "envoy.extensions.filters.http.api_key_auth.v3"
 
 
-def ask_for_keys() -> Json:
+def ask_for_keys(always: bool) -> Json:
     """The filter, which by itself knows no key and lets nobody in. `Bearer` before the key is understood.
 
     The key may come as OpenAI's, Anthropic's and Gemini's clients send it, on any path; the first that is there counts.
+    `always`: also where the routes say nothing of keys. It is in every listener, so that keys are asked for as soon as
+    the routes say so, whatever becomes of a new listener.
     """
-    return extension(FILTER, f"{_KIND}.ApiKeyAuth", {"key_sources": _SOURCES})
+    found = extension(FILTER, f"{_KIND}.ApiKeyAuth", {"key_sources": _SOURCES})
+    return found if always else {**found, "disabled": True}
 
 
 def let_in(callers: Callers) -> Message:

@@ -109,10 +109,10 @@ def _http(entrance: Entrance, asks: bool) -> Json:
             "max_headers_count": 100,
         },
         "http2_protocol_options": {"max_concurrent_streams": 1000},
-        "local_reply_config": local_replies(keys),
+        "local_reply_config": local_replies(),
         "access_log": [count_requests(), *([write_requests(requests, keys)] if requests else [])],
         "http_filters": [
-            *([ask_for_keys()] if keys else []),
+            ask_for_keys(keys),
             extension("envoy.filters.http.lua", _LUA, _scripts(entrance)),
             *(read_tokens() if requests and requests.tokens else []),
             *(ask_dataplane() if asks else []),

@@ -39,24 +39,23 @@ _WHERE_KEYS_GO: dict[Format, str] = {
 }
 
 
-def local_replies(keys: bool) -> Json:
-    """A LocalReplyConfig. `keys`: callers are asked for one."""
-    return {"mappers": [mapper for api in _PATHS for mapper in _list_mappers(api, keys)]}
+def local_replies() -> Json:
+    """A LocalReplyConfig."""
+    return {"mappers": [mapper for api in _PATHS for mapper in _list_mappers(api)]}
 
 
-def _list_mappers(api: Format, keys: bool) -> list[Json]:
+def _list_mappers(api: Format) -> list[Json]:
     """The first that fits is taken."""
     short = error("The gateway is short of memory. Try again soon.", "gateway_overloaded", 503, api)
     mappers = [_word(api, short, _cel('response.code_details == "overload"'), status=503) | _LATER]
-    if keys:
-        missing = f"Send your API key: {_WHERE_KEYS_GO[api]}."
-        mappers.append(_refuse_key(api, "missing_api_key", error(missing, "missing_api_key", 401, api)))
-        nobody = error("No API key is good yet at this gateway.", "invalid_api_key", 401, api)
-        mappers.append(_refuse_key(api, "missing_credentials", nobody))
-        spelled = error("Write the scheme before the key as Bearer or bearer.", "invalid_api_key", 401, api)
-        mappers.append(_refuse_key(api, "unknown_api_key", spelled, *_spelled_oddly()))
-        unknown = error("This API key is not known here.", "invalid_api_key", 401, api)
-        mappers.append(_refuse_key(api, "unknown_api_key", unknown))
+    missing = f"Send your API key: {_WHERE_KEYS_GO[api]}."
+    mappers.append(_refuse_key(api, "missing_api_key", error(missing, "missing_api_key", 401, api)))
+    nobody = error("No API key is good yet at this gateway.", "invalid_api_key", 401, api)
+    mappers.append(_refuse_key(api, "missing_credentials", nobody))
+    spelled = error("Write the scheme before the key as Bearer or bearer.", "invalid_api_key", 401, api)
+    mappers.append(_refuse_key(api, "unknown_api_key", spelled, *_spelled_oddly()))
+    unknown = error("This API key is not known here.", "invalid_api_key", 401, api)
+    mappers.append(_refuse_key(api, "unknown_api_key", unknown))
     if api == "openai":
         mappers.append(_refuse_size(api, FORM_LIMIT, "|".join(path.path for path in PATHS if path.form)))
     mappers.append(_refuse_size(api, BODY_LIMIT))

@@ -89,7 +89,7 @@ def translate_routes(
     needs |= _fill(matcher.matcher_tree.prefix_match_map.map, _models(gateway, plan, entrance.debug_headers), memo)
     paths: _Entries = ((path, found, partial(dict, found)) for path, found in list_paths(gateway).items())
     needs |= _fill(matcher.on_no_match.matcher.matcher_tree.exact_match_map.map, paths, memo)
-    if callers:
+    if callers is not None:
         made.virtual_hosts[0].typed_per_filter_config[FILTER].CopyFrom(let_in(callers))
     return made, tuple(sorted(needs))
 
