@@ -35,6 +35,7 @@ class ModelEnvoy:
         self.named = named
         self.held: dict[str, dict[str, Resource]] = {kind: {} for kind in KINDS}
         self.warming: dict[str, bool] = {}  # new cluster -> whether it has its assignment
+        self.starts = True  # listeners are asked for when the first clusters are warm
         self.refused: set[tuple[str, str, str]] = set()
         self.convicted: set[tuple[str, str, str]] = set()
         self.refused_groups: set[tuple[str, frozenset[tuple[str, str]]]] = set()
@@ -51,7 +52,7 @@ class ModelEnvoy:
         self._ask(CLUSTER)
         if self.held[CLUSTER]:
             self._ask(ENDPOINT)
-        if self.accepted[CLUSTER]:
+        if not self.starts:
             self._ask(LISTENER)
         if self.held[LISTENER]:
             self._ask(ROUTE)
@@ -86,7 +87,13 @@ class ModelEnvoy:
 
     def warm(self) -> None:
         """Every cluster that has its assignment is warm now."""
-        self.warming = {name: False for name, fed in self.warming.items() if not fed}
+        self.take_for_warm([name for name, fed in self.warming.items() if fed])
+
+    def take_for_warm(self, clusters: Iterable[str]) -> None:
+        self.warming = {name: fed for name, fed in self.warming.items() if name not in set(clusters)}
+        if self.starts and self.accepted[CLUSTER] and not self.warming:
+            self.starts = False
+            self._ask(LISTENER)
 
     def handle(self) -> Response:
         """Takes in the oldest response and answers it."""
@@ -102,6 +109,7 @@ class ModelEnvoy:
         self._ask(kind)
         for other in asks:
             self._ask(other)
+        self.take_for_warm(())
         return response
 
     def _refuse(self, response: Response, bad: list[Resource]) -> None:
@@ -128,7 +136,6 @@ class ModelEnvoy:
         before, after = self.held[kind], {r.name: r for r in resources}
         changed = {name for name in after if after[name] != before.get(name)}
         self.held[kind] = after
-        first_clusters = kind == CLUSTER and not self.accepted[LISTENER] and not self.nonces[LISTENER]
         fed = ENDPOINT if kind == CLUSTER else ROUTE
         if kind == CLUSTER:
             self.warming = {name: fed for name, fed in self.warming.items() if name in after}
@@ -138,8 +145,7 @@ class ModelEnvoy:
             self.starved[fed] |= {needed for need, needed in after[name].needs if need == fed}
         self.starved[fed] &= set(self.names(fed))
         self.held[fed] = {name: r for name, r in self.held[fed].items() if name in self.names(fed)}
-        asks = (fed,) if changed or before.keys() - after.keys() else ()
-        return (*asks, LISTENER) if first_clusters else asks
+        return (fed,) if changed or before.keys() - after.keys() else ()
 
     def _apply_each(self, response: Response) -> tuple[str, ...]:
         for resource in response.resources:

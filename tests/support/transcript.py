@@ -68,7 +68,6 @@ class Talk:
         for nonce in range(2, 2 + len(snapshot.endpoints)):
             self.say(f"EDS {nonce} {names}")
         self.say("LDS -")
-        self.warm()
         listener = int(self.lines[-1].split()[2])
         self.say(f"LDS {listener}", "RDS - r", f"RDS {listener + 1} r")
         assert self.talk.settled

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from support.model_envoy import ModelEnvoy, dangling, is_poison, make_resource, make_snapshot
-from weighbridge_operator.xds.ads import Conversation, Memory
-from weighbridge_operator.xds.exchange import Response
+from weighbridge_operator.xds.ads import Conversation
+from weighbridge_operator.xds.exchange import Memory, Response
 from weighbridge_operator.xds.kinds import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from weighbridge_operator.xds.snapshot import Snapshot
 
@@ -107,7 +107,7 @@ class Stream(RuleBasedStateMachine):
     @precondition(lambda self: self.target is not None)
     def lose_patience(self) -> None:
         waiting = self.talk.waits_for_warmth
-        self.envoy.warming = {name: fed for name, fed in self.envoy.warming.items() if name not in waiting}
+        self.envoy.take_for_warm(waiting)
         self.now += 2.0
         self.send(self.talk.tick(self.now))
 

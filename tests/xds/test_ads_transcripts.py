@@ -20,12 +20,11 @@ def chain(*parts: str, version: str) -> Snapshot:
 
 
 def test_cold_start_is_silent_until_the_first_snapshot_and_then_in_the_order_of_making() -> None:
+    """A starting Envoy asks for listeners when its clusters are warm, and answers no look at them before it has some."""
     talk = Talk()
     talk.say("CDS -")
     talk.offer(gateway("a1 b1"), "first snapshot")
-    talk.say("EDS - a b", "CDS 1", "LDS -", "EDS 2 a b", "EDS 3 a b")
-    talk.warm()
-    talk.say("LDS 4", "RDS - r", "RDS 5 r")
+    talk.say("EDS - a b", "CDS 1", "EDS 2 a b", "LDS -", "EDS 3 a b", "LDS 4", "RDS - r", "RDS 5 r")
     talk.reads(
         """
         > CDS -
@@ -35,17 +34,24 @@ def test_cold_start_is_silent_until_the_first_snapshot_and_then_in_the_order_of_
           < EDS 2 a@1
           < EDS 3 b@1
         > CDS 1
-        > LDS -
         > EDS 2 a b
-        > EDS 3 a b
-        ! warm: a b
+        > LDS -
           < LDS 4 l@1
+        > EDS 3 a b
         > LDS 4
         > RDS - r
           < RDS 5 r@ab
         > RDS 5 r
         """
     )
+
+
+def test_an_envoy_that_connects_again_may_ask_for_listeners_at_any_time() -> None:
+    talk = Talk()
+    talk.offer(gateway("a1"), "first snapshot")
+    talk.say("CDS -", version="1")
+    talk.say("CDS 1", "EDS - a", "EDS 2 a", "LDS -")
+    assert talk.talk.waits_for_warmth == {"a"}
 
 
 def test_a_rename_makes_before_it_breaks() -> None:
@@ -229,7 +235,8 @@ def test_a_cluster_of_clusters_moves_when_its_new_parts_can_serve() -> None:
 def test_the_end_of_patience_with_a_cluster_is_not_that_with_its_parts() -> None:
     talk = Talk()
     talk.offer(chain("a", version="1"), "first snapshot")
-    talk.say("CDS -", "CDS 1", "LDS -")
+    talk.say("CDS -", version="1")
+    talk.say("CDS 1", "LDS -")
     assert talk.talk.waits_for_warmth == {"x"}
     talk.lines.clear()
     talk.wait(2.0)

@@ -12,8 +12,10 @@ so whatever arrives in between is coalesced. Make before break:
 2 assignments and secrets; an assignment goes again behind each change of its cluster, which waits for it
 3 listeners, then routes, when every cluster they lead to is accepted, has its assignment and is warm, or was refused
 4 clusters without the old ones, when the routes are accepted.
-Warmth is not visible in the protocol. `waits_for_warmth` names the clusters; the caller looks and says `warmed`, and
-after `patience` seconds the stream goes on anyway.
+Warmth is not visible in the protocol, but for once: an Envoy that starts asks for listeners when its first clusters are
+warm (https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/operations/init), and answers no look at them
+before it has some. `waits_for_warmth` names the clusters; the caller looks and says `warmed`, and after `patience`
+seconds the stream goes on anyway.
 
 Refusals are remembered for each Envoy, over its reconnects, and never shared: an Envoy of another version may accept
 what this one refused, and one broken Envoy must not keep a change from the others.
@@ -24,26 +26,14 @@ https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
 
 from weighbridge_operator.xds.envoys import KindState, ResourceState
-from weighbridge_operator.xds.exchange import Exchange, Request, Response, Verdicts
+from weighbridge_operator.xds.exchange import Exchange, Memory, Request, Response, Verdicts
 from weighbridge_operator.xds.kinds import CLUSTER, COMPLETE, ENDPOINT, KINDS, LISTENER, ROUTE, RUNTIME, SECRET
 from weighbridge_operator.xds.snapshot import Resource, Snapshot, combine_versions, empty_assignment
 
 PATIENCE = 2.0  # seconds
 SPREAD = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What is known of one Envoy from its earlier streams. A type that is absent in `held` is unknown."""
-
-    held: Mapping[str, Mapping[str, Resource]] = field(default_factory=dict)
-    warm: frozenset[str] = frozenset()
-    verdicts: Mapping[str, Verdicts] = field(default_factory=dict)
-    #: Routes whose acknowledgement was lost with the stream: the Envoy may hold them.
-    perhaps: tuple[Resource, ...] = ()
 
 
 class Conversation:
@@ -62,7 +52,7 @@ class Conversation:
         self._target: Snapshot | None = None
         self._left: dict[str, dict[str, Resource]] = {}  # by kind: wanted no more, but a cluster on its way needs it
         self._patience, self._spread = patience, spread
-        self._nonce, self._begun = 0, False
+        self._nonce, self._begun, self._resumed = 0, False, False
 
     def receive(self, request: Request, now: float) -> tuple[Response, ...]:
         """Takes a request; one of an unknown type is ignored."""
@@ -70,7 +60,13 @@ class Conversation:
             return ()
         if not self._begun:
             self._begin(resumed=request.version != "")
-        self._exchanges[request.kind].hear(request, now)
+        exchange = self._exchanges[request.kind]
+        comes_up = request.kind == LISTENER and not (self._resumed or exchange.subscribed)
+        exchange.hear(request, now)
+        if comes_up:
+            # Often before it acknowledges the last assignment, whose cluster it has warmed.
+            clusters = self._exchanges[CLUSTER]
+            self._warm |= {name for name, held in clusters.held.items() if (clusters.sent or {}).get(name) == held}
         return self._advance(now)
 
     def offer(self, snapshot: Snapshot, now: float) -> tuple[Response, ...]:
@@ -154,7 +150,7 @@ class Conversation:
             yield ResourceState(name, version, held.version if held is not None else None, refusal)
 
     def _begin(self, *, resumed: bool) -> None:
-        self._begun = True
+        self._begun, self._resumed = True, resumed
         for kind, exchange in self._exchanges.items():
             if not resumed:
                 exchange.forget()

@@ -61,6 +61,17 @@ class Verdicts:
     refused_sets: Mapping[str, Refusal] = field(default_factory=dict)  # by version
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What is known of one Envoy from its earlier streams. A type that is absent in `held` is unknown."""
+
+    held: Mapping[str, Mapping[str, Resource]] = field(default_factory=dict)
+    warm: frozenset[str] = frozenset()
+    verdicts: Mapping[str, Verdicts] = field(default_factory=dict)
+    #: Routes whose acknowledgement was lost with the stream: the Envoy may hold them.
+    perhaps: tuple[Resource, ...] = ()
+
+
 class Exchange:
     """The mutable state of one type on one stream."""
 

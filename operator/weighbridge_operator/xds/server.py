@@ -17,9 +17,9 @@ from envoy.service.discovery.v3 import ads_pb2_grpc
 from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest
 
 from weighbridge_operator.latest import Latest
-from weighbridge_operator.xds.ads import Memory
 from weighbridge_operator.xds.credentials import find_stranger
 from weighbridge_operator.xds.envoys import EnvoyState, EnvoyStates
+from weighbridge_operator.xds.exchange import Memory
 from weighbridge_operator.xds.session import EnvoyNode, Recall, Session, Warmth, read_node, read_request
 from weighbridge_operator.xds.snapshot import Snapshot
 

@@ -17,9 +17,9 @@ from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest, Discovery
 from google.protobuf.any_pb2 import Any as PackedAny
 
 from weighbridge_operator.latest import Latest
-from weighbridge_operator.xds.ads import Conversation, Memory
+from weighbridge_operator.xds.ads import Conversation
 from weighbridge_operator.xds.envoys import EnvoyState
-from weighbridge_operator.xds.exchange import Request, Response
+from weighbridge_operator.xds.exchange import Memory, Request, Response
 from weighbridge_operator.xds.origins import refuse_origin
 from weighbridge_operator.xds.snapshot import Snapshot
 
