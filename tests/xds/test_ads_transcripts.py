@@ -20,7 +20,7 @@ def chain(*parts: str, version: str) -> Snapshot:
 
 
 def test_cold_start_is_silent_until_the_first_snapshot_and_then_in_the_order_of_making() -> None:
-    """A starting Envoy asks for listeners when its clusters are warm, and answers no look at them before it has some."""
+    """A starting Envoy asks for listeners when its clusters are warm, and answers no look before it has some."""
     talk = Talk()
     talk.say("CDS -")
     talk.offer(gateway("a1 b1"), "first snapshot")
