@@ -107,7 +107,7 @@ class Engine:
             case _:
                 assert_never(job.place)
         job.place, job.end = "cancelled", now
-        self._cancelled += 1
+        self._cancelled += job.n
         if blocking:
             self._fold(now)
             self._admit()
@@ -241,8 +241,8 @@ class Engine:
             self._rest = float(self._room.begin(self._reading[0]))
         job.first = at
         self._prompt_tokens += job.prompt
-        self._ttft_sum += at - job.submitted
-        self._ttft_count += 1
+        self._ttft_sum += job.n * (at - job.submitted)
+        self._ttft_count += job.n
         self._pending.append((job, "first", at))
         if job.answer:
             self._generated += job.n
@@ -261,7 +261,7 @@ class Engine:
 
     def _finish(self, job: Job, at: float) -> None:
         job.place, job.end = "ended", at
-        self._ended += 1
+        self._ended += job.n
         self._release(job)
         self._pending.append((job, "end", at))
         if self._queue:

@@ -25,11 +25,11 @@ class Histogram:
         self.total = 0.0
         self.count = 0
 
-    def observe(self, seconds: float) -> None:
-        """Count one."""
-        self.counts[bisect_left(_BOUNDS, seconds)] += 1
-        self.total += seconds
-        self.count += 1
+    def observe(self, seconds: float, sequences: int = 1) -> None:
+        """Count a request's first token, of each of its sequences."""
+        self.counts[bisect_left(_BOUNDS, seconds)] += sequences
+        self.total += sequences * seconds
+        self.count += sequences
 
     def lines(self, name: str, labels: str) -> list[str]:
         """As exposition text."""

@@ -104,7 +104,7 @@ class Node:
         events = self.engine.advance(now)
         for job, kind, at in events:
             if kind == "first":
-                self._histogram.observe(at - job.submitted)
+                self._histogram.observe(at - job.submitted, job.n)
             elif kind == "end":
                 self._answered += job.answer * job.n
         return events

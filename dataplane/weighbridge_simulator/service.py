@@ -89,7 +89,7 @@ Event = tuple[Job, EventKind, float]
 class EngineSample:
     """An engine at one instant.
 
-    `running` and `waiting` count sequences, as engines do; `kv` is the reserved share; all after `kv_used` only rise.
+    All but tokens, seconds and `kv`, the reserved share, count sequences, as engines do; all after `kv_used` only rise.
     Of the prompts' tokens `queried_tokens` were looked for in the cache, and `cached_tokens` found.
     """
 

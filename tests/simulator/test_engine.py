@@ -146,6 +146,18 @@ def test_sequences_share_their_prompt() -> None:
     assert engine.sample(job.end).generated_tokens == pytest.approx(60)
 
 
+def test_every_sequence_counts_as_a_request_of_its_own() -> None:
+    """As of vLLM, whose counters of first tokens and ends would not fit its gauges otherwise."""
+    engine = Engine(SMALL)
+    engine.submit(Job(100, 20, n=3), 0.0)
+    given_up = Job(100, 20, n=2)
+    engine.submit(given_up, 0.0)
+    engine.cancel(given_up, 0.0)
+    drain(engine)
+    sample = engine.sample(100.0)
+    assert (sample.ttft_count, sample.ended, sample.cancelled) == (3, 3, 2)
+
+
 def test_a_frozen_node_makes_no_progress_and_then_goes_on() -> None:
     engine, free = Engine(SMALL), Engine(SMALL)
     job, reference = Job(100, 50), Job(100, 50)
