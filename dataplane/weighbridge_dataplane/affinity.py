@@ -2,7 +2,8 @@
 
 A prompt's beginning is a chain of block hashes, each of which stands for all before it; a node that was sent the first
 k of them need not read those again. A session is the same without a look at the prompt: its last node has read what its
-last request held. Both are guesses: nodes say nothing of what they hold, so that memory is kept small.
+last request held and what it wrote since. Both are guesses: nodes say nothing of what they hold, so that memory is kept
+small.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Collection, Sequence
 BLOCK = 256  # tokens of a block of 1,024 bytes
 BLOCKS_KEPT, BLOCKS_KEPT_IN_ALL = 4096, 200_000  # of one node, of a pool (some 80 MB)
 SESSIONS_KEPT = 20_000
+ANSWERED = 0.5  # of what a turn adds to a conversation; the rest is asked
 
 
 class Affinity:
@@ -29,8 +31,8 @@ class Affinity:
         """There are so many nodes now; they share what is kept in all."""
         self._kept = max(1, min(self._most_blocks, BLOCKS_KEPT_IN_ALL // max(1, nodes)))
 
-    def find(self, blocks: Sequence[str], session: str | None) -> dict[str, float]:
-        """Tokens that each node need not read, of those that it has any of."""
+    def find(self, blocks: Sequence[str], session: str | None, size: float = 0.0) -> dict[str, float]:
+        """Tokens that each node need not read, of those that it has any of; the prompt has `size`."""
         depth: dict[str, int] = {}
         for number, block in enumerate(blocks):
             going = [node for node in self._holders.get(block, ()) if depth.get(node, 0) == number]
@@ -40,8 +42,14 @@ class Affinity:
                 depth[node] = number + 1
         hits = {node: float(BLOCK * count) for node, count in depth.items()}
         if session is not None and (last := self._sessions.get(session)) is not None:
-            hits[last[0]] = max(last[1], hits.get(last[0], 0.0))
+            node, read = last
+            # What it wrote it holds as well; a prompt that is shorter than the last one is another.
+            hits[node] = max(read + ANSWERED * max(0.0, size - read), hits.get(node, 0.0))
         return hits
+
+    def knows(self, session: str) -> bool:
+        """Whether a request of this session came by here."""
+        return session in self._sessions
 
     def remember(self, node: str, blocks: Sequence[str], session: str | None, tokens: float) -> None:
         """A request of so many tokens went to the node."""

@@ -5,10 +5,11 @@ Least J wins, ties at random:
     fill_i = kv_i + (waiting_i + named since the sample) · g_i      at least 0.9 · (own_i + 0.7 · others_i) · g_i
     fill_i · min(4, max(1, median(v) / v_i)) ^ 0.5                  a slow node holds its requests longer
     fill_i + g_i · (0.3 + 0.7 · size / usual size)                  with this request: a large one fills a small node
-    J_i    = 2 · fill_i² + unread_i / P_i - hit_i / P               half full: as half a second of unread prompts
+    J_i    = fill_i² + (unread_i + ¼ read_i) / P_i - ¾ hit_i / P    a full node: as a second of unread prompts
 
 Fill is squared because a cache that is half empty keeps nobody waiting, whatever its size, and a full one everybody.
-What is unread is everybody's, told by the node where its engine counts first tokens (`unread`), else what we sent.
+What is unread is everybody's, told by the node where its engine counts first tokens (`unread`), else what we sent; what
+would be read of this prompt, size - hit, counts a quarter: by all of it nodes that read slowly would stay empty.
 
 Without a sample of its own, or with one that is not believed, a node is judged by our own counts. Where fewer than half
 of the nodes can be judged by samples the choice is silent, and stays so until they could be for 10 s: to go to and fro
@@ -24,13 +25,13 @@ from weighbridge_dataplane.affinity import Affinity
 from weighbridge_dataplane.draws import Draws
 from weighbridge_dataplane.facts import Asked, Choice, Counts, Member, Sample, Silence
 from weighbridge_dataplane.homes import Homes
-from weighbridge_dataplane.rates import ROOM_KV, fill_of_request, make_sound, middle
+from weighbridge_dataplane.rates import ROOM_KV, fill_of_request, make_sound, middle, rates_of_reading
 from weighbridge_dataplane.sizes import Sizes
 from weighbridge_dataplane.standing import FRESH, OTHERS_WEIGHT, Standing, tells_reading
 
 FLOOR = 0.9
 FOLLOW = 0.5  # of what we sent since the sample, that each other Envoy sent as well: it finds the same node best
-FULL = 2.0  # seconds of unread prompts that a full node weighs
+OWN_PART = 0.25  # of the time in which the prompt itself would be read, beside that of those before it
 PROMPT_PART = 0.7  # of what a usual request fills
 LARGEST = 20.0  # usual requests that one counts as, at most
 SLOWEST = 4.0
@@ -40,8 +41,8 @@ OTHERS_FRESH = 10.0  # seconds
 LOOK, LOOK_AT_ONE = 0.05, 0.0002  # seconds between two looks at all nodes, at least, and for each node
 FEW, DRAWS, MANY_DRAWS = 32, 3, 16  # nodes that are all looked at; draws with three Envoys or more, and with more nodes
 LEAK = 5.0  # seconds in which two thirds of what seems unread are forgotten where no engine tells it: guesses add up
-HOME_SHARE, HOME_LEAST = 0.8, 1500.0  # of a prompt, and tokens, that a conversation's home is taken to have read
-HOME_UNKNOWN = 0.5  # of a prompt: where more of it is known to be read somewhere, that counts alone
+HOME_SHARE, HOME_LEAST = 0.9, 1500.0  # of a prompt, and tokens, that a conversation's home is taken to have read
+HOME_UNKNOWN = 0.5  # of a new conversation's prompt: where more of it is known to be read somewhere, that counts alone
 
 Row = tuple[str, float, float, float, float, bool]
 
@@ -128,7 +129,7 @@ class Chooser:
         best, least, ties = None, float("inf"), 0
         for standing in self._draw(hits):
             if standing.is_open(now):
-                row = self._judge(standing, min(hits.get(standing.member.address, 0.0), size), weight, now)
+                row = self._judge(standing, size, min(hits.get(standing.member.address, 0.0), size), weight, now)
                 rows.append(row)
                 if row[1] < least:
                     best, least, ties = standing, row[1], 1
@@ -144,10 +145,13 @@ class Chooser:
         """Tokens that nodes need not read, as far as can be guessed."""
         if not asked.blocks and asked.session is None:
             return {}
-        hits = self._affinity.find(asked.blocks, asked.session)
+        hits = self._affinity.find(asked.blocks, asked.session, size)
         home = self._homes.find(asked.session) if asked.session is not None else None
-        if home is not None and max(hits.values(), default=0.0) < HOME_UNKNOWN * size:
-            # What came through another Envoy is not remembered here. Where all lean the same way it is not lost.
+        if home is None or asked.session is None:
+            return hits
+        # What came through another Envoy is not remembered here, and what is may be old: the turns since were others'.
+        # Where all lean the same way they are not lost. What begins as others' prompts do needs no home.
+        if self._affinity.knows(asked.session) or max(hits.values(), default=0.0) < HOME_UNKNOWN * size:
             hits[home] = max(hits.get(home, 0.0), HOME_SHARE * size, HOME_LEAST)
         return hits
 
@@ -191,9 +195,10 @@ class Chooser:
         nodes = self._order
         fills = fill_of_request((node.rates, node.member.capacity) for node in nodes)
         speed = middle(node.rates.speed for node in nodes)
-        self._reading = middle(node.rates.reading for node in nodes)
-        for node, fill in zip(nodes, fills, strict=True):
-            node.g = fill
+        readings = rates_of_reading(node.rates for node in nodes)
+        self._reading = middle(readings)
+        for node, fill, reading in zip(nodes, fills, readings, strict=True):
+            node.g, node.reading = fill, reading
             own = node.rates.speed
             node.slow = min(SLOWEST, max(1.0, speed / own)) ** 0.5 if speed and own else 1.0
 
@@ -207,7 +212,7 @@ class Chooser:
                 drawn[address] = self._nodes[address]
         return drawn.values()
 
-    def _judge(self, standing: Standing, hit: float, weight: float, now: float) -> Row:
+    def _judge(self, standing: Standing, size: float, hit: float, weight: float, now: float) -> Row:
         """The parts of J; `weight` is the request itself, in usual ones."""
         own, others, g = standing.own, standing.others, standing.g
         usable = standing.is_usable(now)
@@ -227,15 +232,17 @@ class Chooser:
         else:
             fill = (own * self._envoys if others is None else own + others) * g
         fill += weight * g
-        reading = standing.rates.reading or self._reading
+        reading = standing.reading or self._reading
+        if not usable and reading and self._reading:
+            reading = min(reading, self._reading)  # what it said of its speed is not believed either
         unread = self._settle(standing, reading, now, usable) if reading else 0.0
         if usable:
             unread += standing.sent_tokens * (self._followed - 1)
-        backlog = unread / reading if reading else 0.0
-        hit *= self._sizes.ratio
-        saved = hit / self._reading if self._reading else 0.0
-        load = FULL * fill * fill + backlog - saved
-        return standing.member.address, load, fill, backlog, hit, not usable
+        ratio = self._sizes.ratio
+        backlog = (unread + OWN_PART * (size - hit) * ratio) / reading if reading else 0.0
+        hit *= ratio
+        saved = (1 - OWN_PART) * hit / self._reading if self._reading else 0.0
+        return standing.member.address, fill * fill + backlog - saved, fill, backlog, hit, not usable
 
     def _settle(self, standing: Standing, reading: float, now: float, usable: bool) -> float:
         """Prompt tokens that the node has not read: as of its sample where it tells, less its usual speed since."""

@@ -83,7 +83,7 @@ class Judged:
     address: str
     load: float
     fill: float
-    backlog: float  # seconds of unread prompts
+    backlog: float  # seconds of unread prompts, a part of its own among them
     hit: float  # tokens that it need not read
     by_count: bool = False
 

@@ -2,8 +2,8 @@
 
     g   fill that one request adds: EWMA of KV use / EWMA of running requests, 30 s, leaned on the pool's figure
     v   tokens a second and running request, EWMA of 10 s
-    P   prompt tokens a second while there are some to read, over 60 s; where that is not known, at best: the highest of
-        windows of a second, which fades with 120 s
+    P   prompt tokens that were read over the time in which some were being read, 60 s; where that is not known, at
+        best: the highest of windows of a second, which fades with 120 s
 
 The second is a highest value on purpose: taken too low, unread prompts would never seem to be read.
 """
@@ -23,6 +23,7 @@ SURE = 1.0  # seconds of reading, after which its rate is known
 WINDOW = 1.0  # seconds over which reading is measured, at least
 USUAL_FILL = 0.016  # of one request, where nothing is known
 LEAN = 0.03  # of fill, that the pool's figure counts for beside a node's own
+LEAN_READING = 2.0  # seconds of reading, that it counts for
 
 
 class Rates:
@@ -31,15 +32,15 @@ class Rates:
     __slots__ = (
         "_best",
         "_queued",
-        "_read",
-        "_spent",
         "_window",
         "fill",
+        "read",
         "reading",
         "room",
         "running",
         "sample",
         "speed",
+        "spent",
     )
 
     def __init__(self) -> None:
@@ -51,12 +52,12 @@ class Rates:
         self.reading: float | None = None
         self._window: Sample | None = None
         self._best = 0.0
-        self._read = self._spent = 0.0  # tokens, and the seconds in which they were read
+        self.read = self.spent = 0.0  # tokens of late, and the seconds in which they were read
 
-    def learn(self, sample: Sample, reading: bool | None) -> None:
+    def learn(self, sample: Sample, reading: float | None) -> None:
         """Takes a sample; a counter that fell means a new start, from which is counted anew.
 
-        `reading`: whether it had something to read all the time since the one before, as far as anybody says.
+        `reading`: for which part of the time since the one before it had something to read; None: nobody says.
         """
         before, self.sample = self.sample, sample
         if before is None or sample.at <= before.at:
@@ -70,8 +71,8 @@ class Rates:
             self.running += lean * (sample.running - self.running)
         self._learn_speed(before, sample, passed)
         self._find_best_reading(sample)
-        if reading:
-            self._learn_reading(before, sample, passed)
+        if reading is not None:
+            self._learn_reading(before, sample, reading * passed)
 
     def _learn_room(self, before: Sample, sample: Sample) -> None:
         limited = sample.kv is None or sample.kv < ROOM_KV
@@ -93,14 +94,15 @@ class Rates:
             lean = min(1.0, passed / SPEED_MEMORY)
             self.speed = speed if self.speed is None else self.speed + lean * (speed - self.speed)
 
-    def _learn_reading(self, before: Sample, sample: Sample, passed: float) -> None:
-        if sample.prompt_tokens is None or before.prompt_tokens is None or sample.prompt_tokens < before.prompt_tokens:
+    def _learn_reading(self, before: Sample, sample: Sample, spent: float) -> None:
+        if sample.prompt_tokens is None or before.prompt_tokens is None or _asked(sample) < _asked(before):
             return
-        faded = math.exp(-passed / READING_MEMORY)
-        self._read = self._read * faded + sample.prompt_tokens - before.prompt_tokens
-        self._spent = self._spent * faded + passed
-        if self._spent >= SURE and self._read > 0:
-            self.reading = self._read / self._spent
+        # What is found in a cache is taken off when a prompt begins to be read, so that this may be less than nothing.
+        faded = math.exp((before.at - sample.at) / READING_MEMORY)
+        self.read = self.read * faded + sample.prompt_tokens - before.prompt_tokens
+        self.spent = self.spent * faded + spent
+        if self.spent >= SURE and self.read > 0:
+            self.reading = self.read / self.spent
 
     def _find_best_reading(self, sample: Sample) -> None:
         window, read = self._window, sample.prompt_tokens
@@ -116,7 +118,7 @@ class Rates:
         self._window = sample
         faded = self._best * math.exp(-passed / BEST_MEMORY)
         self._best = max(faded, rate)
-        if self._spent < SURE and self._best > 0:
+        if self.spent < SURE and self._best > 0:
             self.reading = self._best
 
 
@@ -145,6 +147,10 @@ def _sum(sample: Sample) -> float | None:
     return sum(found) if found else None
 
 
+def _asked(sample: Sample) -> float:
+    return (sample.prompt_tokens or 0.0) + (sample.cached_tokens or 0.0)
+
+
 def fill_of_request(nodes: Iterable[tuple[Rates, float | None]]) -> list[float]:
     """g of each of a pool's nodes, given with their capacities; those count if every node has one."""
     pool = list(nodes)
@@ -156,6 +162,19 @@ def fill_of_request(nodes: Iterable[tuple[Rates, float | None]]) -> list[float]:
     if told:
         return [usual / capacity for _, capacity in parts]
     return [(rates.fill + LEAN) / (rates.running + LEAN / usual) for rates, _ in parts]
+
+
+def rates_of_reading(nodes: Iterable[Rates]) -> list[float | None]:
+    """P of each of a pool's nodes. What was not seen for long leans on the pool's figure: a node that seemed slow, and
+    was not asked any more, would never be found to be fast."""
+    pool = list(nodes)
+    usual = middle(rates.reading for rates in pool)
+    if usual is None:
+        return [None for _ in pool]
+    return [
+        max(0.0, rates.read + LEAN_READING * usual) / (rates.spent + LEAN_READING) if rates.spent else rates.reading
+        for rates in pool
+    ]
 
 
 def middle(values: Iterable[float | None]) -> float | None:

@@ -27,8 +27,8 @@ class Standing:
 
     __slots__ = (
         "_asked", "_counted", "_doubts", "_failed", "_failures", "_pause", "backlog", "backlog_at", "count",
-        "g", "hinted", "left_out_until", "member", "others", "rates", "sent", "sent_at_count", "sent_at_sample",
-        "sent_tokens", "slow", "suspect_until", "unread",
+        "g", "hinted", "left_out_until", "member", "others", "rates", "reading", "sent", "sent_at_count",
+        "sent_at_sample", "sent_tokens", "slow", "suspect_until", "unread",
     )  # fmt: skip
 
     def __init__(self, member: Member) -> None:
@@ -47,6 +47,7 @@ class Standing:
         self.backlog = self.backlog_at = 0.0  # prompt tokens sent and not read, and when that was reckoned
         self.sent_tokens = 0.0  # since the sample
         self.g = self.slow = 1.0
+        self.reading: float | None = None  # prompt tokens a second
 
     @property
     def own(self) -> int:

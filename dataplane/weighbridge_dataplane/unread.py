@@ -25,18 +25,23 @@ HALF = 0.5  # of the first prompt is read, as far as can be told
 class Unread:
     """One node's."""
 
-    __slots__ = ("_before", "_counters", "_least", "_sent", "_since", "requests")
+    __slots__ = ("_before", "_counters", "_least", "_reads", "_sent", "_since", "requests")
 
     def __init__(self) -> None:
         self.requests: float | None = None  # without a first token, of everybody; None: the engine does not say
         self._sent: deque[float] = deque(maxlen=REMEMBERED)  # tokens, the last first
+        self._reads = False
         self._counters = (0.0, 0.0)
         self._least = self._before = float("inf")
         self._since = float("-inf")
 
-    def learn(self, sample: Sample) -> bool | None:
-        """Takes a sample: whether the node has been reading since the one before; None: it does not say."""
-        before = self.requests
+    def learn(self, sample: Sample) -> float | None:
+        """Takes a sample: for which part of the time since the one before the node was reading; None: it does not say.
+
+        Half, where it was at one end alone: over many samples that adds up to the time that it took, however short a
+        prompt is beside the time between two of them. Nobody reads what still waits for room.
+        """
+        before, self._reads = self._reads, False
         if sample.first_tokens is None or sample.ended is None or sample.running is None or sample.waiting is None:
             self.requests = None
             return None
@@ -49,7 +54,8 @@ class Unread:
             self._before, self._least, self._since = self._least, more, sample.at
         self._least = min(self._least, more)
         self.requests = min(max(more - min(self._least, self._before), sample.waiting), there)
-        return before is not None and min(before, self.requests) >= 1
+        self._reads = self.requests - sample.waiting >= 1
+        return (before + self._reads) / 2
 
     def send(self, tokens: float) -> None:
         """A prompt of so many tokens, that have to be read, was sent there."""

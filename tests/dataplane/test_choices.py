@@ -11,8 +11,8 @@ from weighbridge_dataplane.exchange import Head, Policy
 from weighbridge_dataplane.facts import Asked, Choice, Member
 
 HEAD = Head(Policy(("p",), False), Asked(12, "a customer", ("0123abcd",)), "id")
-ROW = ("10.0.0.1:80", 0.5, 0.4, 0.2, 7.0, False)
-COUNTED = ("10.0.0.2:80", 0.75, 0.75, 0.0, 0.0, True)
+ROW = ("10.0.0.1:80", 0.3, 0.4, 0.2, 7.0, False)
+COUNTED = ("10.0.0.2:80", 0.5625, 0.75, 0.0, 0.0, True)
 NAMES = {"10.0.0.1:80": "default/a"}
 
 
@@ -50,10 +50,10 @@ def test_a_choice_is_told_with_its_parts_and_no_more_of_the_request() -> None:
     assert first == {
         "address": "10.0.0.1:80",
         "node": "default/a",
-        "load": 0.5,
+        "load": 0.3,
         "fill": 0.4,
         "backlog": 0.2,
-        "saved": 0.1,
+        "saved": 0.06,
         "hit": 7.0,
         "by": "page",
     }

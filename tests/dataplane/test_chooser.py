@@ -201,7 +201,7 @@ def test_whatever_comes_only_open_members_are_named_and_each_judgement_adds_up(
                     assert counts[choice.member.address].healthy
                 for judged in choice.judged:
                     assert math.isfinite(judged.load)
-                    assert judged.load == pytest.approx(2 * judged.fill**2 + judged.backlog, abs=1e-6)
+                    assert judged.load == pytest.approx(judged.fill**2 + judged.backlog, abs=1e-6)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 30), st.integers(1, 40)), max_size=60))
@@ -213,6 +213,33 @@ def test_the_memory_of_beginnings_is_bounded_and_forgets_with_its_node(sent: lis
         assert memory.find(chain, None)[node] == BLOCK * length
     memory.forget("abc")
     assert not any(memory.find([f"{start}-0"], f"s{start}") for start in range(31))
+
+
+def test_a_session_s_node_holds_what_it_wrote_as_well() -> None:
+    memory = Affinity()
+    memory.remember("a", (), "s", 1000.0)
+    assert memory.find((), "s", 1000.0) == {"a": 1000}
+    assert memory.find((), "s", 1600.0) == {"a": 1300}, "of what was added half is the answer"
+    assert memory.find((), "s", 400.0) == {"a": 1000}, "another prompt, which cannot hit more than it has"
+
+
+def test_of_nodes_that_are_alike_the_one_that_reads_faster_gets_a_long_prompt() -> None:
+    scene = Scene("ab")
+    for second in range(1, 60):
+        scene.step({"a": {"prompt_tokens": 250.0 * second}})
+    assert scene.name(asked=Asked(12_000)) == {"b": 1}
+    told = {one.address[0]: one.backlog for one in scene.choose(Asked(12_000)).judged}
+    assert told["a"] > 0.5
+
+
+def test_a_node_that_is_not_believed_reads_no_faster_than_the_others() -> None:
+    scene = Scene("abc")
+    for second in range(1, 40):
+        says = {"running": 0, "prompt_tokens": 100_000.0 * second}
+        scene.step({"a": says}, {"a": Counts(8 if second > 20 else 0, 0, True)})
+    told = {one.address[0]: one for one in scene.choose(Asked(12_000)).judged}
+    assert told["a"].by_count
+    assert told["a"].backlog == pytest.approx(told["b"].backlog)
 
 
 def test_a_node_that_queues_is_full_whatever_is_left_of_its_cache() -> None:

@@ -85,6 +85,30 @@ def test_no_home_draws_a_conversation_to_a_node_without_room() -> None:
     assert name(start(members, 1, full=home), SESSIONS[0]) != home
 
 
+def test_what_one_data_plane_remembers_does_not_keep_it_from_a_home_that_knows_more() -> None:
+    """It saw an early turn go elsewhere; those after it came through the other Envoy."""
+    members = make_members(*(None,) * 6)
+    home = place(members)[SESSIONS[0]]
+    chooser = start(members, 1, full=home)
+    chooser.choose(Asked(size=4000, session=SESSIONS[0]), 20.0)
+    for step in range(81, 160):
+        read(chooser, members, step * 0.25)
+    choice = chooser.choose(Asked(size=6400, session=SESSIONS[0]), 40.0)
+    assert choice.member is not None
+    assert choice.member.address == home
+
+
+def test_a_new_conversation_that_begins_as_others_did_goes_where_that_was_read() -> None:
+    """Under one system prompt a home for each would have every node read it."""
+    members = make_members(*(None,) * 6)
+    chooser, blocks = start(members, 1), tuple(f"{number:08x}" for number in range(8))
+    first = chooser.choose(Asked(10_400, None, blocks), 20.0).member
+    for number, session in enumerate(SESSIONS[:5]):
+        for step in range(81 + 40 * number, 121 + 40 * number):
+            read(chooser, members, step * 0.25)
+        assert chooser.choose(Asked(10_400, session, blocks), 30.0 + 10 * number).member == first
+
+
 def test_one_envoy_goes_by_its_own_memory_alone() -> None:
     members = make_members(*(None,) * 6)
     named = Counter(name(start(members, seed, envoys=1), SESSIONS[0]) for seed in range(30))

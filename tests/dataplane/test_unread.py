@@ -63,6 +63,13 @@ def test_an_engine_that_says_nothing_of_it_is_unknown() -> None:
     assert unread.measure(1.0, 500.0) is None
 
 
+def test_a_node_reads_for_half_of_the_time_in_which_it_began_or_ended() -> None:
+    unread = Unread()
+    read = [unread.learn(page(at, there, at, at)) for at, there in enumerate((0, 1, 2, 1, 0, 0))]
+    assert read == [0, 0.5, 1, 1, 0.5, 0]
+    assert unread.learn(page(6, 3, 6, 6, waiting=3)) == 0, "what waits for room is not read"
+
+
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 9), st.integers(0, 99), st.integers(0, 99)), min_size=1))
 def test_it_is_never_fewer_than_wait_nor_more_than_are_there(pages: list[tuple[int, int, int, int]]) -> None:
     unread = Unread()

@@ -15,9 +15,9 @@ from weighbridge_operator.client import NoAnswerError, Paper, Place
 from weighbridge_operator.views.choices import SILENCE, Told, tell_choices
 from weighbridge_operator.views.lines import cells, paint
 
-A = {"address": "10.0.0.1:80", "node": "default/a", "load": 0.45, "fill": 0.4, "backlog": 0.25, "saved": 0.2,
+A = {"address": "10.0.0.1:80", "node": "default/a", "load": 0.21, "fill": 0.4, "backlog": 0.25, "saved": 0.2,
      "hit": 1500.0, "by": "page"}  # fmt: skip
-B = {"address": "10.0.0.2:80", "node": None, "load": 0.9, "fill": 0.9, "backlog": 0.0, "saved": 0.0,
+B = {"address": "10.0.0.2:80", "node": None, "load": 0.81, "fill": 0.9, "backlog": 0.0, "saved": 0.0,
      "hit": 0.0, "by": "count"}  # fmt: skip
 
 
@@ -59,9 +59,9 @@ def test_a_named_node_is_told_with_the_parts_of_every_candidate_the_best_first()
     assert head == "request r-1  2025-11-26 22:10:00.250 UTC"
     assert named.strip() == "✓ named default/a at 10.0.0.1:80: the least load of 2"
     assert request.strip() == "2,048 bytes, 2 blocks of its beginning, of a conversation"
-    assert titles.split() == ["NODE", "LOAD", "FILL", "UNREAD", "SAVED", "FOUND", "JUDGED", "BY"]
-    assert " ".join(first.split()) == "→ default/a 10.0.0.1:80 0.450 = 0.400 + 0.250 s - 0.200 s 1,500 tokens its page"
-    assert " ".join(second.split()) == "10.0.0.2:80 0.900 = 0.900 + 0.000 s - 0.000 s 0 tokens our own counts"
+    assert titles.split() == ["NODE", "LOAD", "FILL²", "UNREAD", "SAVED", "FOUND", "JUDGED", "BY"]
+    assert " ".join(first.split()) == "→ default/a 10.0.0.1:80 0.210 = 0.160 + 0.250 s - 0.200 s 1,500 tokens its page"
+    assert " ".join(second.split()) == "10.0.0.2:80 0.810 = 0.810 + 0.000 s - 0.000 s 0 tokens our own counts"
 
 
 @pytest.mark.parametrize("reason", [*SILENCE, "a reason of\x1b[31m a later version"])
