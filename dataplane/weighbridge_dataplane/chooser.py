@@ -239,9 +239,10 @@ class Chooser:
         if usable:
             unread += standing.sent_tokens * (self._followed - 1)
         ratio = self._sizes.ratio
-        backlog = (unread + OWN_PART * (size - hit) * ratio) / reading if reading else 0.0
+        own_part = OWN_PART if standing.rates.told else 0.0  # of an idle node its best rate says nothing
+        backlog = (unread + own_part * (size - hit) * ratio) / reading if reading else 0.0
         hit *= ratio
-        saved = (1 - OWN_PART) * hit / self._reading if self._reading else 0.0
+        saved = (1 - own_part) * hit / self._reading if self._reading else 0.0
         return standing.member.address, fill * fill + backlog - saved, fill, backlog, hit, not usable
 
     def _settle(self, standing: Standing, reading: float, now: float, usable: bool) -> float:

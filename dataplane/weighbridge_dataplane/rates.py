@@ -41,6 +41,7 @@ class Rates:
         "sample",
         "speed",
         "spent",
+        "told",
     )
 
     def __init__(self) -> None:
@@ -52,6 +53,7 @@ class Rates:
         self.reading: float | None = None
         self._window: Sample | None = None
         self._best = 0.0
+        self.told = False  # whether its pages say when it reads
         self.read = self.spent = 0.0  # tokens of late, and the seconds in which they were read
 
     def learn(self, sample: Sample, reading: float | None) -> None:
@@ -72,6 +74,7 @@ class Rates:
         self._learn_speed(before, sample, passed)
         self._find_best_reading(sample)
         if reading is not None:
+            self.told = True
             self._learn_reading(before, sample, reading * passed)
 
     def _learn_room(self, before: Sample, sample: Sample) -> None:
@@ -165,16 +168,30 @@ def fill_of_request(nodes: Iterable[tuple[Rates, float | None]]) -> list[float]:
 
 
 def rates_of_reading(nodes: Iterable[Rates]) -> list[float | None]:
-    """P of each of a pool's nodes. What was not seen for long leans on the pool's figure: a node that seemed slow, and
-    was not asked any more, would never be found to be fast."""
+    """P of each of a pool's nodes.
+
+    What was not seen for long leans on the pool's figure, and what was hardly seen is it: a node that seemed slow, or
+    had hardly anything to read, would not be asked any more and never be found to be fast.
+    """
     pool = list(nodes)
-    usual = middle(rates.reading for rates in pool)
+    usual = _usual_reading(pool)
     if usual is None:
         return [None for _ in pool]
-    return [
-        max(0.0, rates.read + LEAN_READING * usual) / (rates.spent + LEAN_READING) if rates.spent else rates.reading
-        for rates in pool
-    ]
+    return [_lean(rates, usual) if rates.told else rates.reading for rates in pool]
+
+
+def _lean(rates: Rates, usual: float) -> float:
+    if rates.spent < SURE:
+        return usual
+    return max(0.0, rates.read + LEAN_READING * usual) / (rates.spent + LEAN_READING)
+
+
+def _usual_reading(pool: list[Rates]) -> float | None:
+    """The median of those that are known; else of what all read together; else at best."""
+    known = middle(rates.read / rates.spent for rates in pool if rates.spent >= SURE)
+    read, spent = sum(max(0.0, rates.read) for rates in pool), sum(rates.spent for rates in pool)
+    together = read / spent if spent >= SURE else None
+    return known or together or middle(rates.reading for rates in pool)
 
 
 def middle(values: Iterable[float | None]) -> float | None:

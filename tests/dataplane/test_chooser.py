@@ -226,10 +226,11 @@ def test_a_session_s_node_holds_what_it_wrote_as_well() -> None:
 def test_of_nodes_that_are_alike_the_one_that_reads_faster_gets_a_long_prompt() -> None:
     scene = Scene("ab")
     for second in range(1, 60):
-        scene.step({"a": {"prompt_tokens": 250.0 * second}})
-    assert scene.name(asked=Asked(12_000)) == {"b": 1}
+        # Every other page finds a request that has no first token yet.
+        found = {"running": second % 2, "first_tokens": second // 2, "ended": second // 2}
+        scene.step({"a": found | {"prompt_tokens": 250.0 * second}, "b": found})
     told = {one.address[0]: one.backlog for one in scene.choose(Asked(12_000)).judged}
-    assert told["a"] > 0.5
+    assert told["a"] > 2 * told["b"]
 
 
 def test_a_node_that_is_not_believed_reads_no_faster_than_the_others() -> None:

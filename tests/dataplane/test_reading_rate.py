@@ -85,5 +85,14 @@ def test_a_node_that_seemed_to_read_slowly_and_is_not_asked_any_more_is_taken_fo
     assert again == pytest.approx(4000, rel=0.1)
 
 
+def test_a_node_that_had_hardly_anything_to_read_is_taken_for_usual() -> None:
+    """At best it read two tokens a second, because it was asked for no more; it could read as fast as the others."""
+    idle, busy = Rates(), Rates()
+    for second in range(11):
+        idle.learn(Sample(second, 0.0, 0, 0, 2.0 * second), 0.0)
+        busy.learn(Sample(second, 0.1, 0, 1, 800.0 * second), 0.2)
+    assert rates_of_reading([idle, busy]) == pytest.approx([4000, 4000], rel=0.1)
+
+
 def test_without_a_word_of_reading_nobody_has_a_rate() -> None:
     assert rates_of_reading([Rates(), Rates()]) == [None, None]

@@ -65,7 +65,8 @@ def _read_callers(
     place = f"Secret {names.namespace}/{names.keys} (--keys-secret)"
     entries = secrets.get((names.namespace, names.keys or ""))
     if entries is None:
-        meanwhile = "the last known keys stay good" if held.callers else "nobody is let in until there is one"
+        kept = "the last known keys stay good until an operator starts anew"
+        meanwhile = kept if held.callers else "nobody is let in until there is one"
         problems.append(f"{place}: there is no such Secret; {meanwhile}")
         return held.callers
     callers, amiss = read_callers(entries)

@@ -99,7 +99,7 @@ the keeper, the container's first process, starts it anew. */}}
   resources: {{- toYaml .Values.envoy.resources | nindent 4 }}
   # Answered only when the operator's configuration is in. There is no liveness probe: an Envoy that waits for an operator
   # is well, and one whose threads hang ends itself.
-  readinessProbe: {httpGet: {path: /ready, port: stats}, periodSeconds: 1, timeoutSeconds: 2, failureThreshold: 3}
+  readinessProbe: {httpGet: {path: /ready, port: stats}, periodSeconds: 1, timeoutSeconds: 5, failureThreshold: 3}
   lifecycle: {preStop: {exec: {command: [python3, /opt/weighbridge/drain.py]}}}
   volumeMounts:
   - {name: bootstrap, mountPath: /etc/envoy, readOnly: true}
