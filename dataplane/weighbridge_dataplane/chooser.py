@@ -9,7 +9,8 @@ Least J wins, ties at random:
 
 Fill is squared because a cache that is half empty keeps nobody waiting, whatever its size, and a full one everybody.
 What is unread is everybody's, told by the node where its engine counts first tokens (`unread`), else what we sent; what
-would be read of this prompt, size - hit, counts a quarter: by all of it nodes that read slowly would stay empty.
+would be read of this prompt, size - hit, counts a quarter: by all of it nodes that read slowly would stay empty. Where
+the engine does not tell when it reads, it counts nothing, and a hit whole: an idle node's best rate is its traffic's.
 
 Without a sample of its own, or with one that is not believed, a node is judged by our own counts. Where fewer than half
 of the nodes can be judged by samples the choice is silent, and stays so until they could be for 10 s: to go to and fro
@@ -143,11 +144,8 @@ class Chooser:
 
     def _find_hits(self, asked: Asked, size: float) -> dict[str, float]:
         """Tokens that nodes need not read, as far as can be guessed."""
-        if not asked.blocks and asked.session is None:
-            return {}
         hits = self._affinity.find(asked.blocks, asked.session, size)
-        home = self._homes.find(asked.session) if asked.session is not None else None
-        if home is None or asked.session is None:
+        if asked.session is None or (home := self._homes.find(asked.session)) is None:
             return hits
         # What came through another Envoy is not remembered here, and what is may be old: the turns since were others'.
         # Where all lean the same way they are not lost. What begins as others' prompts do needs no home.
@@ -239,7 +237,7 @@ class Chooser:
         if usable:
             unread += standing.sent_tokens * (self._followed - 1)
         ratio = self._sizes.ratio
-        own_part = OWN_PART if standing.rates.told else 0.0  # of an idle node its best rate says nothing
+        own_part = OWN_PART if standing.rates.told else 0.0
         backlog = (unread + own_part * (size - hit) * ratio) / reading if reading else 0.0
         hit *= ratio
         saved = (1 - own_part) * hit / self._reading if self._reading else 0.0

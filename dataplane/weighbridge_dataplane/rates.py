@@ -2,10 +2,10 @@
 
     g   fill that one request adds: EWMA of KV use / EWMA of running requests, 30 s, leaned on the pool's figure
     v   tokens a second and running request, EWMA of 10 s
-    P   prompt tokens that were read over the time in which some were being read, 60 s; where that is not known, at
-        best: the highest of windows of a second, which fades with 120 s
+    P   prompt tokens that were read over the time in which some were being read, 60 s, leaned on the pool's figure;
+        where no page says when that is, at best: the highest of windows of a second, which fades with 120 s
 
-The second is a highest value on purpose: taken too low, unread prompts would never seem to be read.
+The last is a highest value on purpose: taken too low, unread prompts would never seem to be read.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ def _lean(rates: Rates, usual: float) -> float:
 
 def _usual_reading(pool: list[Rates]) -> float | None:
     """The median of those that are known; else of what all read together; else at best."""
-    known = middle(rates.read / rates.spent for rates in pool if rates.spent >= SURE)
+    known = middle(rates.reading for rates in pool if rates.spent >= SURE)
     read, spent = sum(max(0.0, rates.read) for rates in pool), sum(rates.spent for rates in pool)
     together = read / spent if spent >= SURE else None
     return known or together or middle(rates.reading for rates in pool)

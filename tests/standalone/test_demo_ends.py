@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -76,17 +76,26 @@ def wait(condition: Any, limit: float = 20.0) -> None:
         time.sleep(0.05)
 
 
+class Demo(NamedTuple):
+    """A shell in make's place, the demonstration's own process, where its folder is, and what its processes carry."""
+
+    shell: subprocess.Popen[bytes]
+    gateway: int
+    folder: Path
+    mark: str
+
+
 @pytest.fixture
-def demo(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], int, Path]]:
-    """A shell in make's place, the demonstration's own process, and where its folder is."""
+def demo(tmp_path: Path) -> Iterator[Demo]:
     command = Path(sys.executable).parent / "weighbridge"
     ports = f"--port {free_port()} --admin 127.0.0.1:{(admin := free_port())}"
     folder = tmp_path / "tmp"
     folder.mkdir()
+    mark = tmp_path.name + str(os.getpid())
     with (tmp_path / "log").open("wb") as log:
         shell = subprocess.Popen(
             ["/bin/sh", "-c", f"{command} demo {ports} --parent-pid $$ & echo $! > {tmp_path}/pid; wait"],
-            env=os.environ | {MARK: tmp_path.name + str(os.getpid()), "TMPDIR": str(folder)},
+            env=os.environ | {MARK: mark, "TMPDIR": str(folder)},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -94,7 +103,7 @@ def demo(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], int, Path]]:
         )
     try:
         wait(lambda: is_ready(admin))
-        yield shell, int((tmp_path / "pid").read_text()), folder
+        yield Demo(shell, int((tmp_path / "pid").read_text()), folder, mark)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(shell.pid, signal.SIGKILL)
@@ -110,31 +119,23 @@ def is_ready(admin: int) -> bool:
 
 
 @pytest.mark.envoy
-def test_a_demo_whose_make_was_killed_ends_and_cleans_up(
-    demo: tuple[subprocess.Popen[bytes], int, Path], tmp_path: Path
-) -> None:
-    shell, _, folder = demo
-    mark = tmp_path.name + str(os.getpid())
-    assert len(find_left(mark)) >= 4  # the shell, the gateway, Envoy, the nodes
-    shell.kill()
-    shell.wait()
-    wait(lambda: not find_left(mark), 10)
-    assert list(folder.iterdir()) == []
+def test_a_demo_whose_make_was_killed_ends_and_cleans_up(demo: Demo) -> None:
+    assert len(find_left(demo.mark)) >= 4  # the shell, the gateway, Envoy, the nodes
+    demo.shell.kill()
+    demo.shell.wait()
+    wait(lambda: not find_left(demo.mark), 10)
+    assert list(demo.folder.iterdir()) == []
 
 
 @pytest.mark.envoy
-def test_of_a_demo_that_was_killed_nothing_runs_on_and_the_next_removes_the_rest(
-    demo: tuple[subprocess.Popen[bytes], int, Path], tmp_path: Path
-) -> None:
-    _, gateway, folder = demo
-    mark = tmp_path.name + str(os.getpid())
-    remove_stale(folder)
-    (left,) = folder.iterdir()
+def test_of_a_demo_that_was_killed_nothing_runs_on_and_the_next_removes_the_rest(demo: Demo) -> None:
+    remove_stale(demo.folder)
+    (left,) = demo.folder.iterdir()
     assert (left / "nodes.yaml").exists()
-    os.kill(gateway, signal.SIGKILL)
-    wait(lambda: not find_left(mark), 10)
-    remove_stale(folder)
-    assert list(folder.iterdir()) == []
+    os.kill(demo.gateway, signal.SIGKILL)
+    wait(lambda: not find_left(demo.mark), 10)
+    remove_stale(demo.folder)
+    assert list(demo.folder.iterdir()) == []
 
 
 def test_make_tells_the_demo_who_started_it(capsys: pytest.CaptureFixture[str]) -> None:
