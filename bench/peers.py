@@ -27,6 +27,7 @@ from rich.table import Table
 import balance
 import overhead
 import picker
+import selection
 from cells import Open, Ports
 from mechanisms import Gateway
 from programs import PEERS, Peer, install, start
@@ -197,16 +198,15 @@ def show_overhead(seen: Mapping[str, Sequence[overhead.Pair]], rounds: int, seco
 def read(options: argparse.Namespace) -> list[Setting]:
     """The settings that were asked for. FleetError says what is wrong with what was given."""
     settings = []
-    options.short = False
     if options.paths or options.scenario:
-        settings = balance.read(options)
+        settings = selection.read(options)
     else:
         options.seconds = options.seconds or SECONDS
         for name, load in SETTINGS.items():
             given = argparse.Namespace(
                 **vars(options) | {"load": options.load or [load], "seeds": options.seeds or [1]}
             )
-            settings += read_settings([balance.FLEETS / f"{name}.yaml"], given)
+            settings += read_settings([selection.FLEETS / f"{name}.yaml"], given)
     for setting in settings:
         if any(node.joins for node in setting.fleet.servers):
             raise FleetError(f"{setting.name}: a peer is told its nodes when it starts; leave out joins")
@@ -220,7 +220,7 @@ def main() -> int:
     parser.add_argument("--peer", action="append", metavar="TEXT", help="only those whose name contains it")
     parser.add_argument("--rounds", type=int, default=5, help="of the overhead")
     parser.add_argument("--round-seconds", type=float, default=2.0, metavar="S", help="of a round of the overhead")
-    balance.add_files(parser)
+    selection.add_flags(parser)
     add_flags(parser, mechanisms=False)
     options = parser.parse_args()
     try:

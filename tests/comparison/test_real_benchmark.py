@@ -7,9 +7,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+
+from weighbridge_comparison.cells import Cell
+from weighbridge_comparison.setting import Setting
 
 ROOT = Path(__file__).parents[2]
 FLEET = """
@@ -82,18 +86,73 @@ def test_what_is_wrong_is_one_line(program: str, given: list[str], told: str) ->
     assert len(ran.stderr.splitlines()) == 1
 
 
-def test_no_more_runs_at_once_than_two_cores_carry(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def options(monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace:
     monkeypatch.syspath_prepend(str(ROOT / "bench"))
-    import balance
+    names = ("paths", "trace", "speed", "load", "seeds", "envoys", "seconds", "scenario")
+    return argparse.Namespace(**dict.fromkeys(names))
 
-    options = argparse.Namespace(
-        **dict.fromkeys(("paths", "trace", "speed", "load", "seeds", "envoys", "seconds")),
-        short=False,
-        scenario=["uniform"],
-    )
-    settings = balance.read(options)
-    groups = balance.group(settings, 6)
+
+def test_no_more_runs_at_once_than_two_cores_carry(options: argparse.Namespace) -> None:
+    import selection
+
+    options.scenario = ["uniform"]
+    settings = selection.read(options)
+    groups = selection.group(settings, 6)
     assert sum(len(them) for them in groups) == sum(len(setting.fleet.seeds) for setting in settings)
     for them in groups:
-        assert len(them) == 1 or sum(setting.rate for setting, _ in them) * 6 <= balance.MOST
+        assert len(them) == 1 or sum(setting.rate for setting, _ in them) * 6 <= selection.MOST
+        assert len({setting.fleet.duration for setting, _ in them}) == 1
     assert [seed for them in groups for _, seed in them] == sorted(seed for them in groups for _, seed in them)
+
+
+def test_a_brief_run_sees_every_file_at_one_load_and_all_its_events(options: argparse.Namespace) -> None:
+    import selection
+
+    whole, brief = selection.read(options), selection.read_brief(options)
+    assert [setting.name for setting in brief] == list(dict.fromkeys(setting.name for setting in whole))
+    for setting in brief:
+        fleet, file = setting.fleet, next(other for other in whole if other.name == setting.name)
+        assert len(fleet.seeds) == 1
+        assert fleet.duration <= file.fleet.duration
+        for moment in (fleet.count_from, *(event.at for event in fleet.events), *(n.joins for n in fleet.servers)):
+            assert moment + selection.SEEN <= fleet.duration
+        assert fleet.duration in (file.fleet.duration, max(fleet.duration, selection.LEAST))
+    hours = sum(them[0][0].fleet.duration for them in selection.group(brief, 6)) / 3600
+    assert hours < 1.5
+
+
+def test_what_flags_say_of_a_brief_run_is_done(options: argparse.Namespace) -> None:
+    import selection
+
+    options.scenario, options.load, options.seeds, options.seconds = ["uneven"], [0.5, 0.7], [4, 5], 77.0
+    brief = selection.read_brief(options)
+    assert [(s.load, s.fleet.seeds, s.fleet.duration) for s in brief] == [(0.5, (4, 5), 77.0), (0.7, (4, 5), 77.0)]
+
+
+async def test_what_misses_a_bound_is_judged_by_more_seeds(
+    options: argparse.Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import balance
+    import selection
+
+    ran: list[tuple[str, tuple[int, ...]]] = []
+
+    async def measure(settings: Sequence[Setting], _: object) -> list[Cell]:
+        ran.extend((setting.name, setting.fleet.seeds) for setting in settings)
+        return [make(setting, seed, ours) for setting in settings for seed in setting.fleet.seeds for ours in (1, 0)]
+
+    def make(setting: Setting, seed: int, ours: int) -> Cell:
+        p99 = {"uniform-nan": (1.0, 1.0), "uniform-old": (3.0 if seed == 1 else 0.8, 1.0), "one-slow": (3.0, 1.0)}
+        mechanism = "llm" if ours else "LEAST_REQUEST"
+        waited = p99[setting.name][1 - ours]
+        return Cell(setting.name, setting.load, mechanism, seed, 9, 0.1, waited, 1.0, {}, 0, None, None, 0.0)
+
+    monkeypatch.setattr(balance, "measure", measure)
+    options.scenario = ["uniform-nan", "uniform-old", "one-slow"]
+    cells, results = await balance.run(selection.read_brief(options), {}, 2)
+    assert ran[:3] == [("one-slow", (1,)), ("uniform-nan", (1,)), ("uniform-old", (1,))]
+    assert ran[3:] == [("one-slow", (2, 3)), ("uniform-old", (2, 3))]
+    assert len(cells) == 2 * 7
+    # One bad seed of three is chance, three are not.
+    assert {result.setting.split(",")[0] for result in results if not result.holds} == {"one-slow"}
