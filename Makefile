@@ -63,7 +63,7 @@ $(DRAWING): $(READY)
 	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r bench/requirements.lock
 	@touch $@
 
-bench-balance: $(DRAWING) ## is the balance better? every scenario, hours; pieces: make bench-balance ARGS="--scenario uneven --seeds 1"
+bench-balance: $(DRAWING) ## is the balance better? every scenario at one load, an hour and a quarter; pieces: ARGS="--scenario uneven"; every load and seed, half a day: ARGS=--whole
 	PYTHONPATH=tests $(BIN)/python bench/balance.py --json build/balance/results.json --plots build/balance $(ARGS)
 
 bench-precise-simulated: $(READY) ## the choice per request beside llm-d's picker and the weights alone, in virtual time, with one, two and four Envoys; half an hour
@@ -72,9 +72,9 @@ bench-precise-simulated: $(READY) ## the choice per request beside llm-d's picke
 bench-balance-short: $(READY) ## the same in under five minutes, as CI runs it
 	PYTHONPATH=tests $(BIN)/python bench/balance.py --short
 
-bench-precise: $(READY) ## a node named for each request, beside the weights and a picker, and what it costs; half an hour, for each number of Envoys: ARGS="--envoys 1 2 4"
-	PYTHONPATH=tests $(BIN)/python bench/precise.py $(ARGS)
-	PYTHONPATH=tests $(BIN)/python bench/precise_cost.py
+bench-precise: $(READY) ## a node named for each request, beside the weights and a picker, and what it costs; an hour for each number of Envoys: ARGS="--envoys 1 2 4"
+	PYTHONPATH=tests $(BIN)/python bench/precise.py $(ARGS); held=$$?; \
+	PYTHONPATH=tests $(BIN)/python bench/precise_cost.py && exit $$held
 
 bench-peers: $(READY) ## other gateways beside ours: balance and overhead; the first run installs them, some 1.2 GB in a cache
 	PYTHONPATH=tests $(BIN)/python bench/peers.py $(ARGS)

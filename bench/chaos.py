@@ -28,10 +28,13 @@ from rich.table import Table
 import cluster_faults
 import dataplane_faults
 import faults
+import malformed
 from support.apiserver import ApiServer
 from support.assets import NoAssetsError, bring_assets
 from support.losses import Figure
+from support.probes import SLOW, crawl, find_misled, gateway, list_probes
 from support.prometheus import BINARY
+from support.rawhttp import exchange
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
 
@@ -64,6 +67,16 @@ def cost_no_more_than_a_wait(figure: Figure) -> bool:
     return lost(figure) and not told["streams_cut"] and not told["delayed_after_5s"] and kept
 
 
+async def misleading() -> Figure:
+    """F10: probes, and clients that never end their request; "lost" is what arrived elsewhere or otherwise."""
+    probes = list_probes()
+    async with gateway() as (stack, good, other):
+        await asyncio.gather(*(exchange(stack.port, sent) for sent in probes.values()))
+        seconds = await crawl(stack)
+        told = {"slow_clients": SLOW, "slowest_s": round(max(seconds), 3), "beside_them": len(seconds)}
+        return Figure("spoofed, smuggled, slow", len(probes), len(find_misled(good.heard, other.heard)), told)
+
+
 def _longest(told: Any) -> float:
     return float(max(told) if isinstance(told, list) else told)
 
@@ -94,6 +107,9 @@ TRIALS = (
     Trial("F8", "told within 5 s, no other object written",
           lambda figure: lost_nothing_and({"no_such_host_s": 5, "no_such_secret_s": 5, "others_written": 0}, figure),
           cluster=cluster_faults.invalid_object),
+    Trial("F9", "no 5xx, no crash, each under 50 ms, memory flat", malformed.held, alone=malformed.measure),
+    Trial("F10", "none changes model or node, nobody waits", partial(lost_nothing_and, {"slowest_s": 2.0}),
+          alone=misleading),
 )  # fmt: skip
 
 
@@ -120,7 +136,7 @@ async def _try(trial: Trial, server: ApiServer | None, seconds: float) -> Figure
 
 def show(found: list[tuple[Trial, Figure | None]]) -> bool:
     """Prints the table; whether every promise held."""
-    table = Table(title="200 requests a second", title_justify="left")
+    table = Table(title="F1 to F8: 200 requests a second", title_justify="left")
     for heading in ("", "fault", "promised", "lost", "", "measured"):
         table.add_column(heading)
     for trial, figure in found:

@@ -12,17 +12,18 @@ import sys
 from collections import Counter
 from itertools import islice
 
+from support.losses import Figure
 from support.malformed import draw, make_nodes
 from support.onslaught import Outcome, read_memory, send_all
 from support.stack import Stack
 from support.witness import Witness
 
-PROMISED = 0.050  # seconds
-GROWTH = 32 << 20  # bytes, after the first tenth
+PROMISED_MS = 50.0
+GROWTH_MIB = 32  # after the first tenth
 
 
-async def run(count: int, seed: int) -> bool:
-    """Prints what came of it; whether the promise holds."""
+async def measure(count: int = 10_000, seed: int = 1) -> Figure:
+    """Sends them; "lost" is what was not answered as it should be, or reached a node."""
     outcome, step = Outcome(), max(1, count // 10)
     async with Witness() as witness, Stack(*make_nodes(witness.port)) as stack:
         requests, memory = draw(seed, count), [read_memory(stack)]
@@ -35,25 +36,36 @@ async def run(count: int, seed: int) -> bool:
         alive = process is not None and process.returncode is None
         reached = len(witness.heard)
     seconds = sorted(outcome.seconds)
-    late = sum(1 for each in seconds if each >= PROMISED)
     by_status = Counter[int]()
     for (_, status), number in outcome.statuses.items():
         by_status[status] += number
-    print(f"{len(seconds):,} requests of {len({about for about, _ in outcome.statuses})} faults, seed {seed}")
-    print("answers: " + ", ".join(f"{number:,} x {status}" for status, number in sorted(by_status.items())))
-    print(f"not as they should be: {len(outcome.odd)}; reached a node: {reached}; Envoy {'lives' if alive else 'DIED'}")
-    print(
-        f"time: p50 {seconds[len(seconds) // 2] * 1e3:.1f} ms, p99 {seconds[-len(seconds) // 100] * 1e3:.1f} ms, ",
-        end="",
-    )
-    print(f"worst {outcome.worst[0] * 1e3:.1f} ms ({outcome.worst[1]}); {late} took {PROMISED * 1e3:.0f} ms or more")
-    print("memory: " + ", ".join(f"{each >> 20}" for each in memory) + " MiB")
-    for line in outcome.odd[:10]:
-        print("  " + line)
-    grown = memory[-1] - memory[1]
-    holds = not outcome.odd and not reached and alive and late == 0 and grown <= GROWTH
-    print(f"F9 {'holds' if holds else 'MISSED'}")
-    return holds
+    told = {
+        "faults": len({about for about, _ in outcome.statuses}),
+        "answers": dict(sorted(by_status.items())),
+        "reached_a_node": reached,
+        "envoy_lives": alive,
+        "p50_ms": round(seconds[len(seconds) // 2] * 1e3, 1),
+        "worst_ms": round(outcome.worst[0] * 1e3, 1),
+        "worst": outcome.worst[1],
+        "memory_mib": [each >> 20 for each in memory],
+        "odd": outcome.odd[:10],
+    }
+    return Figure("malformed requests", len(seconds), len(outcome.odd) + reached, told)
+
+
+def held(figure: Figure) -> bool:
+    """Whether F9 was kept."""
+    told = figure.told
+    grown = told["memory_mib"][-1] - told["memory_mib"][1]
+    return not figure.lost and told["envoy_lives"] and told["worst_ms"] < PROMISED_MS and grown <= GROWTH_MIB
+
+
+def show(figure: Figure) -> None:
+    """A line for each thing that was measured."""
+    print(f"{figure.asked:,} requests, {figure.lost} not as they should be")
+    for name, value in figure.told.items():
+        print(f"  {name.replace('_', ' ')}: {value}")
+    print(f"F9 {'holds' if held(figure) else 'MISSED'}")
 
 
 def main() -> int:
@@ -62,7 +74,9 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    return 0 if asyncio.run(run(given.count, given.seed)) else 1
+    figure = asyncio.run(measure(given.count, given.seed))
+    show(figure)
+    return 0 if held(figure) else 1
 
 
 if __name__ == "__main__":

@@ -138,7 +138,7 @@ async def test_what_misses_a_bound_is_judged_by_more_seeds(
 
     ran: list[tuple[str, tuple[int, ...]]] = []
 
-    async def measure(settings: Sequence[Setting], _: object) -> list[Cell]:
+    async def measure(settings: Sequence[Setting], _: object, most: float) -> list[Cell]:
         ran.extend((setting.name, setting.fleet.seeds) for setting in settings)
         return [make(setting, seed, ours) for setting in settings for seed in setting.fleet.seeds for ours in (1, 0)]
 
