@@ -140,8 +140,11 @@ class Gateway(Stack):
         return (self._named_by[number].socket,) if self._way.precise else ()
 
     async def _start_dataplanes(self) -> None:
-        for dataplane, envoy in zip(self._named_by, self.envoys, strict=False):
-            await dataplane.start(envoy.admin_url)
+        ports = [free_port() for _ in self._named_by] if self._count > 1 and self._fleet.metrics.peers else []
+        tell = [flag for port in ports for flag in ("--peer", f"127.0.0.1:{port}")]
+        for number, (dataplane, envoy) in enumerate(zip(self._named_by, self.envoys, strict=False)):
+            hear = ("--peer-listen", f"127.0.0.1:{ports[number]}") if ports else ()
+            await dataplane.start(envoy.admin_url, *hear, *tell)
         for dataplane in self._named_by:
             await dataplane.wait_named(2)
 

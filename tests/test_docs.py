@@ -107,7 +107,7 @@ def test_every_metric_is_told_and_no_other() -> None:
     page = (ROOT / "docs" / "operations.md").read_text()
     source = Path(metrics.__file__).read_text()
     families = set(re.findall(r'"(weighbridge_\w+)"', source)) | {family.name for family in traffic.FAMILIES}
-    printed = Records().print_metrics(Levels(oldest=1.0, counts=1.0), 0.0)
+    printed = Records().print_metrics(Levels(oldest=1.0, counts=1.0, peers=1, peers_told=1, peer_envoys=1), 0.0)
     families |= set(re.findall(r"^# TYPE (weighbridge_\w+)", printed, re.MULTILINE))
     assert len(families) > 20
     assert set(re.findall(r"`(weighbridge_\w+)`", page)) == families

@@ -2,7 +2,7 @@
 
 Least J wins, ties at random:
 
-    fill_i = kv_i + (waiting_i + named since the sample) · g_i      at least 0.9 · (own_i + 0.7 · others_i) · g_i
+    fill_i = kv_i + (waiting_i + sent since the sample) · g_i       at least 0.9 · (own_i + 0.7 · others_i) · g_i
     fill_i · min(4, max(1, median(v) / v_i)) ^ 0.5                  a slow node holds its requests longer
     fill_i + g_i · (0.3 + 0.7 · size / usual size)                  with this request: a large one fills a small node
     J_i    = fill_i² + (unread_i + ¼ read_i) / P_i - ¾ hit_i / P    a full node: as a second of unread prompts
@@ -24,14 +24,16 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from weighbridge_dataplane.affinity import Affinity
 from weighbridge_dataplane.draws import Draws
-from weighbridge_dataplane.facts import Asked, Choice, Counts, Member, Sample, Silence
+from weighbridge_dataplane.facts import Asked, Choice, Counts, Member, Sample, Sent, Silence
 from weighbridge_dataplane.homes import Homes
 from weighbridge_dataplane.rates import ROOM_KV, fill_of_request, make_sound, middle, rates_of_reading
 from weighbridge_dataplane.sizes import Sizes
 from weighbridge_dataplane.standing import FRESH, OTHERS_WEIGHT, Standing, tells_reading
 
 FLOOR = 0.9
-FOLLOW = 0.5  # of what we sent since the sample, that each other Envoy sent as well: it finds the same node best
+FOLLOW = (
+    0.5  # of what we sent since the sample, that each Envoy we don't hear sent as well: it finds the same node best
+)
 OWN_PART = 0.25  # of the time in which the prompt itself would be read, beside that of those before it
 PROMPT_PART = 0.7  # of what a usual request fills
 LARGEST = 20.0  # usual requests that one counts as, at most
@@ -40,7 +42,7 @@ BACKLOG_MOST = 5.0  # seconds of reading that are remembered as unread
 QUIET = 10.0  # seconds for which the nodes must have been known before it speaks again
 OTHERS_FRESH = 10.0  # seconds
 LOOK, LOOK_AT_ONE = 0.05, 0.0002  # seconds between two looks at all nodes, at least, and for each node
-FEW, DRAWS, MANY_DRAWS = 32, 3, 16  # nodes that are all looked at; draws with three Envoys or more, and with more nodes
+FEW, DRAWS, MANY_DRAWS = 32, 3, 16  # nodes that are all looked at; draws with two Envoys unheard, and with more nodes
 LEAK = 5.0  # seconds in which two thirds of what seems unread are forgotten where no engine tells it: guesses add up
 HOME_SHARE, HOME_LEAST = 0.9, 1500.0  # of a prompt, and tokens, that a conversation's home is taken to have read
 HOME_UNKNOWN = 0.5  # of a new conversation's prompt: where more of it is known to be read somewhere, that counts alone
@@ -57,7 +59,7 @@ class Chooser:
         self._order: tuple[Standing, ...] = ()
         self._draws = Draws(random)  # from those that may be named, as of the last look
         self._envoys = 1
-        self._followed = 1.0
+        self._attended = self._unheard = 0  # other Envoys that tell us what they send, and that don't
         self._counted = self._heard = float("-inf")
         self._quiet_until = float("-inf")
         self._spoke = False
@@ -82,7 +84,7 @@ class Chooser:
         self._affinity.forget(gone)
         self._affinity.tell(len(self._nodes))
         self._order, self._envoys, self._stale = tuple(self._nodes.values()), max(1, envoys), True
-        self._followed = 1 + FOLLOW * (self._envoys - 1)
+        self.attend(self._attended)
         self._homes.tell(members if self._envoys > 1 else ())
         self._draws.tell(())
         self._looked = self._refreshed = float("-inf")
@@ -115,6 +117,15 @@ class Chooser:
             standing.others = None if told is None else float(max(0, told - standing.own))
             standing.hinted = address in suspect
 
+    def attend(self, others: int) -> None:
+        """So many other Envoys tell us now what they send; of the rest it is guessed."""
+        self._attended, self._unheard = others, max(0, self._envoys - 1 - others)
+
+    def hear_sent(self, sent: Sent, now: float) -> None:
+        """What another data plane sent to a node of late."""
+        if (standing := self._nodes.get(sent.address)) is not None:
+            standing.hearsay.hear(now - sent.age, sent.requests, sent.tokens)
+
     def choose(self, asked: Asked, now: float) -> Choice:
         """The node for this request, remembered as sent there."""
         silence = self._find_silence(now)
@@ -139,8 +150,8 @@ class Chooser:
                     best = standing if self._random() * ties < 1 else best
         if best is None:
             return Choice(None, "none")
-        self._send(best, asked, size, min(hits.get(best.member.address, 0.0), size), now)
-        return Choice(best.member, None, tuple(rows))
+        tokens = self._send(best, asked, size, min(hits.get(best.member.address, 0.0), size), now)
+        return Choice(best.member, None, tuple(rows), tokens)
 
     def _find_hits(self, asked: Asked, size: float) -> dict[str, float]:
         """Tokens that nodes need not read, as far as can be guessed."""
@@ -201,7 +212,7 @@ class Chooser:
             node.slow = min(SLOWEST, max(1.0, speed / own)) ** 0.5 if speed and own else 1.0
 
     def _draw(self, hits: Mapping[str, float]) -> Iterable[Standing]:
-        alone = self._envoys < DRAWS
+        alone = self._unheard + 1 < DRAWS
         if alone and len(self._order) <= FEW:
             return self._draws.nodes
         drawn = self._draws.draw(MANY_DRAWS if alone else DRAWS)
@@ -220,7 +231,8 @@ class Chooser:
             assert sample.running is not None
             assert sample.waiting is not None
             kv = sample.running * g if sample.kv is None else sample.kv
-            added = sample.waiting + (standing.sent - standing.sent_at_sample) * self._followed
+            sent = (standing.sent - standing.sent_at_sample) * (1 + FOLLOW * self._unheard)
+            added = sample.waiting + sent + standing.hearsay.requests
             fill = kv + added * g
             if sample.waiting and kv >= ROOM_KV:
                 fill = max(fill, 1 + added * g)  # whoever is first in its queue needs more than is free
@@ -228,14 +240,15 @@ class Chooser:
                 fill = max(fill, (sample.running + added) / room)
             fill = max(fill, FLOOR * (own + OTHERS_WEIGHT * (others or 0.0)) * g) * standing.slow
         else:
-            fill = (own * self._envoys if others is None else own + others) * g
+            late = standing.hearsay.measure_late(now)
+            fill = (own * self._envoys if others is None else own + others + late) * g
         fill += weight * g
         reading = standing.reading or self._reading
         if not usable and reading and self._reading:
             reading = min(reading, self._reading)  # what it said of its speed is not believed either
         unread = self._settle(standing, reading, now, usable) if reading else 0.0
         if usable:
-            unread += standing.sent_tokens * (self._followed - 1)
+            unread += standing.sent_tokens * FOLLOW * self._unheard + standing.hearsay.tokens
         ratio = self._sizes.ratio
         own_part = OWN_PART if standing.rates.told else 0.0
         backlog = (unread + own_part * (size - hit) * ratio) / reading if reading else 0.0
@@ -256,7 +269,8 @@ class Chooser:
         standing.backlog, standing.backlog_at = max(0.0, left), now
         return standing.backlog
 
-    def _send(self, standing: Standing, asked: Asked, size: float, hit: float, now: float) -> None:
+    def _send(self, standing: Standing, asked: Asked, size: float, hit: float, now: float) -> float:
+        """Remembers it; the tokens that have to be read."""
         tokens = (size - hit) * self._sizes.ratio
         standing.sent += 1
         standing.sent_tokens += tokens
@@ -267,3 +281,4 @@ class Chooser:
         self._sizes.send(size - hit, tells_reading(standing.rates.sample))
         if asked.blocks or asked.session is not None:
             self._affinity.remember(standing.member.address, asked.blocks, asked.session, size)
+        return tokens

@@ -24,13 +24,14 @@ from weighbridge_dataplane.chooser import Chooser
 from weighbridge_dataplane.exchange import Head
 from weighbridge_dataplane.facts import Choice
 from weighbridge_dataplane.keeper import BEAT
+from weighbridge_dataplane.peer_flags import add_peers, make_peers, read_address
+from weighbridge_dataplane.peers import PeersError
 from weighbridge_dataplane.pools import Pools
 from weighbridge_dataplane.records import Levels, Records
 from weighbridge_dataplane.server import Server, SocketUnavailableError
 from weighbridge_dataplane.watch import Watch
 
 GRACE = 10.0  # seconds for running requests after a signal
-_LISTEN = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|(\d{1,3}(?:\.\d{1,3}){3})):(\d{1,5})")
 _ADMIN = re.compile(r"http://[\w.\-\[\]:]{1,253}")
 
 
@@ -40,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     logging.basicConfig(format="%(name)s: %(message)s", level=logging.WARNING)
     try:
         return asyncio.run(_serve(options))
-    except (SocketUnavailableError, ListenError) as error:
+    except (SocketUnavailableError, ListenError, PeersError) as error:
         sys.stderr.write(f"weighbridge dataplane: {error}\n")
         return 2
 
@@ -60,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         help="administration interface of the Envoy (%(default)s)",
     )
     parser.add_argument(
-        "--listen", type=_read_listen, metavar="ADDRESS:PORT", help="for /metrics, /healthz and /choices"
+        "--listen", type=read_address, metavar="ADDRESS:PORT", help="for /metrics, /healthz and /choices"
     )
     parser.add_argument(
         "--keep-choices",
@@ -71,10 +72,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--metrics",
-        type=_read_listen,
+        type=read_address,
         metavar="ADDRESS:PORT",
         help="for /metrics and /healthz alone, where others than this machine may ask",
     )
+    add_peers(parser)
     # The keeper's: a sign of life each second, into this file.
     parser.add_argument("--beat", type=int, help=argparse.SUPPRESS)
     return parser
@@ -86,43 +88,36 @@ def _read_admin(text: str) -> str:
     return text.rstrip("/")
 
 
-def _read_listen(text: str) -> tuple[str, int]:
-    found = _LISTEN.fullmatch(text)
-    if found is None or int(found[3]) > 65535:
-        raise argparse.ArgumentTypeError(f"{text[:80]!r} is no address like 127.0.0.1:9902")
-    return found[1] or found[2], int(found[3])
-
-
 async def _serve(options: argparse.Namespace) -> int:
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     records, pools = Records(options.keep_choices), Pools(lambda: Chooser(random.random))
     watch = Watch(options.admin_url, pools, records)
+    peers = make_peers(options, pools, records)
 
     def choose(head: Head) -> Choice:
         assert head.policy is not None
-        return pools.choose(head.policy.clusters, head.asked, time.monotonic())
+        now = time.monotonic()
+        choice = pools.choose(head.policy.clusters, head.asked, now)
+        if peers is not None:
+            peers.note(choice, now)
+        return choice
 
     server = Server(choose, records)
 
     def measure() -> Levels:
-        return replace(watch.measure(), in_time=server.in_time)
+        levels = replace(watch.measure(), in_time=server.in_time)
+        return levels if peers is None else peers.measure(levels)
 
     admin = Admin(records, measure, lambda: server.serving, lambda: pools.members, options.socket)
-    working = [watch.run()] if options.beat is None else [watch.run(), _beat(options.beat)]
+    working = [watch.run(), *([] if peers is None else [peers.run()])]
+    working += [] if options.beat is None else [_beat(options.beat)]
     # What is there by now stays; a collection that looks at all of it would hold a request for its time.
     gc.freeze()
     tasks = [asyncio.create_task(work) for work in working]
     try:
-        if options.listen is not None:
-            port = await admin.start(*options.listen)
-            sys.stdout.write(f"metrics at port {port}\n")
-        if options.metrics is not None:
-            await admin.start(*options.metrics, choices=False)
-        await server.start(options.socket)
-        sys.stdout.write(f"listening on {options.socket}\n")
-        sys.stdout.flush()
+        await _listen(options, admin, server)
         await _wait(ended, tasks)
         return 0
     finally:
@@ -132,6 +127,17 @@ async def _serve(options: argparse.Namespace) -> int:
             with suppress(asyncio.CancelledError):
                 await task
         await admin.stop()
+
+
+async def _listen(options: argparse.Namespace, admin: Admin, server: Server) -> None:
+    if options.listen is not None:
+        port = await admin.start(*options.listen)
+        sys.stdout.write(f"metrics at port {port}\n")
+    if options.metrics is not None:
+        await admin.start(*options.metrics, choices=False)
+    await server.start(options.socket)
+    sys.stdout.write(f"listening on {options.socket}\n")
+    sys.stdout.flush()
 
 
 async def _wait(ended: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:

@@ -71,6 +71,17 @@ class Asked:
     blocks: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What somebody sent to a node of late: requests, the tokens that it has to read of them, and how many seconds ago
+    that was on average."""
+
+    address: str
+    requests: int
+    tokens: float
+    age: float
+
+
 #: Why the choice is silent, and the weights decide: nobody told the nodes yet, what was told is too old, fewer than
 #: half of the nodes (or than two) can be judged, or every one that can be judged is left out.
 Silence = Literal["unknown", "stale", "few", "none"]
@@ -90,11 +101,15 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The node that was named, or None and why not. `rows` are the fields of each `Judged`, put together when asked."""
+    """The node that was named, or None and why not. `rows` are the fields of each `Judged`, put together when asked.
+
+    `tokens` are those that the node has to read of the request.
+    """
 
     member: Member | None
     silence: Silence | None = None
     rows: tuple[tuple[str, float, float, float, float, bool], ...] = ()
+    tokens: float = 0.0
 
     @property
     def judged(self) -> tuple[Judged, ...]:

@@ -15,6 +15,9 @@ from weighbridge_dataplane.choices import KEPT, Choices, Kept
 CLUSTERS_MAXIMUM = 1_000
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1)  # seconds
 OTHER = "other"
+#: Why a connection with another data plane was refused or ended: its certificate or it is not a data plane's, what it
+#: says can't be understood, there are too many, it does not take what it is told, it says nothing.
+REFUSALS = ("certificate", "word", "many", "slow", "still")
 UNREADABLE, FAILED = "policy", "error"  # reasons of silence beside the chooser's own
 
 
@@ -28,6 +31,9 @@ class Levels:
     counts: float | None = None
     period: float = 0.0
     in_time: bool = True
+    peers: int | None = None  # other data planes that are heard
+    peers_told: int | None = None  # and those that take what we tell
+    peer_envoys: int | None = None  # Envoys besides its own, all of whose data planes are heard
 
 
 class Records:
@@ -38,6 +44,8 @@ class Records:
         self.silent: dict[str, int] = dict.fromkeys(("unknown", "stale", "few", "none", UNREADABLE, FAILED), 0)
         self.samples: dict[str, int] = {"read": 0, "failed": 0, "skipped": 0}
         self.pages: dict[str, int] = {"read": 0, "failed": 0}
+        self.peer_frames: dict[str, int] = {"in": 0, "out": 0}
+        self.peer_refusals: dict[str, int] = dict.fromkeys(REFUSALS, 0)
         self.choices = Choices(kept)
         self._seconds = [0] * (len(BUCKETS) + 1)
         self._sum = 0.0
@@ -68,12 +76,22 @@ class Records:
             *_print_gauge("counts_age_seconds", "Age of Envoy's own counts.", levels.counts),
             *_print_gauge("sampling_period_seconds", "Time between two samples of a node.", levels.period),
             *_print_gauge("in_time", "0: it gets its turn late too often, and tells Envoy not to ask.", levels.in_time),
+            *([] if levels.peers is None else self._print_peers(levels)),
             *self._print_seconds(),
             "# HELP process_cpu_seconds_total CPU time of the process.",
             "# TYPE process_cpu_seconds_total counter",
             f"process_cpu_seconds_total {cpu:.3f}",
         ]
         return "\n".join(lines) + "\n"
+
+    def _print_peers(self, levels: Levels) -> list[str]:
+        return [
+            *_print_gauge("peers", "Other data planes that are heard.", levels.peers),
+            *_print_gauge("peers_told", "Other data planes that are told what is sent.", levels.peers_told),
+            *_print_gauge("peer_envoys", "Other Envoys, all of whose data planes are heard.", levels.peer_envoys),
+            *_print_family("peer_frames_total", "Words from and to other data planes.", "way", self.peer_frames),
+            *_print_family("peer_refusals_total", "Connections refused or ended.", "reason", self.peer_refusals),
+        ]
 
     def _print_seconds(self) -> list[str]:
         name = "weighbridge_dataplane_request_seconds"

@@ -10,6 +10,7 @@ import math
 
 from weighbridge_dataplane.doubts import Doubts
 from weighbridge_dataplane.facts import Counts, Member, Sample
+from weighbridge_dataplane.hearsay import Hearsay
 from weighbridge_dataplane.rates import Rates
 from weighbridge_dataplane.unread import Unread
 
@@ -27,7 +28,7 @@ class Standing:
 
     __slots__ = (
         "_asked", "_counted", "_doubts", "_failed", "_failures", "_pause", "backlog", "backlog_at", "count",
-        "g", "hinted", "left_out_until", "member", "others", "rates", "reading", "sent", "sent_at_count",
+        "g", "hearsay", "hinted", "left_out_until", "member", "others", "rates", "reading", "sent", "sent_at_count",
         "sent_at_sample", "sent_tokens", "slow", "suspect_until", "unread",
     )  # fmt: skip
 
@@ -36,6 +37,7 @@ class Standing:
         self.rates = Rates()
         self.unread = Unread()
         self._doubts = Doubts()
+        self.hearsay = Hearsay()
         self.count: Counts | None = None
         self._counted = self._failed = float("-inf")
         self._asked = self._failures = 0.0  # of late
@@ -83,6 +85,7 @@ class Standing:
         Nothing is learned from one that contradicts our count. `usual`: unread tokens of a prompt as
         measured; `ratio`: what one of these is.
         """
+        self.hearsay.read(sample.at)
         counted = self.count.active if self.count is not None else 0
         if self._doubts.rise(sample, self.own, counted, self.others or 0.0):
             self.suspect_until = sample.at + BELIEVED_AGAIN

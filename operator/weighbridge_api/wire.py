@@ -1,4 +1,5 @@
-"""What the two planes agree on: words that they say to each other through Envoy, and how many choices are told."""
+"""What the two planes agree on: words that they say to each other through Envoy, how many choices are told, and what a
+data plane's certificate says."""
 
 from __future__ import annotations
 
@@ -13,6 +14,9 @@ SESSION_HEADER: Final = "x-weighbridge-session"  # the conversation that a reque
 #: Entries of the runtime, each followed by the cluster's name; their values are JSON.
 POOL: Final = "weighbridge.pool."  # the nodes that there are to choose from
 OTHERS: Final = "weighbridge.others."  # how many Envoys there are, what all of them have in flight, who is suspect
+
+#: The name, a URI, in the certificates by which data planes know each other.
+PEER_IDENTITY: Final = "urn:weighbridge:peer:weighbridge"
 
 KEPT_MOST: Final = 100_000  # choices that a data plane keeps, at most
 TOLD_MOST: Final = 1_000  # of them in one answer

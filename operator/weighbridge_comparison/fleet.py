@@ -194,6 +194,8 @@ class Metrics(Shape):
     envoys_seen: Annotated[int, Field(ge=0, le=8)] | None = None
     pages: Annotated[float, Field(ge=0.05, le=10)] = 0.25
     """Seconds between two looks of `precise` at all pages, in virtual time."""
+    peers: bool = True
+    """Whether the data planes of `precise` tell each other what they sent, in virtual time."""
 
 
 class Bound(Shape):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from weighbridge_comparison.cells import Cell, make_cell
-from weighbridge_comparison.fleet import OURS, Mechanism
+from weighbridge_comparison.fleet import OURS, Mechanism, Metrics
 from weighbridge_comparison.law import Law
 from weighbridge_comparison.naming import NATURAL_AGE, Picker, Precise
 from weighbridge_comparison.setting import Setting, draw, stage
@@ -37,11 +37,11 @@ def choose(mechanism: Mechanism, fleet: Sequence[FleetNode]) -> tuple[Policy, Co
             assert_never(mechanism)
 
 
-def choose_naming(mechanism: Mechanism, scenario: Scenario, seed: int, every: float) -> Naming | None:
-    """What names a node for each request, over those weights; `every`: seconds between two looks of `precise`."""
+def choose_naming(mechanism: Mechanism, scenario: Scenario, seed: int, metrics: Metrics) -> Naming | None:
+    """What names a node for each request, over those weights."""
     if mechanism == "precise":
         late, told = max(0.0, scenario.age - NATURAL_AGE), scenario.seen in (None, scenario.gateways)
-        return Precise(scenario.fleet, scenario.gateways, seed, every, late, told)
+        return Precise(scenario.fleet, scenario.gateways, seed, metrics.pages, late, told, metrics.peers)
     return Picker(seed) if mechanism == "picker" else None
 
 
@@ -49,7 +49,7 @@ def run_cell(setting: Setting, mechanism: Mechanism, seed: int) -> Cell:
     """One run in virtual time."""
     scenario = stage(setting)
     policy, controller = choose(mechanism, scenario.fleet)
-    naming = choose_naming(mechanism, scenario, seed, setting.fleet.metrics.pages)
+    naming = choose_naming(mechanism, scenario, seed, setting.fleet.metrics)
     outcome = simulate(scenario, policy, controller, seed, draw(setting, seed), naming)
     return make_cell(
         (setting.name, setting.load),

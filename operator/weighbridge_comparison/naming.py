@@ -14,7 +14,8 @@ from random import Random
 
 from weighbridge_dataplane.affinity import BLOCK, Affinity
 from weighbridge_dataplane.chooser import Chooser
-from weighbridge_dataplane.facts import Asked, Counts, Member, Sample
+from weighbridge_dataplane.facts import Asked, Counts, Member, Sample, Sent
+from weighbridge_dataplane.outbox import Outbox
 from weighbridge_simulator.conversations import name_beginning
 from weighbridge_simulator.observation import Observation, Report
 from weighbridge_simulator.scenario import FleetNode
@@ -23,12 +24,13 @@ from weighbridge_simulator.service import Job
 BYTES = 4  # of a token
 PICKER_BLOCKS = 31_250  # that it remembers of each node
 HEARD = 2.0  # seconds between two words of the others' requests
+UNDER_WAY = 0.005  # seconds, a word of what was sent
 NATURAL_AGE = 3.0  # seconds that numbers are old where a fleet says nothing of it
 
 
 class Precise:
     """One chooser for each gateway. `every`: seconds between two looks; `late`: how old pages are then;
-    `told`: whether each hears of the others' requests."""
+    `told`: whether each hears of the others' requests; `peers`: whether they tell each other what they sent."""
 
     def __init__(
         self,
@@ -38,10 +40,16 @@ class Precise:
         every: float = 0.25,
         late: float = 0.0,
         told: bool = True,
+        peers: bool = True,
     ) -> None:
         self._fleet, self.every, self._late = fleet, every, late
         self._choosers = [Chooser(Random(f"{seed} choice {number}").random) for number in range(gateways)]
         self._told = told
+        self._outboxes = [Outbox(gateways - 1) for _ in range(gateways)] if peers and gateways > 1 else []
+        self._under_way: list[tuple[float, int, tuple[Sent, ...]]] = []  # when it is heard, who says it
+        self._named_at = 0.0
+        for chooser in self._choosers if self._outboxes else ():
+            chooser.attend(gateways - 1)
         self._members: tuple[int, ...] = ()
         self._pages: deque[Observation] = deque()
         self._heard = 0.0
@@ -71,13 +79,30 @@ class Precise:
 
     def name(self, gateway: int, job: Job, now: float, /) -> int | None:
         """The chooser's node."""
+        self._pass_on(now)
         asked = Asked(BYTES * job.prompt, job.session, name_beginning(job))
         choice = self._choosers[gateway].choose(asked, now)
         if choice.member is None:
             self.silent += 1
             return None
         self.named += 1
+        if self._outboxes:
+            self._outboxes[gateway].put(choice.member.address, choice.tokens, now)
         return int(choice.member.node)
+
+    def _pass_on(self, now: float) -> None:
+        """What was told since the last request, and what was heard."""
+        for teller, outbox in enumerate(self._outboxes):
+            # Nothing was sent since the last request: it may go out at that moment, or when the word before it lets.
+            if (wait := outbox.wait(self._named_at)) is not None and self._named_at + wait <= now:
+                out = self._named_at + wait
+                self._under_way.append((out + UNDER_WAY, teller, outbox.take(out)))
+        self._named_at = now
+        for at, teller, sent in [word for word in self._under_way if word[0] <= now]:
+            for chooser in (each for number, each in enumerate(self._choosers) if number != teller):
+                for each in sent:
+                    chooser.hear_sent(each, at)
+        self._under_way = [word for word in self._under_way if word[0] > now]
 
     def _member(self, index: int) -> Member:
         return Member(_address(index), "pool", str(index), "vllm", capacity=self._fleet[index].capacity)

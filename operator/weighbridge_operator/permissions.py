@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """One resource ("" is the core group), what is done with it, and for what. `named`: only with the xDS Secrets."""
+    """One resource ("" is the core group), what is done with it, and for what. `named`: with the xDS Secrets alone."""
 
     group: str
     resource: str

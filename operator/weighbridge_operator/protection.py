@@ -11,6 +11,7 @@ from ipaddress import ip_address
 
 import grpc
 
+from weighbridge_api.wire import PEER_IDENTITY
 from weighbridge_operator.core.doors import Doors
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.report import CertificateReport, Remarks
@@ -63,7 +64,8 @@ class Protection:
             from weighbridge_operator.trust.secret import SecretNames, follow_secret, keep_secret  # noqa: PLC0415
 
             server = server_names(security.xds_service, cluster.namespace)
-            names = SecretNames(cluster.namespace, security.xds_secret, server, envoy_identity(GATEWAY))
+            peer = PEER_IDENTITY if security.xds_peers else None
+            names = SecretNames(cluster.namespace, security.xds_secret, server, envoy_identity(GATEWAY), peer)
             await follow_secret(keep_secret(names), self.material)
 
     def _current(self) -> Material:

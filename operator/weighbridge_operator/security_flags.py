@@ -32,6 +32,12 @@ def add_xds(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--xds-service", metavar="NAME", help=f"the operator's Service, for that certificate (default: {SERVICE})"
     )
+    parser.add_argument(
+        "--xds-tls-peers",
+        action="store_true",
+        help="with --xds-tls-secret: make a certificate for data planes as well, by which they tell each other what "
+        "they send, and keep it in NAME-peers",
+    )
     source.add_argument(
         "--xds-tls-directory",
         type=Path,
@@ -47,9 +53,13 @@ def read_security(options: argparse.Namespace) -> SecuritySettings:
         raise ValueError("--xds-tls-secret is in a cluster: add --kubernetes, or give files with --xds-tls-directory")
     if service is not None and secret is None:
         raise ValueError("--xds-service is for the certificate of --xds-tls-secret: give that, or leave it out")
+    peers = getattr(options, "xds_tls_peers", False)
+    if peers and secret is None:
+        raise ValueError("--xds-tls-peers is for certificates of --xds-tls-secret: give that, or leave it out")
     return SecuritySettings(
         xds_directory=getattr(options, "xds_tls_directory", None),
         xds_secret=secret,
+        xds_peers=peers,
         xds_service=service or SERVICE,
         entrance=getattr(options, "entrance_tls_secret", None),
         keys=getattr(options, "keys_secret", None),

@@ -34,6 +34,7 @@ class SecuritySettings:
 
     xds_directory: Path | None = None  # has tls.crt, tls.key and ca.crt for xDS
     xds_secret: str | None = None  # name of the Secret in which the operator keeps certificates that it makes for xDS
+    xds_peers: bool = False  # whether it makes one for data planes as well
     xds_service: str = SERVICE  # name of the operator's Service, for the certificate in that Secret
     entrance: str | None = None  # name of the kubernetes.io/tls Secret of the entrance
     keys: str | None = None  # name of the Secret with callers' keys

@@ -35,3 +35,13 @@ def test_what_is_promised_holds(fleet: str, load: float, envoys: int, capsys: py
     told = capsys.readouterr().out
     assert code == 0, told
     assert "B6" in told
+
+
+def test_with_four_envoys_that_tell_each_other_what_they_sent_others_load_costs_no_more_than_with_one_picker(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fleet = str(FLEETS / "others.yaml")
+    code = main(["compare", "-f", fleet, "--load", "0.85", "--envoys", "4", "--mechanism", "precise", "picker"])
+    told = capsys.readouterr().out
+    assert code == 0, told
+    assert "p99 of precise at most 1 of picker's" in " ".join(told.split())

@@ -12,108 +12,24 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
-from aiohttp import web
-from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest, ProcessingResponse
 
 from support.dataplane import CONSOLE, Dataplane
 from support.envoy import free_port
+from support.fake_envoy import FakeEnvoy, ask
 from weighbridge_dataplane.cli import main
-from weighbridge_dataplane.exchange import FILTER
 from weighbridge_dataplane.facts import Choice
 from weighbridge_dataplane.records import Records
 from weighbridge_dataplane.server import Server
 
-PAGE = b"""vllm:num_requests_running 1
-vllm:num_requests_waiting 0
-vllm:kv_cache_usage_perc 0.1
-vllm:prompt_tokens_total 5
-vllm:generation_tokens_total 5
-"""
-COUNTS = ("cx_connect_fail", "rq_error", "rq_timeout", "rq_total", "rq_active", "rq_pending_active")
-
-
-class FakeEnvoy:
-    """An Envoy's administration interface, and the nodes' pages: those in `bad` answer as it says."""
-
-    def __init__(self, nodes: int, bad: dict[int, str]) -> None:
-        self.nodes, self.bad = nodes, bad
-        self.asked = [0] * nodes
-        self.port = 0
-
-    def address(self, number: int) -> str:
-        return f"127.0.0.{number + 1}:{self.port}"
-
-    async def runtime(self, _: web.Request) -> web.Response:
-        nodes = [
-            {
-                "address": self.address(number),
-                "node": f"default/n{number}",
-                "engine": "vllm",
-                "metrics": [f"http://127.0.0.1:{self.port}/page/{number}"],
-            }
-            for number in range(self.nodes)
-        ]
-        text = json.dumps({"nodes": nodes})
-        return web.json_response({"entries": {"weighbridge.pool.p": {"final_value": text, "layer_values": [text]}}})
-
-    async def stats(self, request: web.Request) -> web.Response:
-        assert "rq_pending_active" in request.query["filter"]
-        every = [f"cluster.p.endpoint.{self.address(n).replace(':', '_')}" for n in range(self.nodes)]
-        lines = [f"{name}.{what}: 0" for name in every for what in COUNTS] + [f"{name}.healthy: 1" for name in every]
-        return web.Response(text="\n".join(lines))
-
-    async def page(self, request: web.Request) -> web.StreamResponse:
-        number = int(request.match_info["number"])
-        self.asked[number] += 1
-        match self.bad.get(number):
-            case "hangs":
-                await asyncio.sleep(60)
-            case "huge":
-                return web.Response(body=b"x" * (2 * 2**20))
-            case "redirects":
-                raise web.HTTPFound("/page/0")
-            case "garbage":
-                return web.Response(body=b"\xff\x00" * 1000)
-            case _:
-                pass
-        return web.Response(body=PAGE)
-
 
 @asynccontextmanager
 async def beside(nodes: int = 3, bad: dict[int, str] | None = None) -> AsyncIterator[tuple[Dataplane, FakeEnvoy]]:
-    envoy = FakeEnvoy(nodes, bad or {})
-    app = web.Application()
-    app.add_routes(
-        [web.get("/runtime", envoy.runtime), web.get("/stats", envoy.stats), web.get("/page/{number}", envoy.page)]
-    )
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        envoy.port = runner.addresses[0][1]
-        async with Dataplane() as dataplane:
-            await dataplane.start(f"http://127.0.0.1:{envoy.port}")
-            yield dataplane, envoy
-    finally:
-        await runner.cleanup()
-
-
-async def ask(socket: str, policy: str | None) -> ProcessingResponse | None:
-    """One head of a request, as Envoy sends it."""
-    request = ProcessingRequest()
-    request.request_headers.SetInParent()
-    if policy is not None:
-        request.attributes[FILTER].update({"xds.route_metadata": policy})
-    async with grpc.aio.insecure_channel(f"unix:{socket}") as channel:
-        call = channel.stream_stream("/envoy.service.ext_proc.v3.ExternalProcessor/Process")()
-        await call.write(request.SerializeToString())
-        answer: Any = await call.read()
-        call.cancel()
-    return ProcessingResponse.FromString(answer) if isinstance(answer, bytes) else None
+    async with FakeEnvoy(nodes, bad or {}) as envoy, Dataplane() as dataplane:
+        await dataplane.start(f"http://127.0.0.1:{envoy.port}")
+        yield dataplane, envoy
 
 
 async def test_nodes_that_hang_or_lie_about_their_size_hold_nobody_else() -> None:

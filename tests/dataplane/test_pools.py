@@ -6,7 +6,7 @@ import json
 import random
 
 from weighbridge_dataplane.chooser import Chooser
-from weighbridge_dataplane.facts import Asked, Choice, Counts, Sample
+from weighbridge_dataplane.facts import Asked, Choice, Counts, Sample, Sent
 from weighbridge_dataplane.pools import CHOOSERS_MAXIMUM, Pools
 from weighbridge_dataplane.readings import Texts
 
@@ -122,3 +122,13 @@ def test_more_sets_of_clusters_than_anybody_has_forget_the_oldest() -> None:
         pools.choose(("p", str(number)), Asked(), 1.1)
     assert len(pools._choosers) == CHOOSERS_MAXIMUM
     assert name(pools, "p", "0", now=1.1) in (A, B)
+
+
+def test_what_another_data_plane_sent_reaches_every_chooser_that_has_the_node() -> None:
+    pools = build()
+    pools.tell(Texts({"p": pool(A, B), "q": pool(A, C)}, {}), 1.0)
+    fill(pools, 1.0)
+    assert {name(pools, "p", now=1.1), name(pools, "q", now=1.1)} <= {A, B, C}
+    pools.attend(1)
+    pools.hear_sent([Sent(A, 50, 1e5, 0.0), Sent("10.9.9.9:80", 1, 1.0, 0.0)], 1.1)
+    assert [name(pools, cluster, now=1.1) for cluster in ("p", "q") for _ in range(3)] == [B] * 3 + [C] * 3

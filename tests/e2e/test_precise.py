@@ -115,6 +115,20 @@ async def test_a_node_is_named_for_nearly_every_request(cluster: Cluster, choosi
     assert (await asyncio.to_thread(run_beside, cluster, cluster.pods("envoy")[0], ASK, "/choices")).strip() == "404"
 
 
+def hear_each_other(cluster: Cluster) -> bool:
+    """Whether the data plane of each Envoy hears, and tells, all the others'."""
+    pods = cluster.pods("envoy")
+    others = len(pods) - 1
+    wanted = [f"\nweighbridge_dataplane_{name} {others}\n" for name in ("peers", "peers_told", "peer_envoys")]
+    told = [run_beside(cluster, pod, ASK, "/metrics") for pod in pods]
+    return others > 0 and all(line in page for page in told for line in wanted)
+
+
+async def test_data_planes_hear_each_other_by_the_operators_certificate(cluster: Cluster, choosing: None) -> None:
+    # kubelet brings a Secret that was not there at first within two minutes.
+    await asyncio.to_thread(wait_until, lambda: hear_each_other(cluster), "they hear each other", 180)
+
+
 async def test_killed_it_costs_no_request_and_no_pod_its_place(cluster: Cluster, choosing: None, gateway: str) -> None:
     before = await asyncio.to_thread(read_starts, cluster)
     async with Traffic(gateway, rate=15, tokens=24) as traffic:
@@ -165,6 +179,7 @@ async def test_a_roll_of_envoy_cuts_no_stream_that_was_chosen_for(
     assert traffic.lost == []
     assert not set(before) & set(cluster.pods("envoy"))
     assert said.split() == ["200", "ok"]
+    await asyncio.to_thread(wait_until, lambda: hear_each_other(cluster), "the new ones hear each other", 180)
 
 
 def ask_while_it_drains(cluster: Cluster, pods: list[str]) -> str:

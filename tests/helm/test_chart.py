@@ -11,6 +11,7 @@ import yaml
 
 from support.charts import need_helm, pick, render
 from support.cluster import CHART, CommandError, run
+from weighbridge_api.wire import PEER_IDENTITY
 from weighbridge_operator.permissions import CERTIFICATES, OBJECTS, OWN, Permission
 
 HERE = Path(__file__).parent
@@ -147,6 +148,14 @@ def test_rights_are_those_of_the_table(watch: str) -> None:
     assert ("ClusterRole" in {o["kind"] for o in objects}) == (watch == "{*}")
 
 
+def test_where_data_planes_have_a_certificate_the_operator_may_write_that_secret_as_well() -> None:
+    for flag, names in ((True, (*XDS, "weighbridge-xds-peers")), (False, XDS)):
+        objects = render(f"--set=dataplane.enabled=true,dataplane.peers.enabled={str(flag).lower()}")
+        assert read_rules(pick(objects, "Role", "weighbridge-operator")) == as_rules(OWN + CERTIFICATES, names)
+        (operator,) = pick(objects, "Deployment", "weighbridge-operator")["spec"]["template"]["spec"]["containers"]
+        assert ("--xds-tls-peers" in operator["args"]) == flag
+
+
 def test_with_cert_manager_the_operator_writes_no_secret() -> None:
     role = pick(render("--set=certManager.enabled=true"), "Role", "weighbridge-operator")
     assert read_rules(role) == as_rules(OWN)
@@ -165,8 +174,10 @@ def read_rules(role: dict[str, Any]) -> set[Rule]:
     }
 
 
-def as_rules(table: tuple[Permission, ...]) -> set[Rule]:
-    names = ("weighbridge-xds", "weighbridge-xds-client")
+XDS = ("weighbridge-xds", "weighbridge-xds-client")
+
+
+def as_rules(table: tuple[Permission, ...], names: tuple[str, ...] = XDS) -> set[Rule]:
     return {(p.group, p.resource, verb, names if p.named else ()) for p in table for verb in p.verbs}
 
 
@@ -191,6 +202,45 @@ def test_the_data_plane_begins_before_envoy_ends_after_it_and_takes_no_pod_out_o
     assert all(place.startswith(("--listen=127.0.0.1:", "--metrics=$(POD_IP):")) for place in places)
     with pytest.raises(CommandError, match="processes"):
         render("--set=dataplane.processes=9")
+
+
+def test_data_planes_find_each_other_and_nobody_else_reaches_them() -> None:
+    objects = render("--set=dataplane.enabled=true,dataplane.processes=2,certManager.enabled=true")
+    spec = pick(objects, "Deployment", "weighbridge-envoy")["spec"]["template"]["spec"]
+    _, *sidecars = spec["initContainers"]
+    asked = [{f for f in each["args"] if f.startswith("--peer=")} for each in sidecars]
+    assert asked == [{f"--peer=weighbridge-peers.weighbridge.svc:{port}" for port in (9940, 9941)}] * 2
+    listening = [f for each in sidecars for f in each["args"] if f.startswith("--peer-listen=")]
+    assert listening == ["--peer-listen=$(POD_IP):9940", "--peer-listen=$(POD_IP):9941"]
+    assert all("--peer-processes=2" in each["args"] for each in sidecars)
+    service = pick(objects, "Service", "weighbridge-peers")["spec"]
+    assert (service["clusterIP"], service["publishNotReadyAddresses"]) == ("None", True)
+    assert [each["port"] for each in service["ports"]] == [9940, 9941]
+    assert service["selector"] == spec["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"]
+    rules = pick(objects, "NetworkPolicy", "weighbridge-envoy")["spec"]["ingress"]
+    (opened,) = [rule for rule in rules if {"port": 9940} in rule["ports"]]
+    assert opened == {
+        "ports": [{"port": 9940}, {"port": 9941}],
+        "from": [{"podSelector": {"matchLabels": service["selector"]}}],
+    }
+    certificate = pick(objects, "Certificate", "weighbridge-xds-peers")["spec"]
+    assert (certificate["uris"], certificate["usages"]) == ([PEER_IDENTITY], ["server auth", "client auth"])
+    mounted = next(each for each in spec["volumes"] if each["name"] == "peers")["secret"]
+    assert mounted == {"secretName": certificate["secretName"], "optional": True}
+    having = [
+        each["name"]
+        for each in (*spec["initContainers"], *spec["containers"])
+        if "peers" in {mount["name"] for mount in each["volumeMounts"]}
+    ]
+    assert having == ["dataplane", "dataplane-2"], "Envoy has no need of that key"
+    assert not any("tls" in {mount["name"] for mount in each["volumeMounts"]} for each in sidecars)
+
+
+@pytest.mark.parametrize("flag", ["", "--set=dataplane.enabled=true,dataplane.peers.enabled=false"])
+def test_without_peers_nothing_of_them_is_there(flag: str) -> None:
+    for more in ((), ("--set=certManager.enabled=true",)):
+        objects = [each for each in render(*([flag] if flag else []), *more) if "Custom" not in each["kind"]]
+        assert "peer" not in yaml.safe_dump_all(objects)
 
 
 def test_what_it_prints_is_for_monitoring_alone() -> None:

@@ -18,10 +18,14 @@ import pytest
 from support.charts import pick, render
 from support.dataplane_scene import DataplaneScene
 from support.envoy import free_port
+from support.mounted import NOW, Mounted, side
 from support.scene import MODEL, Process, wait_for
+from weighbridge_api.wire import PEER_IDENTITY
+from weighbridge_operator.trust.minting import CLIENT, SERVER, issue, make_authority
 
 pytestmark = pytest.mark.envoy
 SOCKETS, STATS, ADMIN = "/run/weighbridge", "9902", "9901"
+PEERS, SERVICE = "/peers", "weighbridge-peers.weighbridge.svc"
 Json = dict[str, Any]
 
 
@@ -42,32 +46,35 @@ class Pod(DataplaneScene):
         given = envoy["args"][envoy["args"].index("--drain-time-s") :]
         self.envoy_flags = tuple(flag for flag in given if flag != "--disable-hot-restart")  # the scene says so, too
 
-    def place(self, container: Json) -> dict[str, str]:
-        """Its flags, by name, with paths and ports of this machine."""
-        flags = {}
+    def place(self, container: Json) -> list[tuple[str, str]]:
+        """Its flags, with paths, names and ports of this machine."""
+        flags = []
         for flag in container["args"][1 if container is self._bootstrap else 0 :]:
             name, _, value = flag.partition("=")
             value = value.replace(SOCKETS, str(self.folder)).replace("$(POD_IP)", "127.0.0.1")
+            value = value.replace(SERVICE, "127.0.0.1").replace(PEERS, str(self.folder / "peers"))
             value = re.sub(r"(?<=127\.0\.0\.1:)\d+", lambda port: str(self._move(port[0])), value)
-            flags[f"{name}={value}" if name == "--dataplane-socket" else name] = value
+            flags.append((name, value))
         return flags
 
     def _move(self, port: str) -> int:
         return self._ports.setdefault(port, free_port())
 
     def bootstrap_flags(self) -> tuple[str, ...]:
-        flags = self.place(self._bootstrap)
-        sockets = [flag for flag in flags if flag.startswith("--dataplane-socket=")]
-        assert len(sockets) == 2
-        return (*super(DataplaneScene, self).bootstrap_flags(), *sockets, f"--stats={flags['--stats']}")
+        given = [f"{name}={value}" for name, value in self.place(self._bootstrap)]
+        ours = [flag for flag in given if flag.startswith(("--dataplane-socket=", "--stats="))]
+        assert len(ours) == 3
+        return (*super(DataplaneScene, self).bootstrap_flags(), *ours)
 
     async def start_all(self) -> None:
+        own = make_authority(NOW)
+        Mounted(self.folder / "peers").put(side(issue(own, NOW, SERVER + CLIENT, uris=[PEER_IDENTITY]), own))
         for container in self._sidecars:
             flags = self.place(container)
             name = container["name"]
-            self.listening[name] = flags["--listen"]
+            self.listening[name] = dict(flags)["--listen"]
             # The path of the interpreter is the image's.
-            command = (sys.executable, *container["command"][1:], *(f"{key}={value}" for key, value in flags.items()))
+            command = (sys.executable, *container["command"][1:], *(f"{key}={value}" for key, value in flags))
             process = self.dataplanes[name] = Process(*command, log=self.folder / name)
             await process.start()
             self._running.push_async_callback(self._end, process)
@@ -78,11 +85,11 @@ class Pod(DataplaneScene):
             process.send(signal.SIGTERM)
             await process.child.wait()
 
-    async def count(self, name: str) -> float:
-        """Requests of which it has named the node."""
+    async def count(self, name: str, what: str = "named_total") -> float:
+        """Requests of which it has named the node; or another of its numbers."""
         async with self.http.get(f"http://{self.listening[name]}/metrics") as got:
             lines = (await got.text()).splitlines()
-        named = [line for line in lines if line.startswith("weighbridge_dataplane_named_total")]
+        named = [line for line in lines if re.match(rf"weighbridge_dataplane_{what}\b", line)]
         return sum(float(line.rpartition(" ")[2]) for line in named)
 
     async def ask(self, count: int) -> tuple[Counter[int], int]:
@@ -144,3 +151,23 @@ async def test_both_are_asked_and_one_that_is_killed_costs_no_request(pod: Pod) 
             await asyncio.sleep(0.05)
 
     await wait_for(is_back, 60.0)
+
+
+async def test_both_tell_each_other_what_they_send(pod: Pod) -> None:
+    one, two = pod.dataplanes
+
+    async def hear_each_other() -> bool:
+        try:
+            return [await pod.count(name, what) for name in (one, two) for what in ("peers", "peers_told")] == [1] * 4
+        except aiohttp.ClientError:
+            return False
+
+    await wait_for(hear_each_other, 60.0)
+    assert [await pod.count(name, "peer_envoys") for name in (one, two)] == [0, 0], "they stand beside the same Envoy"
+    before = await pod.count(two, "peer_frames_total")
+
+    async def is_told() -> bool:
+        await pod.ask(4)
+        return await pod.count(one) > 0 and await pod.count(two, "peer_frames_total") > before + 8
+
+    await wait_for(is_told, 60.0)

@@ -26,6 +26,7 @@ from support.envoy import RealEnvoy, free_port
 from support.gateway import make_assignment, make_cluster
 from support.mounted import Mounted
 from support.neighbours import CertManager, find_crds
+from weighbridge_dataplane.peer_trust import Trust, is_peer
 from weighbridge_operator.bootstrap_command import main
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.protection import Protection, protect
@@ -113,7 +114,7 @@ async def issued(server: ApiServer, name: str, before: bytes = b"") -> dict[str,
 @pytest.fixture
 def installed(server: ApiServer, tmp_path: Path) -> Iterator[Path]:
     """What the chart asks of cert-manager, and cert-manager at work; its log."""
-    for document in render("--set=certManager.enabled=true"):
+    for document in render("--set=certManager.enabled=true,dataplane.enabled=true"):
         if document["apiVersion"].startswith("cert-manager.io/"):
             document["metadata"]["namespace"] = NAMESPACE
             server.apply(document)
@@ -190,6 +191,26 @@ async def test_cert_manager_issues_what_operator_and_envoy_know_each_other_by(
     assert renewed["tls.key"] == authority["tls.key"]
     at_envoy.put({**at_envoy_entries(at_envoy), "ca.crt": renewed["ca.crt"]})
     assert await connects(serving, "c", port, at_envoy, tmp_path)
+
+
+async def test_cert_manager_issues_what_data_planes_know_each_other_by(
+    server: ApiServer, installed: Path, tmp_path: Path
+) -> None:
+    mounted = Mounted(tmp_path / "peers")
+    mounted.put(await issued(server, "weighbridge-xds-peers"))
+    trust = Trust(mounted.directory)
+    trust.load()
+    told: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def meet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        told.put_nowait(writer.get_extra_info("ssl_object").getpeercert())
+
+    listening = await asyncio.start_server(meet, "127.0.0.1", 0, ssl=trust.server)
+    _, writer = await asyncio.open_connection(*listening.sockets[0].getsockname(), ssl=trust.client)
+    assert is_peer(writer.get_extra_info("ssl_object").getpeercert())
+    assert is_peer(await asyncio.wait_for(told.get(), 10))
+    writer.close()
+    listening.close()
 
 
 def at_envoy_entries(mounted: Mounted) -> dict[str, bytes]:

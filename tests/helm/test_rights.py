@@ -95,7 +95,8 @@ def read_asked(server: ApiServer) -> tuple[set[Right], list[str]]:
 
 @pytest.mark.parametrize("watched", [(), (NAMESPACE, "team"), ("*",)], ids=["one", "several", "all"])
 def test_it_asks_for_all_that_it_may_and_for_nothing_else(watched: tuple[str, ...], tmp_path: Path) -> None:
-    value = (f"--set=watch.namespaces={{{','.join(watched)}}}",) if watched else ()
+    watching = (f"--set=watch.namespaces={{{','.join(watched)}}}",) if watched else ()
+    value = ("--set=dataplane.enabled=true", *watching)
     render(*value)
     try:
         assets = bring_assets(print)
@@ -109,12 +110,15 @@ def test_it_asks_for_all_that_it_may_and_for_nothing_else(watched: tuple[str, ..
             server.apply(document)
         mine = tmp_path / "kubeconfig"
         server.write_kubeconfig(mine, USER)
-        flags = ("--envoys-service=weighbridge-envoys", "--lease=weighbridge", "--xds-tls-secret=weighbridge-xds")
+        flags = ("--envoys-service=weighbridge-envoys", "--lease=weighbridge")
+        flags += ("--xds-tls-secret=weighbridge-xds", "--xds-tls-peers")
         flags += tuple(f"--watch-namespace={name}" for name in watched)
         with Replica(server, NAMESPACE, "one", tmp_path, *flags, kubeconfig=mine) as replica:
             root = f"/apis/weighbridge.dev/v1alpha1/namespaces/{NAMESPACE}"
             for path in (f"{root}/modelnodes/a", f"{root}/routepolicies/p"):
                 until(lambda p=path: server.request("GET", p).get("status", {}).get("conditions"), lambda: replica.log)
+            secret = f"/api/v1/namespaces/{NAMESPACE}/secrets/weighbridge-xds-peers"
+            until(lambda: server.request("GET", secret), lambda: replica.log)
             until(lambda: ("coordination.k8s.io", "leases", "update") in read_asked(server)[0], lambda: replica.log)
         asked, refused = read_asked(server)
     granted = {(p.group, p.resource, verb) for p in (*OBJECTS, *OWN, *CERTIFICATES) for verb in p.verbs}

@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 from kubernetes.client.exceptions import ApiException
 
 from support.apiserver import ApiServer
 from support.mounted import NOW
+from weighbridge_api.wire import PEER_IDENTITY
 from weighbridge_operator.cluster_api import ApiFault, ClusterApi
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.permissions import CERTIFICATES
 from weighbridge_operator.trust.material import Material, MaterialError, read_certificates
+from weighbridge_operator.trust.minting import CLIENT, SERVER
 from weighbridge_operator.trust.rotation import OVERLAP, envoy_identity, names_of, server_names
 from weighbridge_operator.trust.secret import OWNER, SecretKeeper, SecretNames, follow_secret
 
@@ -27,7 +30,7 @@ IDENTITY = envoy_identity("weighbridge")
 
 
 def names(namespace: str) -> SecretNames:
-    return SecretNames(namespace, "xds", server_names("operator", namespace), IDENTITY)
+    return SecretNames(namespace, "xds", server_names("operator", namespace), IDENTITY, PEER_IDENTITY)
 
 
 @pytest.fixture
@@ -87,6 +90,45 @@ def test_replicas_that_renew_at_once_agree_at_every_step(
     assert keeper(800).settle() == before
 
 
+def test_data_planes_have_a_certificate_of_their_own_that_follows_the_authorities(
+    api_server: ApiServer, namespace: str, keeper: Callable[..., SecretKeeper]
+) -> None:
+    before: dict[str, bytes] = {}
+    for days in (0.0, 61.0, 500.0, 500.0 + OVERLAP.days):
+        with ThreadPoolExecutor(4) as replicas:
+            list(replicas.map(lambda _, days=days: _settle_all(keeper(days)), range(4)))
+        own, peers = read(api_server, namespace, "xds"), read(api_server, namespace, "xds-peers")
+        assert set(peers) == {"ca.crt", "tls.crt", "tls.key"}, "data planes get no key that signs"
+        assert peers["ca.crt"] == own["ca.crt"]
+        assert peers != before
+        leaf = read_certificates(peers["tls.crt"], "")[0]
+        assert names_of(leaf) == (frozenset(), {PEER_IDENTITY})
+        assert set(leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value) == {*SERVER, *CLIENT}
+        before = peers
+
+
+def _settle_all(keeper: SecretKeeper) -> None:
+    keeper.settle()
+    keeper.settle_peers()
+
+
+async def test_what_is_wrong_with_data_planes_certificate_holds_no_envoy_up(
+    api_server: ApiServer, namespace: str, keeper: Callable[..., SecretKeeper], caplog: pytest.LogCaptureFixture
+) -> None:
+    api_server.apply(make_secret(namespace, "xds-peers", stringData={"password": "x"}))
+    material: Latest[Material] = Latest()
+    following = asyncio.create_task(follow_secret(keeper(), material, poll=0.05))
+    await asyncio.wait_for(material.wait_newer(), 20)
+    async with asyncio.timeout(20):
+        while not (said := [r.message for r in caplog.records if "data planes" in r.message]):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    await asyncio.sleep(0.5)
+    following.cancel()
+    assert len(said) == 1
+    assert "is not the operator's" in said[0]
+    assert read(api_server, namespace, "xds-peers") == {"password": b"x"}
+
+
 def test_what_somebody_broke_is_made_anew_and_what_he_labelled_stays(
     api_server: ApiServer, namespace: str, keeper: Callable[..., SecretKeeper]
 ) -> None:
@@ -120,7 +162,7 @@ def test_the_rights_that_are_asked_for_are_enough_and_reach_no_other_secret(
 ) -> None:
     rules = [
         {"apiGroups": [p.group], "resources": [p.resource], "verbs": list(p.verbs)}
-        | ({"resourceNames": ["xds", "xds-client"]} if p.named else {})
+        | ({"resourceNames": ["xds", "xds-client", "xds-peers"]} if p.named else {})
         for p in CERTIFICATES
     ]
     role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "rules": rules}
@@ -131,6 +173,8 @@ def test_the_rights_that_are_asked_for_are_enough_and_reach_no_other_secret(
     api_server.apply(binding | {"metadata": {"name": "xds", "namespace": namespace}})
     kubeconfig = tmp_path / "kubeconfig"
     api_server.write_kubeconfig(kubeconfig, namespace)
+    keeper(0, kubeconfig).settle()
+    keeper(0, kubeconfig).settle_peers()
     first = keeper(0, kubeconfig).settle()
     assert keeper(61, kubeconfig).settle() != first
     api_server.apply(make_secret(namespace, "other", stringData={"password": "x"}))

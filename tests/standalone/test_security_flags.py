@@ -34,6 +34,8 @@ def test_what_is_said_is_kept() -> None:
     assert read("--xds-tls-directory", "/tls").xds_directory == Path("/tls")
     own = read("--xds-tls-secret", "xds", "--xds-service", "op", kubernetes=True)
     assert (own.xds_secret, own.xds_service) == ("xds", "op")
+    assert not own.xds_peers
+    assert read("--xds-tls-secret", "xds", "--xds-tls-peers", kubernetes=True).xds_peers
     doors = read("--entrance-tls-secret", "front", "--keys-secret", "callers")
     assert (doors.entrance, doors.keys) == ("front", "callers")
 

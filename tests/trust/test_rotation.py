@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weighbridge_operator.trust.material import AUTHORITIES, CERTIFICATE, KEY, read_certificates, read_material
-from weighbridge_operator.trust.minting import LIFE, issue, make_authority
+from weighbridge_operator.trust.minting import CLIENT, LIFE, SERVER, issue, make_authority
 from weighbridge_operator.trust.rotation import (
     NEXT,
     OVERLAP,
@@ -21,11 +21,11 @@ from weighbridge_operator.trust.rotation import (
     Step,
     envoy_identity,
     names_of,
-    plan_client,
+    plan_leaf,
     plan_own,
     server_names,
 )
-from weighbridge_operator.trust.steps import take_client, take_own
+from weighbridge_operator.trust.steps import take_leaf, take_own
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 NAMES = server_names("operator", "weighbridge")
@@ -39,8 +39,8 @@ def settle(own: Entries, client: Entries, now: datetime) -> tuple[Entries, Entri
         own = take_own(step, own, NAMES, now)
         taken.append(step)
         assert len(taken) < 8, taken
-    while (step := plan_client(own, client, IDENTITY, now)) is not Step.KEEP:
-        client = take_client(step, own, client, IDENTITY, now)
+    while (step := plan_leaf(own, client, IDENTITY, now)) is not Step.KEEP:
+        client = take_leaf(step, own, client, IDENTITY, CLIENT, now)
         taken.append(step)
         assert len(taken) < 10, taken
     return own, client, taken
@@ -131,7 +131,7 @@ def test_what_is_good_is_kept_to_the_byte_and_other_names_are_issued_anew() -> N
     assert settle(GOOD_OWN, GOOD_CLIENT, NOW + timedelta(days=59))[2] == []
     assert settle(GOOD_OWN, GOOD_CLIENT, NOW + timedelta(days=61))[2] == [Step.REISSUE, Step.REISSUE]
     assert plan_own(GOOD_OWN, server_names("other", "weighbridge"), NOW) is Step.REISSUE
-    assert plan_client(GOOD_OWN, GOOD_CLIENT, envoy_identity("other"), NOW) is Step.REISSUE
+    assert plan_leaf(GOOD_OWN, GOOD_CLIENT, envoy_identity("other"), NOW) is Step.REISSUE
 
 
 def test_an_authority_that_can_still_be_read_stays_trusted_when_the_key_that_signs_is_lost() -> None:
@@ -141,12 +141,11 @@ def test_an_authority_that_can_still_be_read_stays_trusted_when_the_key_that_sig
     assert trusts(own[AUTHORITIES], GOOD_CLIENT[CERTIFICATE], NOW)
 
 
-@pytest.mark.parametrize("use", ["client_auth", "server_auth"])
-def test_a_leaf_has_one_use_and_signs_nothing(use: str) -> None:
-    kind = getattr(x509.oid.ExtendedKeyUsageOID, use.upper())
-    leaf = issue(make_authority(NOW), NOW, kind, dns=["a"]).certificate
+@pytest.mark.parametrize("uses", [SERVER, CLIENT, SERVER + CLIENT])
+def test_a_leaf_has_the_uses_it_was_given_and_signs_nothing(uses: tuple[x509.ObjectIdentifier, ...]) -> None:
+    leaf = issue(make_authority(NOW), NOW, uses, dns=["a"]).certificate
     found = leaf.extensions
-    assert list(found.get_extension_for_class(x509.ExtendedKeyUsage).value) == [kind]
+    assert list(found.get_extension_for_class(x509.ExtendedKeyUsage).value) == list(uses)
     assert not found.get_extension_for_class(x509.BasicConstraints).value.ca
     assert not found.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
     assert leaf.not_valid_after_utc - NOW == LIFE

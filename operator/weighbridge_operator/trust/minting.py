@@ -1,4 +1,4 @@
-"""Makes authorities and certificates: ECDSA P-256, with the one use each that it has.
+"""Makes authorities and certificates: ECDSA P-256, with the uses that each has.
 
 Draws keys and serial numbers; the time is an argument. Certificates begin a little earlier than they are made, because
 clocks differ.
@@ -18,7 +18,9 @@ from weighbridge_operator.trust.material import SKEW, Pair
 
 AUTHORITY_LIFE = timedelta(days=730)
 LIFE = timedelta(days=90)
-SERVER, CLIENT = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
+Uses = tuple[x509.ObjectIdentifier, ...]
+SERVER: Uses = (ExtendedKeyUsageOID.SERVER_AUTH,)
+CLIENT: Uses = (ExtendedKeyUsageOID.CLIENT_AUTH,)
 
 
 def make_authority(now: datetime, life: timedelta = AUTHORITY_LIFE) -> Pair:
@@ -35,13 +37,13 @@ def make_authority(now: datetime, life: timedelta = AUTHORITY_LIFE) -> Pair:
 def issue(
     authority: Pair,
     now: datetime,
-    use: x509.ObjectIdentifier,
+    uses: Uses,
     *,
     dns: Iterable[str] = (),
     uris: Iterable[str] = (),
     life: timedelta = LIFE,
 ) -> Pair:
-    """A leaf with these names for SERVER or CLIENT."""
+    """A leaf with these names for SERVER, CLIENT or both together."""
     key, serial = ec.generate_private_key(ec.SECP256R1()), x509.random_serial_number()
     builder = _builder(_name("weighbridge"), authority.certificate.subject, key, serial, now, life)
     names: list[x509.GeneralName] = [x509.DNSName(name) for name in dns]
@@ -50,7 +52,7 @@ def issue(
     builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(_usage(signs=False), critical=True)
-    builder = builder.add_extension(x509.ExtendedKeyUsage([use]), critical=False)
+    builder = builder.add_extension(x509.ExtendedKeyUsage(uses), critical=False)
     builder = builder.add_extension(issuer, critical=False)
     return Pair(builder.sign(authority.key, SHA256()), key)
 

@@ -1,8 +1,8 @@
-"""What to do next with the operator's own certificates, given what its two Secrets hold and the time. Pure.
+"""What to do next with the operator's own certificates, given what its Secrets hold and the time. Pure.
 
 One Secret is the operator's: the authorities that are trusted (ca.crt), the key of the one that signs (ca.key), the
 server's pair, and for a while the key of the next authority (next.key). The other one is the Envoys': their pair and
-ca.crt, so that no Envoy ever holds a key that signs or the server's.
+ca.crt, so that no Envoy ever holds a key that signs or the server's. A third one is the data planes', made likewise.
 
 An authority is replaced in steps, because what a pod has mounted is minutes old: the next one is ANNOUNCEd, trusted but
 not yet used; a day later it signs (PROMOTE) and everything is issued anew; the old one stays trusted until it expires.
@@ -84,8 +84,8 @@ def plan_own(entries: Entries, names: frozenset[str], now: datetime) -> Step:
     return step
 
 
-def plan_client(own: Entries, entries: Entries, identity: str, now: datetime) -> Step:
-    """The next step for the Envoys' Secret; `own` is the operator's, settled. `identity` is the URI of an Envoy."""
+def plan_leaf(own: Entries, entries: Entries, identity: str, now: datetime) -> Step:
+    """The next step for the Secret of Envoys or of data planes, whose URI is `identity`; `own` is settled."""
     signing = read_authorities(own).signing.certificate
     if not _holds(entries, signing, now, uris=frozenset({identity})):
         return Step.REISSUE

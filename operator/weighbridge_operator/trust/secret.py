@@ -1,4 +1,4 @@
-"""The operator's own certificates, in two Secrets of the cluster: made where there are none, renewed in time.
+"""The operator's own certificates, in Secrets of the cluster: made where there are none, renewed in time.
 
 Every replica does this, and whoever wins the write has decided for all: a Secret is created only where there is none,
 and replaced only as it was read (resourceVersion). Who loses reads again. Blocking: for a thread.
@@ -19,8 +19,9 @@ from typing import Any
 from weighbridge_operator.cluster_api import ApiFault, ClusterApi
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.trust.material import Material, MaterialError, read_material, to_utc
-from weighbridge_operator.trust.rotation import Entries, Step, plan_client, plan_own
-from weighbridge_operator.trust.steps import take_client, take_own
+from weighbridge_operator.trust.minting import CLIENT, SERVER, Uses
+from weighbridge_operator.trust.rotation import Entries, Step, plan_leaf, plan_own
+from weighbridge_operator.trust.steps import take_leaf, take_own
 
 POLL = 60.0  # seconds between looks
 RETRY = 2.0  # seconds after one that failed
@@ -31,20 +32,25 @@ log = logging.getLogger("weighbridge.trust")
 
 @dataclass(frozen=True, slots=True)
 class SecretNames:
-    """`name` is the operator's Secret; that of the Envoys has `-client` behind it."""
+    """`name` is the operator's Secret; that of the Envoys has `-client` behind it, that of data planes `-peers`."""
 
     namespace: str
     name: str
     server: frozenset[str]  # DNS names that the server's certificate must have
     identity: str  # URI that the Envoys' certificate must have
+    peer: str | None = None  # URI that data planes' certificate must have; None: they need none
 
     @property
     def client(self) -> str:
         return f"{self.name}-client"
 
+    @property
+    def peers(self) -> str:
+        return f"{self.name}-peers"
+
 
 class SecretKeeper:
-    """Brings both Secrets into order and answers what to serve with."""
+    """Brings the Secrets into order and answers what to serve with."""
 
     def __init__(
         self, names: SecretNames, connect: Callable[[], ClusterApi], clock: Callable[[], float] = time.time
@@ -60,12 +66,22 @@ class SecretKeeper:
             lambda entries: plan_own(entries, names.server, now),
             lambda step, entries: take_own(step, entries, names.server, now),
         )
-        self._settle(
-            names.client,
-            lambda entries: plan_client(own, entries, names.identity, now),
-            lambda step, entries: take_client(step, own, entries, names.identity, now),
-        )
+        self._settle_leaf(names.client, own, names.identity, CLIENT, now)
         return read_material(own, trusts=True, now=now)
+
+    def settle_peers(self) -> None:
+        """The same for data planes, after the operator's own. Raises ApiFault or MaterialError."""
+        names = self._names
+        if names.peer is not None and (found := self._read(names.name)) is not None:
+            now = to_utc(self._clock())
+            self._settle_leaf(names.peers, _decode(found), names.peer, SERVER + CLIENT, now)
+
+    def _settle_leaf(self, name: str, own: Entries, identity: str, uses: Uses, now: datetime) -> None:
+        self._settle(
+            name,
+            lambda entries: plan_leaf(own, entries, identity, now),
+            lambda step, entries: take_leaf(step, own, entries, identity, uses, now),
+        )
 
     def _settle(
         self, name: str, plan: Callable[[Entries], Step], take: Callable[[Step, Entries], dict[str, bytes]]
@@ -128,7 +144,7 @@ async def follow_secret(
     keeper: SecretKeeper, material: Latest[Material], *, poll: float = POLL, retry: float = RETRY
 ) -> None:
     """Keeps `material` as the Secrets have it. What is wrong is said once. Ends by cancellation."""
-    said = ""
+    said = peers = ""
     while True:
         try:
             found = await asyncio.to_thread(keeper.settle)
@@ -142,7 +158,19 @@ async def follow_secret(
         if found != material.get():
             material.set(found)
             log.info("xDS is served with a certificate that is good until %s", _print(found.until))
+        peers = await _follow_peers(keeper, peers)
         await asyncio.sleep(poll)
+
+
+async def _follow_peers(keeper: SecretKeeper, said: str) -> str:
+    """What is wrong now; xDS does not wait for it."""
+    try:
+        await asyncio.to_thread(keeper.settle_peers)
+    except (ApiFault, MaterialError) as error:
+        if str(error) != said:
+            log.warning("data planes' certificates: %s", error)
+        return str(error)
+    return ""
 
 
 def _decode(found: Mapping[str, Any]) -> dict[str, bytes]:

@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from weighbridge_operator.trust.material import AUTHORITIES, CERTIFICATE, KEY, MaterialError, Pair, read_certificates
-from weighbridge_operator.trust.minting import CLIENT, SERVER, issue, make_authority
+from weighbridge_operator.trust.minting import SERVER, Uses, issue, make_authority
 from weighbridge_operator.trust.rotation import NEXT, SIGNING, Entries, Step, read_authorities
 
 
@@ -35,15 +35,15 @@ def take_own(step: Step, entries: Entries, names: frozenset[str], now: datetime)
             raise ValueError(step)
 
 
-def take_client(step: Step, own: Entries, entries: Entries, identity: str, now: datetime) -> dict[str, bytes]:
-    """The Envoys' Secret after `step`."""
+def take_leaf(step: Step, own: Entries, entries: Entries, identity: str, uses: Uses, now: datetime) -> dict[str, bytes]:
+    """The Secret of Envoys or data planes after `step`."""
     match step:
         case Step.KEEP:
             return dict(entries)
         case Step.TRUST:
             return {**entries, AUTHORITIES: own[AUTHORITIES]}
         case Step.REISSUE:
-            pair = issue(read_authorities(own).signing, now, CLIENT, uris=[identity])
+            pair = issue(read_authorities(own).signing, now, uses, uris=[identity])
             return {**_print_pair(pair), AUTHORITIES: own[AUTHORITIES]}
         case _:
             raise ValueError(step)

@@ -20,6 +20,16 @@ drains is chosen for as well. */}}
 {{ add 9904 (mul 2 (index . 1)) }}
 {{- end -}}
 
+{{/* Where the others tell it what they send. */}}
+{{- define "weighbridge.dataplane.peer" -}}
+{{ add 9940 (index . 1) }}
+{{- end -}}
+
+{{/* Whether data planes tell each other what they send. */}}
+{{- define "weighbridge.peers" -}}
+{{- if and .Values.dataplane.enabled .Values.dataplane.peers.enabled }}true{{ end -}}
+{{- end -}}
+
 {{/* Names a node for each request of policies with balance.precise. It has no probe on purpose: kubelet takes a pod out of
 service whose sidecar is not ready or ends, and Envoy serves without it. Envoy's own check takes out one that hangs, and
 the keeper, the container's first process, starts it anew. */}}
@@ -37,13 +47,25 @@ the keeper, the container's first process, starts it anew. */}}
   - --listen=127.0.0.1:{{ include "weighbridge.dataplane.port" . }}
   - --metrics=$(POD_IP):{{ include "weighbridge.dataplane.metrics" . }}
   - --keep-choices={{ int $root.Values.dataplane.keepChoices }}
+  {{- if include "weighbridge.peers" $root }}
+  - --peer-listen=$(POD_IP):{{ include "weighbridge.dataplane.peer" . }}
+  {{- range $other := until (int $root.Values.dataplane.processes) }}
+  - --peer={{ include "weighbridge.fullname" $root }}-peers.{{ $root.Release.Namespace }}.svc:{{ include "weighbridge.dataplane.peer" (list $root $other) }}
+  {{- end }}
+  - --peer-processes={{ int $root.Values.dataplane.processes }}
+  - --peer-tls=/peers
+  {{- end }}
   env:
   - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
   ports:
   - {name: {{ $name }}, containerPort: {{ include "weighbridge.dataplane.metrics" . }}}
   securityContext: {{- include "weighbridge.containerSecurity" $root | nindent 4 }}
   resources: {{- toYaml $root.Values.dataplane.resources | nindent 4 }}
-  volumeMounts: [{name: sockets, mountPath: /run/weighbridge}]
+  volumeMounts:
+  - {name: sockets, mountPath: /run/weighbridge}
+  {{- if include "weighbridge.peers" $root }}
+  - {name: peers, mountPath: /peers, readOnly: true}
+  {{- end }}
 {{- end -}}
 
 {{/* Writes what Envoy starts with: only the pod knows its name and address. */}}

@@ -14,6 +14,9 @@
 {{- else }}
 - --xds-tls-secret={{ include "weighbridge.fullname" . }}-xds
 - --xds-service={{ include "weighbridge.fullname" . }}-operator
+{{- if include "weighbridge.peers" . }}
+- --xds-tls-peers
+{{- end }}
 {{- end }}
 {{- with .Values.entrance.tlsSecret }}
 - --entrance-tls-secret={{ . }}

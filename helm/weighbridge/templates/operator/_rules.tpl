@@ -13,6 +13,6 @@
 {{- if not .Values.certManager.enabled }}
 {{- $xds := printf "%s-xds" (include "weighbridge.fullname" .) }}
 - {apiGroups: [""], resources: [secrets], verbs: [create]}
-- {apiGroups: [""], resources: [secrets], resourceNames: [{{ $xds }}, {{ $xds }}-client], verbs: [get, update]}
+- {apiGroups: [""], resources: [secrets], resourceNames: [{{ $xds }}, {{ $xds }}-client{{ if include "weighbridge.peers" . }}, {{ $xds }}-peers{{ end }}], verbs: [get, update]}
 {{- end }}
 {{- end -}}

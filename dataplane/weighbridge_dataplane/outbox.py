@@ -1,0 +1,45 @@
+"""What was sent to which node since it was told last: added up by address until the next word. Pure.
+
+A word goes out as soon as there is something to tell, but no sooner than the one before it lets: what a hundredth of a
+second costs in what others do not know is felt (simulated, others' load, four Envoys: 7 % of p99 between 0.05 s and
+0.01 s), and where requests are few so are the words.
+"""
+
+from __future__ import annotations
+
+from weighbridge_dataplane.facts import Sent
+
+ADDRESSES = 1_000  # of one word; what goes to more nodes than that within one is not told of
+LEAST, FOR_EACH = 0.01, 0.006  # seconds between two words, at least, and for each who is told: 2 % of a core in all
+
+
+class Outbox:
+    """One data plane's. `hearers`: how many are told."""
+
+    def __init__(self, hearers: int = 0) -> None:
+        self.hearers = hearers
+        self._sent: dict[str, list[float]] = {}  # requests, tokens, sum of the moments
+        self._next = float("-inf")
+
+    def put(self, address: str, tokens: float, now: float) -> None:
+        """A request with tokens that have to be read was sent there."""
+        sums = self._sent.get(address)
+        if sums is not None:
+            sums[0] += 1
+            sums[1] += tokens
+            sums[2] += now
+        elif len(self._sent) < ADDRESSES:
+            self._sent[address] = [1, tokens, now]
+
+    def wait(self, now: float) -> float | None:
+        """Seconds until the next word may go out; None where there is nothing to tell."""
+        return max(0.0, self._next - now) if self._sent else None
+
+    def take(self, now: float) -> tuple[Sent, ...]:
+        """All of it, and it is empty."""
+        sent, self._sent = self._sent, {}
+        self._next = now + max(LEAST, FOR_EACH * self.hearers)
+        return tuple(
+            Sent(address, int(requests), tokens, max(0.0, now - moments / requests))
+            for address, (requests, tokens, moments) in sent.items()
+        )

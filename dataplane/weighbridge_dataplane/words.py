@@ -1,0 +1,116 @@
+"""What data planes say to each other, as bytes: frames of a length, a kind and a body. Pure.
+
+Who connects says HELLO and then, again and again, SENT: what it sent to nodes since its last word, or nothing, which is
+a sign of life. Who was connected to answers with its HELLO and says nothing else. A kind that is not known is passed
+over, so that a later version can say more; what can't be understood ends the connection.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from weighbridge_dataplane.facts import Sent
+
+VERSION: Final = 1
+HELLO, SENT = 1, 2
+LONGEST: Final = 16 * 1024  # bytes of a frame's body
+ENTRIES: Final = 200  # of a frame, so that reading one holds no request up
+ADDRESS_LONGEST: Final = 60  # bytes; of IPv6 with brackets and port 47
+REQUESTS_MOST, TOKENS_MOST, AGE_MOST = 1_000_000, 1e9, 10.0
+_MAGIC = b"weighbridge"
+_HEAD, _HELLO, _ENTRY = struct.Struct(">HB"), struct.Struct(">11sB16s16sB"), struct.Struct(">BIff")
+
+
+class WordError(ValueError):
+    """What came is no word of a data plane; says what is wrong and quotes nothing of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """Who speaks: a process, the Envoy that it stands beside, and how many processes that Envoy has."""
+
+    process: bytes  # 16 bytes, drawn at its start
+    envoy: bytes  # 16 bytes, the same for all beside one Envoy
+    processes: int = 1
+
+
+def print_hello(hello: Hello) -> bytes:
+    return _frame(HELLO, _HELLO.pack(_MAGIC, VERSION, hello.process, hello.envoy, hello.processes))
+
+
+def print_sent(sent: Sequence[Sent]) -> bytes:
+    """As many frames as it needs; one where nothing was sent."""
+    parts = [sent[at : at + ENTRIES] for at in range(0, len(sent), ENTRIES)] or [()]
+    return b"".join(_frame(SENT, b"".join(_print_entry(each) for each in part)) for part in parts)
+
+
+def _print_entry(each: Sent) -> bytes:
+    address = each.address.encode()[:ADDRESS_LONGEST]
+    requests, tokens = min(each.requests, REQUESTS_MOST), min(each.tokens, TOKENS_MOST)
+    return _ENTRY.pack(len(address), requests, tokens, min(each.age, AGE_MOST)) + address
+
+
+def _frame(kind: int, body: bytes) -> bytes:
+    return _HEAD.pack(len(body), kind) + body
+
+
+class Words:
+    """Cuts what comes into words. `give` what came, then `take` until there is none."""
+
+    def __init__(self) -> None:
+        self._came = bytearray()
+
+    def give(self, data: bytes) -> None:
+        self._came += data
+
+    def take(self) -> Hello | tuple[Sent, ...] | None:
+        """The next word that is whole. Raises WordError; what follows can't be understood any more."""
+        while len(self._came) >= _HEAD.size:
+            size, kind = _HEAD.unpack_from(self._came)
+            if size > LONGEST:
+                raise WordError(f"a frame of {size} bytes")
+            end = _HEAD.size + size
+            if len(self._came) < end:
+                break
+            body = bytes(self._came[_HEAD.size : end])
+            del self._came[:end]
+            if kind == HELLO:
+                return _read_hello(body)
+            if kind == SENT:
+                return _read_sent(body)
+        return None
+
+
+def _read_hello(body: bytes) -> Hello:
+    if body[:12] == _MAGIC + bytes((VERSION,)) and len(body) >= _HELLO.size:
+        _, _, process, envoy, processes = _HELLO.unpack_from(body)
+        return Hello(process, envoy, max(1, processes))
+    if len(body) > 11 and body.startswith(_MAGIC):
+        raise WordError(f"it speaks version {body[11]}, not {VERSION}")
+    raise WordError("it is no data plane")
+
+
+def _read_sent(body: bytes) -> tuple[Sent, ...]:
+    sent: list[Sent] = []
+    at = 0
+    while at < len(body):
+        if len(sent) == ENTRIES or len(body) - at < _ENTRY.size:
+            raise WordError("a frame that does not hold what it says")
+        size, requests, tokens, age = _ENTRY.unpack_from(body, at)
+        at += _ENTRY.size
+        address = body[at : at + size]
+        at += size
+        if not 0 < size <= ADDRESS_LONGEST or len(address) != size or not address.isascii():
+            raise WordError("an address that is none")
+        if not (requests <= REQUESTS_MOST and _is_sound(tokens, TOKENS_MOST) and _is_sound(age, AGE_MOST)):
+            raise WordError("a number that is none")
+        sent.append(Sent(address.decode(), requests, tokens, age))
+    return tuple(sent)
+
+
+def _is_sound(value: float, most: float) -> bool:
+    return math.isfinite(value) and 0 <= value <= most
