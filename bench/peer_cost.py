@@ -77,7 +77,7 @@ async def run(folder: str, number: int, rate: int, which: int) -> None:
     peers = Peers(own, targets, Trust(Path(folder)), pools, records)
     peers.start("127.0.0.1", PORT + which)
     running = asyncio.create_task(peers.run())
-    ends, longest = [asyncio.get_running_loop().time() + SETTLE], 0.0
+    ends, longest, heard = [asyncio.get_running_loop().time() + SETTLE], 0.0, 0
     cpu = frames = 0.0
     for last in (False, True):
         while (now := asyncio.get_running_loop().time()) < ends[-1]:
@@ -86,10 +86,10 @@ async def run(folder: str, number: int, rate: int, which: int) -> None:
             pause = random.expovariate(rate) if rate else 0.1
             await asyncio.sleep(pause)
             if last:
+                heard = max(heard, peers.measure(Levels()).peers or 0)
                 longest = max(longest, asyncio.get_running_loop().time() - now - pause)
         cpu, frames = time.process_time() - cpu, records.peer_frames["out"] - frames
         ends.append(ends[-1] + LASTS)
-    heard = peers.measure(Levels()).peers or 0
     running.cancel()
     print(json.dumps([cpu / LASTS, frames / LASTS / max(1, number - 1), heard, longest]))
 

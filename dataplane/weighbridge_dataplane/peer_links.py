@@ -80,9 +80,15 @@ class Link(asyncio.Protocol):
         except WordError as error:
             self.refuse("word", str(error))
             return
-        if word is None:
+        if word is not None:
+            self._note(word)
+        if self._words.is_empty:
             transport.resume_reading()
-            return
+        else:
+            transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._work)
+
+    def _note(self, word: Hello | tuple[Sent, ...]) -> None:
         self._last = time.monotonic()
         if isinstance(word, Hello):
             if self.hello is None:
@@ -90,8 +96,6 @@ class Link(asyncio.Protocol):
                 self.greet(word)
         elif self.hello is not None:
             self.take(word)
-        transport.pause_reading()
-        asyncio.get_running_loop().call_soon(self._work)
 
     def greet(self, hello: Hello) -> None:
         """The other said who it is."""

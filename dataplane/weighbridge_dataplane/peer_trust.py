@@ -74,3 +74,12 @@ def is_peer(certificate: dict[str, Any] | None) -> bool:
 def read_end(certificate: dict[str, Any]) -> float:
     """When it expires, in seconds since 1970."""
     return float(ssl.cert_time_to_seconds(certificate["notAfter"]))
+
+
+def explain(error: Exception) -> str:
+    """Why there is no connection, in the words of TLS."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not good: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {(error.reason or 'no reason given').replace('_', ' ').lower()}"
+    return str(getattr(error, "strerror", None) or type(error).__name__)

@@ -24,7 +24,7 @@ from weighbridge_dataplane.company import Company
 from weighbridge_dataplane.facts import Choice, Sent
 from weighbridge_dataplane.outbox import Outbox
 from weighbridge_dataplane.peer_links import Ear, Link, Mouth, Scene
-from weighbridge_dataplane.peer_trust import Trust, TrustError
+from weighbridge_dataplane.peer_trust import Trust, TrustError, explain
 from weighbridge_dataplane.pools import Pools
 from weighbridge_dataplane.records import Levels, Records
 from weighbridge_dataplane.words import Hello, print_sent
@@ -33,7 +33,7 @@ SIGN = 0.5  # seconds between two words where nothing is sent
 LOOK = 0.1  # seconds between two looks at who is heard
 RESOLVE = 5.0  # seconds between two looks at who there is
 TRUST = 2.0  # seconds between two looks at the files
-MOST = 128  # connections each way
+MOST, AT_ONCE = 128, 8  # connections each way; of them, those that are told in one turn of the loop
 PATIENCE = 5.0  # seconds for a connection and its handshake
 PAUSE, LONGEST_PAUSE = 0.2, 10.0  # seconds before somebody is tried again, doubling
 SAME = 30.0  # seconds before an address is tried again at which one is that is told already
@@ -62,7 +62,8 @@ class Peers:
         self._mouths: dict[Address, Mouth] = {}
         self._keeping: dict[Address, asyncio.Task[None]] = {}
         self._admitting = 0
-        self._some = asyncio.Event()  # to tell
+        self._due: asyncio.TimerHandle | None = None  # the next word
+        self._told = float("-inf")
         self._said = float("-inf")
 
     def start(self, host: str, port: int) -> int:
@@ -87,9 +88,10 @@ class Peers:
                     tasks.create_task(self._follow_trust(self._trust))
                 tasks.create_task(self._accept(tasks))
                 tasks.create_task(self._follow_addresses(tasks))
-                tasks.create_task(self._talk())
                 tasks.create_task(self._attend())
         finally:
+            if self._due is not None:
+                self._due.cancel()
             for link in (*self._ears, *self._mouths.values()):
                 link.end()
             if self._listening is not None:
@@ -98,8 +100,9 @@ class Peers:
     def note(self, choice: Choice, now: float) -> None:
         """Takes a choice that was made."""
         if choice.member is not None:
-            self._some.set()
             self._outbox.put(choice.member.address, choice.tokens, now)
+            if self._due is None:
+                self._due = asyncio.get_running_loop().call_later(self._outbox.wait(now) or 0.0, self._tell)
 
     def measure(self, levels: Levels) -> Levels:
         """With who is heard now."""
@@ -111,33 +114,35 @@ class Peers:
         with self._survive():
             self._pools.hear_sent(sent, time.monotonic())
 
-    async def _talk(self) -> None:
-        """Says what was sent as soon as it may be, and now and then that nothing was."""
-        said = float("-inf")
-        while True:
-            self._some.clear()
-            wait = self._outbox.wait(time.monotonic())
-            if wait is None:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._some.wait(), max(0.0, said + SIGN - time.monotonic()))
-                wait = self._outbox.wait(time.monotonic()) or 0.0
-            await asyncio.sleep(wait)
-            said = time.monotonic()
-            with self._survive():
-                told = [mouth for mouth in self._mouths.values() if mouth.tells]
-                self._outbox.hearers = len(told)
-                data = print_sent(self._outbox.take(said))
-                for mouth in told:
-                    mouth.tell(data)
+    def _tell(self) -> None:
+        """Says what was sent, or that nothing was."""
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        with self._survive():
+            self._told = time.monotonic()
+            told = [mouth for mouth in self._mouths.values() if mouth.tells]
+            self._outbox.hearers = len(told)
+            self._tell_some(told, print_sent(self._outbox.take(self._told)))
+
+    def _tell_some(self, told: Sequence[Mouth], data: bytes) -> None:
+        """The rest in the loop's next turn: a request may have come."""
+        with self._survive():
+            for mouth in told[:AT_ONCE]:
+                mouth.tell(data)
+        if len(told) > AT_ONCE:
+            asyncio.get_running_loop().call_soon(self._tell_some, told[AT_ONCE:], data)
 
     async def _attend(self) -> None:
-        """Looks who is heard, and whose time has come."""
+        """Looks who is heard, whose time has come, and whether it is time for a sign of life."""
         for turn in count():
             with self._survive():
                 now = time.monotonic()
                 self._pools.attend(self._company.count(now)[1])
                 for link in (*self._ears, *self._mouths.values()) if turn % 10 == 0 else ():
                     self._check(link, now)
+                if now - self._told >= SIGN - LOOK / 2:
+                    self._tell()
             await asyncio.sleep(LOOK)
 
     def _check(self, link: Link, now: float) -> None:
@@ -212,13 +217,13 @@ class Peers:
         while True:
             began = time.monotonic()
             with self._survive():
-                same = await self._tell(address)
+                same = await self._connect(address)
                 pause = PAUSE if time.monotonic() - began > LONGEST_PAUSE else min(2 * pause, LONGEST_PAUSE)
                 if same:
                     pause = SAME
             await asyncio.sleep(pause * (0.5 + random.random()))
 
-    async def _tell(self, address: Address) -> bool:
+    async def _connect(self, address: Address) -> bool:
         """One connection, to its end; whether there is one that is told already, or this process."""
         trust = self._trust
         if trust is not None and trust.client is None:
@@ -281,12 +286,3 @@ def is_here(address: Address) -> bool:
     with suppress(ValueError):
         return ip_address(address[0].partition("%")[0]).is_loopback
     return False
-
-
-def explain(error: Exception) -> str:
-    """Why there is no connection, in the words of TLS."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not good: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {(error.reason or 'no reason given').replace('_', ' ').lower()}"
-    return str(getattr(error, "strerror", None) or type(error).__name__)

@@ -67,6 +67,12 @@ class Words:
     def give(self, data: bytes) -> None:
         self._came += data
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits but the beginning of a word."""
+        came = self._came
+        return len(came) < _HEAD.size or len(came) < _HEAD.size + _HEAD.unpack_from(came)[0] <= LONGEST + _HEAD.size
+
     def take(self) -> Hello | tuple[Sent, ...] | None:
         """The next word that is whole. Raises WordError; what follows can't be understood any more."""
         while len(self._came) >= _HEAD.size:
