@@ -9,7 +9,7 @@ from weighbridge_operator.xds import answers
 from weighbridge_operator.xds.build import Json, packed
 from weighbridge_operator.xds.matching import by_path, by_prefix, by_whole, nested, on
 from weighbridge_operator.xds.names import HOPS_HEADER, ROUTE_HEADER
-from weighbridge_operator.xds.paths import PATHS, USUAL, Path, limit_of, word_of
+from weighbridge_operator.xds.paths import BODY_LIMIT, GEMINI_METHODS, PATHS, USUAL, Path, limit_of, word_of
 
 _POST = {"name": ":method", "string_match": {"exact": "POST"}}
 _READING = ("GET", "HEAD")
@@ -21,7 +21,7 @@ def list_paths(gateway: ir.Gateway) -> dict[str, Json]:
     cards = answers.model_cards(gateway)
     listing = answers.direct(200, {"object": "list", "data": list(cards.values())})
     exact: dict[str, Json] = {"/v1/models": on(_get(listing), answers.wrong_method(*_READING))}
-    exact |= {path.path: on(*_meanwhile(path), *_usual(path), _only_post(path)) for path in PATHS}
+    exact |= {path.path: on(*_meanwhile(path), _only_post(path)) for path in PATHS}
     exact |= {f"{path.path}/": on(answers.trailing_slash(path)) for path in PATHS}
     for name, card in cards.items():
         found = on(_get(answers.direct(200, card)), answers.wrong_method(*_READING))
@@ -33,11 +33,11 @@ def list_paths(gateway: ir.Gateway) -> dict[str, Json]:
 def find_path(gateway: ir.Gateway) -> Json:
     """Everything that is no request for a model. The paths themselves are filled in later."""
     # For GET alone: the answer's script would stand in the place of the entrance's, which Gemini's POST needs here.
-    rest = {"/v1/models/": on(_get(answers.unknown_card(gateway)), answers.wrong_method(*_READING))} | {
+    rest = {"/v1/models/": on(_gemini(), _get(answers.unknown_card(gateway)), answers.wrong_method(*_READING))} | {
         f"{path.path}?": on(*_meanwhile(path), _only_post(path)) for path in PATHS
     }
-    rest["/v1beta/"] = on(answers.unknown_path(gateway, "gemini"))
-    unknown = on(answers.unknown_path(gateway))
+    rest["/v1beta/"] = on(_gemini(), answers.unknown_path(gateway, "gemini"))
+    unknown = on(_gemini(), answers.unknown_path(gateway))
     return nested({**by_path({}), "on_no_match": nested({**by_prefix(":path", rest), "on_no_match": unknown})})
 
 
@@ -54,36 +54,34 @@ def guard(found: Json) -> Json:
 
 
 def _meanwhile(path: Path) -> list[Json]:
-    """The route of a request whose body is still coming: it says how large that may be, and leads nowhere.
-
-    Only a route that forwards can say so; where nothing is said, the listener's limit holds.
-    """
-    if not path.form:
-        return []
-    nowhere = {"cluster_header": ROUTE_HEADER}
-    return [
-        {
-            "match": {"prefix": "/", "headers": [_POST]},
-            "route": nowhere,
-            "request_body_buffer_limit": limit_of(path.kind),
-        }
-    ]
-
-
-def _usual(path: Path) -> list[Json]:
-    """The route of a usual request until its body is read: it names the script that reads it."""
+    """The routes of a request whose body is still coming: see `_coming`."""
+    routes = [_coming(limit_of(path.kind))]
     if path.form or path.kind not in USUAL:
-        return []
+        return routes
+    # A usual request's names the script that reads it.
     plain = {"name": "content-type", "string_match": {"exact": "application/json"}}
     never = [{"name": name, "present_match": True, "invert_match": True} for name in ("content-encoding", HOPS_HEADER)]
     script = packed("envoy.extensions.filters.http.lua.v3.LuaPerRoute", {"name": word_of(path.kind)})
-    return [
-        {
-            **_only_post(path),
-            "match": {"prefix": "/", "headers": [_POST, plain, *never]},
-            "typed_per_filter_config": {"envoy.filters.http.lua": script},
-        }
-    ]
+    usual = _coming(BODY_LIMIT, plain, *never)
+    return [{**usual, "typed_per_filter_config": {"envoy.filters.http.lua": script}}, *routes]
+
+
+def _coming(limit: int, *headers: Json) -> Json:
+    """It says how large the body may be, and leads nowhere: the script has another found, or answers itself.
+
+    Only a route that forwards can say so; where nothing is said, the listener's limit holds, which is small.
+    """
+    nowhere = {"cluster_header": ROUTE_HEADER}
+    return {
+        "match": {"prefix": "/", "headers": [_POST, *headers]},
+        "route": nowhere,
+        "request_body_buffer_limit": limit,
+    }
+
+
+def _gemini() -> Json:
+    method = f".*:({'|'.join(GEMINI_METHODS)})(\\?.*)?"
+    return _coming(BODY_LIMIT, {"name": ":path", "string_match": {"safe_regex": {"regex": method}}})
 
 
 def _only_post(path: Path) -> Json:

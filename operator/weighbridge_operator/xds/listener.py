@@ -11,7 +11,7 @@ from weighbridge_operator.xds.build import Json, extension, message
 from weighbridge_operator.xds.cluster import ADS
 from weighbridge_operator.xds.keys import ask_for_keys
 from weighbridge_operator.xds.names import CERTIFICATE, LISTENER, ROUTES, UNKNOWN
-from weighbridge_operator.xds.paths import BODY_LIMIT, USUAL, word_of
+from weighbridge_operator.xds.paths import READ_LIMIT, USUAL, word_of
 from weighbridge_operator.xds.precise import ask_dataplane
 from weighbridge_operator.xds.replies import local_replies
 from weighbridge_operator.xds.request_log import RequestLog, write_requests
@@ -58,7 +58,7 @@ def translate_listener(entrance: Entrance, asks: bool = False) -> Message:
             "name": LISTENER,
             "address": {"socket_address": {"address": entrance.host, "port_value": entrance.port}},
             # Also what a slow reader may leave unread before its node is made to wait.
-            "per_connection_buffer_limit_bytes": BODY_LIMIT,
+            "per_connection_buffer_limit_bytes": READ_LIMIT,
             "filter_chains": [chain],
         },
     )

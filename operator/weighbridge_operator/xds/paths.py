@@ -13,6 +13,10 @@ from weighbridge_operator.core.ir import Format, Kind
 BODY_LIMIT = 16 * 2**20
 #: The same where the body may be a form: OpenAI's 25 MiB for a file, and room for the other fields.
 FORM_LIMIT = 26 * 2**20
+#: Bytes that a connection may hold unread, either way; where a route lets a body be kept whole, that may be longer.
+#: Envoy reads from a connection until it holds so much: with the bodies' limit here, forty connections bring a gigabyte
+#: before it next looks at its memory.
+READ_LIMIT = 2**20
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,7 @@ def _frame(gateway: ir.Gateway, entrance: Entrance) -> Json:
             {
                 "name": ROUTES,
                 "domains": ["*"],
+                "request_body_buffer_limit": BODY_LIMIT,
                 # For the entrance's script, which looks only where a request came through a gateway before.
                 "metadata": {"filter_metadata": {"envoy.filters.http.lua": {"gateway": entrance.name}}},
                 "request_headers_to_add": [_add(HOPS_HEADER, entrance.name)],
