@@ -17,7 +17,14 @@ JSON_PATHS = (*(path.path for path in PATHS), f"{GEMINI}{MODEL}:generateContent"
 FORM_PATHS = tuple(path.path for path in PATHS if path.form)
 MARK = "b0undary"
 _BOMB = gzip.compress(bytes(8 << 20))
-_ODD_TYPES = ("text/plain", "application/x-www-form-urlencoded", "application/json-patch+json", "", "application/jsonp")
+_ODD_TYPES = (
+    "text/plain",
+    "application/x-www-form-urlencoded",
+    "application/json-patch+json",
+    "",
+    "application/jsonp",
+    "application/json; charset=utf-16",
+)
 _ODD_BOUNDARIES = (
     "",
     "; boundary=",
@@ -77,7 +84,7 @@ def _huge(chance: random.Random) -> bytes:
 
 
 def _twice(chance: random.Random) -> bytes:
-    key = chance.choice((b"model", b"stream", b"messages", b"a", b""))
+    key = chance.choice((b"model", b"Model", b"STREAM", b"stream", b"messages", b"a", b""))
     return b'{"model":"m","a":1,"":2,"stream":false,"messages":[],"%b":"other"}' % key
 
 
@@ -152,7 +159,8 @@ def _no_end(chance: random.Random) -> tuple[str, bytes]:
 
 def _twice_in_form(chance: random.Random) -> tuple[str, bytes]:
     name = chance.choice((b"model", b"stream"))
-    return _KIND, _named(name, b"false") + _named(b"file", b"x" * 100_000) + _named(name, b"true") + _END
+    again = chance.choice((name, name.title()))
+    return _KIND, _named(name, b"false") + _named(b"file", b"x" * 100_000) + _named(again, b"true") + _END
 
 
 def _bare_feeds(chance: random.Random) -> tuple[str, bytes]:

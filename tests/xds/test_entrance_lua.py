@@ -15,6 +15,7 @@ from lupa.luajit21 import LuaRuntime
 from weighbridge_operator.xds.scripts import write_entrance
 
 DEPTH = 100
+ACTED_ON = ("model", "stream")
 Outcome = tuple[str, Any]  # "ok" and what is asked for, or "refused" and why
 
 
@@ -81,6 +82,8 @@ def find_fault(text: str) -> str | None:
             return "escaped"
         if key in seen:
             return "twice"
+        if key not in ACTED_ON and key.replace("\u017f", "s").lower() in ACTED_ON:
+            return "alias"
         seen.add(key)
         _, at = decoder.raw_decode(text, skip(text, text.index(":", end) + 1))
         at = skip(text, at)
@@ -105,6 +108,7 @@ def check(read: Callable[[bytes], Outcome], text: bytes) -> None:
             ("refused", "deep"),
             ("refused", "twice"),
             ("refused", "escaped"),
+            ("refused", "alias"),
         )
         return
     fault = find_fault(text.decode())
@@ -128,7 +132,9 @@ def near(keys: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:
     return st.recursive(plain, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4))
 
 
-KEYS = st.sampled_from(["model", "stream", "messages", "a", "", "mödel", "mo\ndel", 'q"', "\\", "/", "\u007f", "𝄞"])
+KEYS = st.sampled_from(
+    ["model", "stream", "Model", "\u017ftream", "messages", "a", "", "mödel", "mo\ndel", 'q"', "\\", "/", "\u007f", "𝄞"]
+)
 VALUES = near(KEYS | st.text(max_size=5))
 OBJECTS = st.dictionaries(KEYS, VALUES, max_size=6)
 
@@ -212,6 +218,11 @@ def test_strings_are_utf8_or_refused(read: Callable[[bytes], Outcome], inner: by
     [
         (b'{"model":"m","model":"n"}', "twice"),
         (b'{"a":1,"b":2,"a":3}', "twice"),
+        (b'{"model":"m","MODEL":"n"}', "alias"),
+        (b'{"mOdel":"n","model":"m"}', "alias"),
+        (b'{"Model":"n"}', "alias"),
+        (b'{"MOD\\u0045L":"n"}', "escaped"),
+        ('{"model":"m","\u017ftream":true}'.encode(), "alias"),
         (b'{"mod\\u0065l":"m"}', "escaped"),
         (b'{"a\\/b":1}', "escaped"),
         (b'{"a":' + b"[" * DEPTH + b"]" * DEPTH + b"}", "deep"),
@@ -219,7 +230,8 @@ def test_strings_are_utf8_or_refused(read: Callable[[bytes], Outcome], inner: by
     ],
 )
 def test_what_json_allows_and_the_gateway_does_not(read: Callable[[bytes], Outcome], text: bytes, why: str) -> None:
-    assert read(text) == ("refused", why)
+    for _ in range(2):  # the second time the keys are known
+        assert read(text) == ("refused", why)
 
 
 @pytest.mark.parametrize(

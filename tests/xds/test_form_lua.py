@@ -85,26 +85,72 @@ def test_what_clients_send_is_read(read: Reader) -> None:
 
 
 @pytest.mark.parametrize(
+    "given",
+    [
+        "name=model.wav",
+        "my name = x.wav",
+        "model; a.wav",
+        r"she said \"name\".wav",
+        r"C:\\sound\\a.wav",
+        r"C:\sound\a.wav",
+        r"a\\",
+    ],
+)
+def test_a_file_may_be_called_as_clients_write_it(read: Reader, given: str) -> None:
+    file = part("file", b"x", f'; filename="{given}"', "Content-Type: audio/wav\r\n")
+    outcome, told = ask(read, file, part("model", b"m"))
+    assert (outcome, told["value"]) == ("ok", b"m")
+
+
+@pytest.mark.parametrize("end", [b"", b"\r\n", b"\r\n\r\n", b"\n", b" \t\r\n"])
+def test_blanks_may_stand_behind_the_end(read: Reader, end: bytes) -> None:
+    body = part("model", b"m") + b"--%b--" % MARK + end
+    outcome, told = read(body, b"multipart/form-data; boundary=" + MARK)
+    assert (outcome, told["value"]) == ("ok", b"m")
+
+
+def test_fields_may_say_that_they_are_plain(read: Reader) -> None:
+    head = 'Content-Type: text/plain; charset="ISO-8859-1"\r\nContent-Transfer-Encoding: 8bit\r\n'
+    outcome, told = ask(read, part("_charset_", b"UTF-8"), part("model", b"m", head=head), part("stream", b"true"))
+    assert (outcome, told["value"], told["stream"]) == ("ok", b"m", True)
+
+
+@pytest.mark.parametrize(
     ("parts", "why"),
     [
         ([part("model", b"m"), part("model", b"m")], "twice"),
         ([part("stream", b"true"), part("stream", b"false")], "twice"),
         ([part("model", b"m", '; filename="m"')], "field"),
+        ([part("model", b"m"), part("Model", b"n")], "field"),
+        ([part("MODEL", b"n")], "field"),
+        ([part("Stream", b"true")], "field"),
+        ([part("Model[]", b"n")], "field"),
+        ([part("model", b"m", head="Content-Type: text/plain; charset=utf-7\r\n")], "field"),
+        ([part("model", b"m", head="Content-Type: a/b; charset=utf-8; charset=utf-16\r\n")], "field"),
+        ([part("model", b"bQ==", head="Content-Transfer-Encoding: base64\r\n")], "field"),
+        ([part("_charset_", b"utf-7")], "field"),
         ([part("model[]", b"n")], "field"),
         ([part("model.a", b"n")], "field"),
-        ([part("mo\\del", b"n")], "form"),
-        ([part("model ", b"n")], "form"),
-        ([part("m\u00f6del", b"n")], "form"),
-        ([part("a", b"n", '; name="model"')], "form"),
-        ([part("a", b"n", "; name*=UTF-8''model")], "form"),
-        ([part("a", b"n", '; filename="x\\"; name=\\"model"')], "form"),
-        ([part("a", b"n", '; filename="; Name = model"')], "form"),
-        ([part("a", b"n", '; other="x"')], "form"),
-        ([part("a", b"n", head='Content-Disposition: form-data; name="model"\r\n')], "form"),
-        ([part("a", b"n", head=" folded\r\n")], "form"),
-        ([part("a", b"n", head="X: a\nContent-Disposition: form-data\r\n")], "form"),
-        ([part("a", b"n", head="X: a\rY: b\r\n")], "form"),
-        ([part("a", b"n", head="X\0: a\r\n")], "form"),
+        ([part("mo\\del", b"n")], "head"),
+        ([part("model ", b"n")], "head"),
+        ([part("m\u00f6del", b"n")], "head"),
+        ([part("a", b"n", '; name="model"')], "head"),
+        ([part("a", b"n", "; name*=UTF-8''model")], "head"),
+        ([part("a", b"n", '; filename="x\\"; name=\\"model"')], "head"),
+        ([part("a", b"n", '; filename="; Name = model"')], "head"),
+        ([part("a", b"n", '; filename="x;name*=model"')], "head"),
+        ([part("a", b"n", '; filename="x\\"; b"')], "head"),
+        ([part("a", b"n", '; filename="x\\\\"; name="model"')], "head"),
+        ([part("a", b"n", '; filename="x\\"; name="model')], "head"),
+        ([part("a", b"n", '; filename="x\\"')], "head"),
+        ([b'--xYz.1\r\nContent-Disposition: form-data; filename="name=model"; name="a"\r\n\r\n\r\n'], "head"),
+        ([b'--xYz.1\r\nContent-Disposition: form-data; filename="\\"model"; name="a"\r\n\r\n\r\n'], "head"),
+        ([part("a", b"n", '; other="x"')], "head"),
+        ([part("a", b"n", head='Content-Disposition: form-data; name="model"\r\n')], "head"),
+        ([part("a", b"n", head=" folded\r\n")], "head"),
+        ([part("a", b"n", head="X: a\nContent-Disposition: form-data\r\n")], "head"),
+        ([part("a", b"n", head="X: a\rY: b\r\n")], "head"),
+        ([part("a", b"n", head="X\0: a\r\n")], "head"),
         ([part("a", b"n", head="X: " + "a" * 9000 + "\r\n")], "form"),
         ([part("a", b"x\n--xYz.1\nContent-Disposition: form-data; name=model\n\nn")], "form"),
         ([part("a", b"x--xYz.1--")], "form"),
@@ -113,6 +159,9 @@ def test_what_clients_send_is_read(read: Reader) -> None:
         ([b"preamble\r\n", part("a", b"n")], "form"),
         ([b"\r\n", part("a", b"n")], "form"),
         ([part("a", b"n"), b"--xYz.1--\r\nepilogue"], "form"),
+        ([part("a", b"n"), b"--xYz.1--\r\n\r\n", part("model", b"n")], "form"),
+        ([part("a", b"n"), b"--xYz.1--" + b"\r\n" * 40_000], "form"),
+        ([part("a", b"n"), b"--xYz.1-"], "form"),
         ([part("a", b"1")] * 1001, "form"),
         ([b"--xYz.1\r\n\r\nno head\r\n"], "form"),
     ],

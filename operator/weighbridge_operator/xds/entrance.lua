@@ -108,8 +108,8 @@ end
 
 -- The same of a body of any kind.
 local function read_json(handle, headers, kind, content_type)
-  if content_type ~= "application/json" and not find(lower(content_type) .. ";", "^application/json%s*;") then
-    local message = "Send the request with content-type application/json."
+  if content_type ~= "application/json" and not is_json(content_type) then
+    local message = "Send the request with content-type application/json, in UTF-8."
     return refuse(handle, kind, "415", message, nil, "unsupported_content_type")
   end
   if is_encoded(handle, headers, kind) then return end
@@ -158,7 +158,7 @@ end
 local function ask_form(handle, headers, kind, content_type)
   local boundary = boundary_of(content_type)
   if not boundary then
-    local message = "Name one boundary of plain characters in content-type, and no charset but utf-8."
+    local message = "Name one boundary of plain characters in content-type, and no charset but UTF-8."
     return refuse(handle, kind, "400", message, nil, "invalid_form")
   end
   if is_encoded(handle, headers, kind) then return end

@@ -3,7 +3,8 @@
 -- Why Lua and not json_to_metadata: that filter keeps the last of two equal keys where a node may keep the first, builds the
 -- whole document in memory, and costs 28 us a request; this reading costs 5 (docs/architecture.md). What passes here is JSON
 -- by RFC 8259 in UTF-8, nested at most 100 deep, with no key of the outermost object twice, `model` a string, `stream` a
--- boolean. Long strings are skipped by string.find, which is C.
+-- boolean, and neither of them in other letters (`Model`), which some readers take for the same. Long strings are skipped by
+-- string.find, which is C.
 
 local DEPTH = 100
 local QUOTE, BACKSLASH, OPEN, CLOSE, OPEN_LIST, CLOSE_LIST, COMMA, COLON = 34, 92, 123, 125, 91, 93, 44, 58
@@ -118,13 +119,23 @@ local function begin()
   turn = turn + 1
 end
 
--- Whether the outermost object had this key before.
-local function is_twice(key)
+-- Whether readers that ignore case, as Go's do, take a name for one that the gateway acts on. They also take the long s
+-- (U+017F) for an s.
+local function is_alias(name)
+  if #name > 12 then return false end
+  local folded = string.lower(gsub(name, "\197\191", "s"))
+  return (folded == "model" or folded == "stream") and folded ~= name
+end
+
+-- What is wrong with a key of the outermost object, if anything. A key that was seen of late is right but for its turn.
+local function judge_key(key)
   local before = seen[key]
-  if before == turn then return true end
-  if not before then known = #key > LONGEST and NEVER or known + 1 end
+  if before == turn then return "twice" end
+  if not before then
+    if is_alias(key) then return "alias" end
+    known = #key > LONGEST and NEVER or known + 1
+  end
   seen[key] = turn
-  return false
 end
 
 -- Notes a value of the outermost object that the gateway acts on.
@@ -165,7 +176,8 @@ function read_request(text)
       if depth == 1 then
         key = sub(text, at + 1, last - 1)
         if first_slash < last then return nil, "escaped", key end
-        if is_twice(key) then return nil, "twice", key end
+        local wrong = judge_key(key)
+        if wrong then return nil, wrong, key end
       end
       last = last + 1
       c = byte(text, last)

@@ -26,6 +26,9 @@ local function refuse_json(handle, kind, wrong, key)
   key = key and sub(key, 1, 64)
   if wrong == "twice" then
     refuse(handle, kind, "400", "The key " .. key .. " stands twice in the body; send it once.", key, "duplicate_key")
+  elseif wrong == "alias" then
+    local message = "Some servers read the key " .. key .. " as another; write model and stream in small letters."
+    refuse(handle, kind, "400", message, key, "duplicate_key")
   elseif wrong == "escaped" then
     refuse(handle, kind, "400", "Write the names of the outermost keys without escapes.", nil, "escaped_key")
   elseif wrong == "deep" then
@@ -39,7 +42,12 @@ local function refuse_form(handle, kind, wrong, name)
   if wrong == "twice" then
     refuse(handle, kind, "400", "The field " .. name .. " stands twice in the form; send it once.", name, "duplicate_key")
   elseif wrong == "field" then
-    refuse(handle, kind, "400", "Send the fields model and stream as plain text, by these names.", name, "invalid_form")
+    local message = "Send the fields model and stream as plain text in UTF-8, by these names."
+    refuse(handle, kind, "400", message, name, "invalid_form")
+  elseif wrong == "head" then
+    local message = "Each part's head must be plain: one Content-Disposition: form-data with the field's name in quotes, "
+      .. "of a file also filename; no \"; name=\" within that, and no semicolon where it has backslashes."
+    refuse(handle, kind, "400", message, nil, "invalid_form")
   else
     local message = "The form must be plain multipart/form-data: lines end with CRLF, nothing stands outside of its parts."
     refuse(handle, kind, "400", message, nil, "invalid_form")
