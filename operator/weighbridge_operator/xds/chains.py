@@ -25,11 +25,13 @@ class Target:
     """Clusters with their weights, and whether requests are adapted to the node there.
 
     `patience`: how many tries go to the preferred cluster before one goes to the next; None where there is no next.
+    `alone`: there is one node, and nothing else to try.
     """
 
     clusters: tuple[tuple[str, int], ...]
     adapts: bool
     patience: int | None = None
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,11 @@ class Plan:
     def candidates(self, destinations: tuple[ir.Destination, ...]) -> tuple[str, ...]:
         """The clusters of the preferred pool, of which a node may be named for a request."""
         return _list_preferred(self.pools, destinations)
+
+    @property
+    def followed(self) -> frozenset[str]:
+        """The clusters that have another behind them in some chain."""
+        return frozenset(member for members in self.chains.values() for member in members[:-1])
 
     def credentials(self, members: Iterable[str]) -> tuple[tuple[str, str, str], ...]:
         """What the nodes of these clusters are sent to let requests in, sorted."""
@@ -96,7 +103,8 @@ def _aim(parts: Mapping[str, ir.Part], orders: _Orders, needs: bool, adapting: C
     named = tuple((_name(members, needs), weight) for members, weight in orders)
     chained = [len(parts[members[0]].endpoints) for members, _ in orders if len(members) > 1]
     patience = max(1, min(TRIES, *chained)) if chained else None
-    return Target(named, any(name in adapting for name, _ in named), patience)
+    alone = not chained and sum(len(parts[members[0]].endpoints) for members, _ in orders) == 1
+    return Target(named, any(name in adapting for name, _ in named), patience, alone)
 
 
 def _list_preferred(pools: Mapping[str, ir.Pool], destinations: tuple[ir.Destination, ...]) -> tuple[str, ...]:

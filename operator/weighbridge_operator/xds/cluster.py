@@ -41,10 +41,12 @@ _KEY_HEADERS: dict[ir.Format, str] = {
 _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
-def translate_part(part: ir.Part, adapts: bool, budget: float, precise: bool = False) -> Message:
+def translate_part(
+    part: ir.Part, adapts: bool, budget: float, precise: bool = False, followed: bool = False
+) -> Message:
     """The EDS cluster of a part. `adapts`: requests are rewritten for the node; `budget`: retries in percent.
 
-    `precise`: a node may be named for a request.
+    `precise`: a node may be named for a request; `followed`: in some chain another cluster stands behind this one.
     """
     policy = choose_over(_least_request()) if precise else _least_request()
     fields: Json = {
@@ -54,12 +56,13 @@ def translate_part(part: ir.Part, adapts: bool, budget: float, precise: bool = F
         "connect_timeout": seconds(CONNECT_TIMEOUT),
         "load_balancing_policy": {"policies": [{"typed_extension_config": policy}]},
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
-        "outlier_detection": _ejection(len(part.endpoints)),
         "circuit_breakers": _breakers(budget),
         "track_cluster_stats": {"per_endpoint_stats": True},
         "ignore_health_on_host_removal": True,
         "typed_extension_protocol_options": {_OPTIONS: _http(_filters(adapts, part.credential, part.format))},
     }
+    if followed or len(part.endpoints) > 1:
+        fields["outlier_detection"] = _ejection(len(part.endpoints))
     if part.health is not None:
         fields["health_checks"] = [_check(part.health)]
     sockets = {name_tls(e.tls): e.tls for e in part.endpoints if e.tls is not None}
@@ -101,7 +104,8 @@ def _least_request() -> Json:
 
 def _ejection(nodes: int) -> Json:
     # 502, 503, 504, resets and refused connections count at once. A 500 can be provoked by a prompt on every node in
-    # turn, so that it counts only where a node answers hardly anything else, and never against a pool's only node.
+    # turn, so that it counts only where a node answers hardly anything else, and never against a pool's only node. That
+    # is ejected at all only where ejection leads to what stands behind it: else it would answer nobody for seconds.
     return {
         "interval": "1s",
         "base_ejection_time": "5s",

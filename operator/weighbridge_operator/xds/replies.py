@@ -17,11 +17,14 @@ _FLAGS: tuple[tuple[tuple[str, ...], int | None, str, str], ...] = (
     (("DPE", "IH"), None, "The gateway does not accept this HTTP request.", "invalid_http"),
     (("NR",), 404, "There is nothing at this address.", "not_found"),
 )
+FAILURES = 500  # this status and all above
 #: Envoy's refusals without a flag, by status; None is any other.
 _REFUSALS: tuple[tuple[int | None, str, str], ...] = (
     (408, "The request took too long to arrive.", "request_timeout"),
     (426, "Use HTTP/1.1 or HTTP/2.", "invalid_http"),
     (431, "The headers are too large or too many.", "headers_too_large"),
+    (504, "The node did not answer in time.", "timeout"),  # a stream's whole time, before its head
+    (FAILURES, "The gateway failed at this request.", "gateway_failed"),
     (None, "The gateway does not accept this HTTP request.", "invalid_http"),
 )
 #: The entrance's own answers, which have their body already, are local replies too.
@@ -63,7 +66,7 @@ def _list_mappers(api: Format) -> list[Json]:
         found = {"response_flag_filter": {"flags": list(flags)}}
         mappers.append(_word(api, error(message, code, status or 400, api), found, status=status))
     for status, message, code in _REFUSALS:
-        filters = [_status(status)] if status else []
+        filters = [_status(status, "GE" if status == FAILURES else "EQ")] if status else []
         mappers.append(_word(api, error(message, code, status or 400, api), *filters, _cel(_NOT_WORDED)))
     return mappers
 
@@ -109,6 +112,6 @@ def _cel(expression: str) -> Json:
     return {"extension_filter": extension("cel", kind, {"expression": expression})}
 
 
-def _status(code: int) -> Json:
+def _status(code: int, operator: str = "EQ") -> Json:
     value = {"default_value": code, "runtime_key": "weighbridge.unset"}
-    return {"status_code_filter": {"comparison": {"op": "EQ", "value": value}}}
+    return {"status_code_filter": {"comparison": {"op": operator, "value": value}}}

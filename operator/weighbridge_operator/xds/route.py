@@ -230,7 +230,7 @@ def _route(
 
 
 def _action(rule: ir.Rule, target: Target, mode: str) -> Json:
-    action: Json = {"auto_host_rewrite": True, "retry_policy": _retry(rule, mode, target.patience)}
+    action: Json = {"auto_host_rewrite": True, "retry_policy": _retry(rule, mode, target)}
     if len(target.clusters) == 1:
         action["cluster"] = target.clusters[0][0]
     else:
@@ -240,7 +240,7 @@ def _action(rule: ir.Rule, target: Target, mode: str) -> Json:
     if mode == "stream":
         # Envoy has one timer for silence. It runs before the first byte too, and on over a retry: it must leave time
         # for one node that says nothing and another that answers.
-        tries = 2 if rule.retry.attempts else 1
+        tries = 2 if rule.retry.attempts and not target.alone else 1
         action["timeout"] = "0s"
         action["idle_timeout"] = seconds(max(tries * limits.first_token + _PAUSE, limits.idle))
         action["max_stream_duration"] = {"max_stream_duration": seconds(limits.total)}
@@ -250,29 +250,33 @@ def _action(rule: ir.Rule, target: Target, mode: str) -> Json:
     return action
 
 
-def _retry(rule: ir.Rule, mode: str, patience: int | None) -> Json:
+def _retry(rule: ir.Rule, mode: str, target: Target) -> Json:
     # 500 is left out: a prompt can provoke it on every node in turn. With unequal weights the schedule offers the
-    # failed node again and again, hence the many attempts.
+    # failed node again and again, hence the many attempts. A node that is alone is asked again where a connection
+    # failed, which may have been an old one: its answer stands, for asking at once makes a busy node busier.
     previous = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
     policy: Json = {
-        "retry_on": "connect-failure,refused-stream,reset,retriable-status-codes",
-        "retriable_status_codes": [429, 502, 503, 504],
+        "retry_on": "connect-failure,refused-stream,reset",
         "num_retries": rule.retry.attempts,
         "retry_host_predicate": [extension("envoy.retry_host_predicates.previous_hosts", previous)],
         "host_selection_retry_max_attempts": 1000,
         "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
     }
-    if mode == "stream":
-        # The second stands between the head, which vLLM sends at once, and the first part; later it does not run.
-        limits = rule.timeouts
+    if not target.alone:
+        policy["retry_on"] += ",retriable-status-codes"
+        policy["retriable_status_codes"] = [429, 502, 503, 504]
+    limits = rule.timeouts
+    if mode == "stream" and (not target.alone or limits.idle > limits.first_token):
+        # The second stands between the head, which vLLM sends at once, and the first part; later it does not run. Of a
+        # node that is alone the route's timer says the same, and it is not asked anew.
         policy["per_try_timeout"] = seconds(limits.first_token)
         policy["per_try_idle_timeout"] = seconds(max(limits.first_token, limits.idle))
-    if patience is not None:
+    if target.patience is not None:
         # A chain's clusters are priorities to Envoy. Without this a request would try a pool's last node until that
         # is ejected.
         kind = "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
         policy["retry_priority"] = extension(
-            "envoy.retry_priorities.previous_priorities", kind, {"update_frequency": patience}
+            "envoy.retry_priorities.previous_priorities", kind, {"update_frequency": target.patience}
         )
     return policy
 

@@ -69,8 +69,10 @@ def translate(
 
 
 def _clusters(plan: Plan, memo: Memo) -> Iterator[Resource | Message]:
+    followed = plan.followed
     for name, part in plan.parts.items():
-        yield _pack_part(part, name in plan.adapting, plan.budgets.get(name, 0.0), name in plan.precise, memo)
+        told = (part, name in plan.adapting, plan.budgets.get(name, 0.0), name in plan.precise, name in followed)
+        yield _pack_part(told, memo)
     for name, members in plan.chains.items():
         adapts, budget = name in plan.adapting, plan.budgets[name]
         yield translate_chain(name, members, adapts, budget, plan.credentials(members), plan.format(members))
@@ -92,9 +94,9 @@ def _pack_listener(entrance: Entrance, asks: bool, memo: Memo) -> Resource:
     return memo.recall(LISTENER, (entrance, asks), lambda: pack(LISTENER, translate_listener(entrance, asks)))
 
 
-def _pack_part(part: ir.Part, adapts: bool, budget: float, precise: bool, memo: Memo) -> Resource:
-    told = (part, adapts, budget, precise)
-    return memo.recall((CLUSTER, part.name), told, lambda: pack(CLUSTER, translate_part(*told)))
+def _pack_part(told: tuple[ir.Part, bool, float, bool, bool], memo: Memo) -> Resource:
+    """`told`: what translate_part takes."""
+    return memo.recall((CLUSTER, told[0].name), told, lambda: pack(CLUSTER, translate_part(*told)))
 
 
 def _pack_assignment(pool: ir.Pool, part: ir.Part, weights: Weights, memo: Memo) -> Resource:
