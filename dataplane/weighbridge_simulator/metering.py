@@ -7,6 +7,7 @@ from dataclasses import replace
 from math import nan
 
 from weighbridge_simulator.engine import Engine
+from weighbridge_simulator.machine import use_cpu, use_memory
 from weighbridge_simulator.observation import Report
 from weighbridge_simulator.scenario import Lie, Scenario
 
@@ -52,8 +53,8 @@ class Meters:
             waiting=sample.waiting,
             running=sample.running,
             kv=sample.kv,
-            cpu=min(1.0, 0.05 + min(1.0, busy) * (0.15 + 0.6 * filled) + self.hogs[node]),
-            memory=min(1.0, spec.memory + 0.4 * sample.kv),
+            cpu=min(1.0, use_cpu(busy, filled) + self.hogs[node]),
+            memory=use_memory(sample.kv, spec.memory),
             generated_tokens=sample.generated_tokens,
             prompt_tokens=sample.prompt_tokens,
             room_tokens=spec.engine.kv_tokens if spec.published else None,

@@ -1,8 +1,7 @@
 """One simulated node without its sockets: an engine, what is done to it, and what it says of itself.
 
-The machine's numbers follow the engine: the CPU follows how full the node is (the larger of its shares of sequences and
-KV, averaged over time), the GPU is busy while anything runs, memory follows KV. Overrides replace them. Time is given,
-in seconds.
+The machine's numbers follow the engine, as `machine` says; the GPU is busy while anything runs. Overrides replace them.
+Time is given, in seconds.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import Any, assert_never
 from weighbridge_simulator.control import Control, describe_control, patch_control
 from weighbridge_simulator.engine import Engine, EngineSpec, Event, Job
 from weighbridge_simulator.exposition import Gpu, Histogram, Machine, print_gpu, print_machine, print_requests
+from weighbridge_simulator.machine import use_cpu, use_memory
 from weighbridge_simulator.pages import EngineKind, Report, print_engine
 
 CORES = 4
@@ -135,7 +135,7 @@ class Node:
         self._settle(now)
         used = self.control.memory
         if used is None:
-            used = 0.25 + 0.5 * min(1.0, self.engine.sample(now).kv)
+            used = use_memory(self.engine.sample(now).kv)
         return print_machine(Machine(CORES, self._cpu_busy, self._cpu_idle, MEMORY, round(MEMORY * (1.0 - used))))
 
     def gpu_page(self, now: float) -> str:
@@ -179,8 +179,7 @@ class Node:
         use = self.control.cpu
         if use is None:
             sample = self.engine.sample(self.engine.since)
-            fill = max(sample.kv, sample.running / self.engine.spec.sequences)
-            use = min(1.0, 0.03 + 0.9 * fill)
+            use = use_cpu(float(sample.running > 0), sample.running / self.engine.spec.sequences)
         self._cpu_busy += elapsed * CORES * use
         self._cpu_idle += elapsed * CORES * (1.0 - use)
 

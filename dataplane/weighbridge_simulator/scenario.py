@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
+from weighbridge_simulator.machine import IDLE_MEMORY
 from weighbridge_simulator.service import EngineSpec
 
 LieKind = Literal["silent", "frozen", "idle", "nan", "half"]
@@ -23,7 +24,7 @@ class FleetNode:
     capacity: float | None = None
     published: bool = True  # whether its metrics tell its KV tokens
     prints: bool = True  # whether it has metrics of its engine at all, beside its machine's
-    memory: float = 0.3  # share in use when idle
+    memory: float = IDLE_MEMORY  # share in use when idle
     joins: float = 0.0
 
 

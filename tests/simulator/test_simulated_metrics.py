@@ -8,6 +8,7 @@ import pytest
 from weighbridge_metrics.signals import extract
 from weighbridge_simulator.control import Control
 from weighbridge_simulator.engine import Job
+from weighbridge_simulator.machine import use_cpu
 from weighbridge_simulator.node import Node, NodeSpec
 
 Samples = dict[str, dict[str, float]]
@@ -112,8 +113,9 @@ def test_the_histogram_counts_every_first_token_once() -> None:
 
 def test_cpu_and_memory_follow_the_engine_and_add_up() -> None:
     idle, full = Node(NodeSpec(machine=True), 0.0), busy(machine=True)
-    assert cpu_use(idle, 10.0, 20.0) == pytest.approx(0.03)
-    assert cpu_use(full, 10.0, 20.0) == pytest.approx(0.03 + 0.9 * 0.7)
+    assert cpu_use(idle, 10.0, 20.0) == pytest.approx(use_cpu(0, 0)) == pytest.approx(0.05)
+    assert cpu_use(full, 10.0, 20.0) == pytest.approx(use_cpu(1, 1 / full.engine.spec.sequences))
+    assert use_cpu(1, 1) == pytest.approx(0.8)
     samples = read(full.page(20.0))
     seconds = dict.fromkeys(("idle", "iowait", "system", "user"), 0.0)
     for labels, value in samples["node_cpu_seconds_total"].items():

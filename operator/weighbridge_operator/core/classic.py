@@ -23,7 +23,11 @@ from weighbridge_operator.core.score import Score
 
 MINUTES: Final = 180.0  # seconds, time constant of the line
 NOTICEABLE: Final = 9.0  # points of 100, to begin with
-STILL: Final = 3.0  # points of 100, while it lasts: giving less makes what is left look smaller
+UNUSUAL: Final = 6.0  # times what nodes stray by chance; scores that follow the lengths of prompts stray far
+MOST: Final = 18.0  # points that chance is allowed
+USUAL: Final = 30.0  # seconds, time constant of where a node usually lies
+SETTLED: Final = 30.0  # seconds, before which that is not known
+STILL: Final = 1 / 3  # of what is noticeable, while it lasts: giving less makes what is left look smaller
 CALM: Final = 6.0  # seconds; long requests make one of equal nodes look burdened for about so long
 FLOOR: Final = 0.5  # a score is weaker evidence than counted requests
 PRIOR_SLOPE: Final = 0.5  # of the slope through the origin, believed before the data tell
@@ -65,25 +69,38 @@ def settle(
     # As in the law: what a unit of room carries now, ours and others' together, in points.
     others = math.fsum(max(0.0, heights[n] - base) for n in known)
     fair = (slope * math.fsum(m.inflight for m in heard.values()) + others) / math.fsum(rooms.values())
+    noticeable = min(MOST, max(NOTICEABLE, UNUSUAL * math.sqrt(line.strayed)))
     result, shares = {}, {}
     for n, m in heard.items():
-        if n in heights and len(known) > 1:
-            excess = _calm(m.excess, heights[n] - base, elapsed)
+        off = heights[n] - base if n in heights and len(known) > 1 else None
+        if off is not None:
+            excess = _calm(m.excess, off, elapsed)
         else:
             excess = m.excess * (math.exp(-elapsed / DECAY) if now - m.scored_at > HOLD else 1.0)
         own = slope * loads[n]
-        least = STILL if m.u.value < 0 else NOTICEABLE
+        least = noticeable * (STILL if m.u.value < 0 else 1.0)
         if excess > least and fair > 0:
             shares[n] = max(FLOOR, min(1 - excess / fair, own / (own + excess)))
         else:
             shares[n] = 1.0
-        result[n] = _lasting(replace(m, excess=excess), shares[n], own, now)
+        result[n] = _lasting(replace(_lie(m, off, elapsed), excess=excess), shares[n], own, now)
     clean = [
-        n for n in known if result[n].u.value == 0 and result[n].trim.value == 0 and abs(result[n].excess) < NOTICEABLE
+        n for n in known if result[n].u.value == 0 and result[n].trim.value == 0 and abs(result[n].excess) < noticeable
     ]
     for n in clean:
-        line = line.take(loads[n], heard[n].points or 0.0, blend(elapsed, MINUTES) / len(clean))
+        part = blend(elapsed, MINUTES) / len(clean)
+        line = line.take(loads[n], heard[n].points or 0.0, part)
+        if result[n].usual_for >= SETTLED and part:
+            line = line.stray(heights[n] - base - result[n].usual, part)
     return Left(result, shares, line)
+
+
+def _lie(memory: NodeMemory, off: float | None, elapsed: float) -> NodeMemory:
+    """Where it usually lies beside the line, after it was found there."""
+    if off is None:
+        return memory
+    usual = memory.usual + blend(elapsed, USUAL) * (off - memory.usual)
+    return replace(memory, usual=usual, usual_for=memory.usual_for + elapsed)
 
 
 def _base(heights: list[float]) -> float:

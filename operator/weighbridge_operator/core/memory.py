@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Final
 
 VERSION: Final = 1
@@ -47,6 +47,8 @@ class Line:
     points: float = 0.0
     spread: float = 0.0  # variance of load
     common: float = 0.0  # covariance of load and points
+    strayed: float = 0.0  # mean square of what nodes stray from where they usually lie beside it
+    known: float = 0.0  # 0..1, how much of the window that is known of
 
     def take(self, load: float, points: float, part: float) -> Line:
         """The line after one more point that makes up `part` of the window."""
@@ -59,7 +61,15 @@ class Line:
             points=self.points + share * dy,
             spread=(1 - share) * (self.spread + share * dx * dx),
             common=(1 - share) * (self.common + share * dx * dy),
+            strayed=self.strayed,
+            known=self.known,
         )
+
+    def stray(self, points: float, part: float) -> Line:
+        """The line after a node strayed by so much for `part` of the window."""
+        share = max(part / (self.known + part), part)
+        strayed = self.strayed + share * (points * points - self.strayed)
+        return replace(self, strayed=strayed, known=self.known + part * (1 - self.known))
 
     def slope(self, prior: float, spread: float) -> float:
         """Points per request and room, between flat and through the origin.
@@ -91,6 +101,8 @@ class NodeMemory:
     points: float | None = None  # classic: its score above idle memory, averaged
     scored_at: float = 0.0
     excess: float = 0.0  # classic: points of score that our own requests do not explain, averaged
+    usual: float = 0.0  # classic: where it usually lies beside the line, in points
+    usual_for: float = 0.0  # seconds that this was averaged over
     fill: float | None = None  # llm: score, averaged: the evidence for less room than believed
     tokens: float | None = None  # the room it last published
     raw: float | None = None  # the room that its grid position came from
