@@ -58,6 +58,11 @@ def sample(engine: str, text: str) -> LoadSample:
                 "gpu_memory": 0.9,
             },
         ),
+        (
+            "triton",
+            "triton-trtllm-documented",
+            {"running": 1, "waiting": 1, "kv": 0.4875, "steps": 0, "room_tokens": 6239 * 64},
+        ),
         ("triton", "trtllm-serve-2026", {"running": 11, "waiting": 2, "kv": 0.625, "room_tokens": 5000 * 32}),
         (
             "llamacpp",

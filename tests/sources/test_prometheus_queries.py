@@ -45,6 +45,7 @@ PRINTED = (
     ("tgi", "tgi-3.3"),
     ("triton", "triton-trtllm-24.01"),
     ("triton", "triton-trtllm-2026"),
+    ("triton", "triton-trtllm-documented"),
     ("triton", "trtllm-serve-2026"),
     ("llamacpp", "llamacpp-2024"),
     ("llamacpp", "llamacpp-2026"),
