@@ -86,8 +86,9 @@ async def run(folder: str, number: int, rate: int, which: int) -> None:
             pause = random.expovariate(rate) if rate else 0.1
             await asyncio.sleep(pause)
             if last:
-                heard = max(heard, peers.measure(Levels()).peers or 0)
                 longest = max(longest, asyncio.get_running_loop().time() - now - pause)
+        if not last:
+            heard = peers.measure(Levels()).peers or 0
         cpu, frames = time.process_time() - cpu, records.peer_frames["out"] - frames
         ends.append(ends[-1] + LASTS)
     running.cancel()

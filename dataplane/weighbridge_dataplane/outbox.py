@@ -10,7 +10,7 @@ from __future__ import annotations
 from weighbridge_dataplane.facts import Sent
 
 ADDRESSES = 1_000  # of one word; what goes to more nodes than that within one is not told of
-LEAST, FOR_EACH = 0.01, 0.009  # seconds between two words, at least, and for each who is told: 2 % of a core in all
+LEAST, FOR_EACH = 0.01, 0.006  # seconds between two words, at least, and for each who is told: 2 % of a core in all
 
 
 class Outbox:
