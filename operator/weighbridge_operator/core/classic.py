@@ -12,7 +12,7 @@ never given back.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Final
@@ -73,10 +73,8 @@ def settle(
     result, shares = {}, {}
     for n, m in heard.items():
         off = heights[n] - base if n in heights and len(known) > 1 else None
-        if off is not None:
-            excess = _calm(m.excess, off, elapsed)
-        else:
-            excess = m.excess * (math.exp(-elapsed / DECAY) if now - m.scored_at > HOLD else 1.0)
+        fading = math.exp(-elapsed / DECAY) if now - m.scored_at > HOLD else 1.0
+        excess = m.excess * fading if off is None else _calm(m.excess, off, elapsed)
         own = slope * loads[n]
         least = noticeable * (STILL if m.u.value < 0 else 1.0)
         if excess > least and fair > 0:
@@ -84,15 +82,22 @@ def settle(
         else:
             shares[n] = 1.0
         result[n] = _lasting(replace(_lie(m, off, elapsed), excess=excess), shares[n], own, now)
-    clean = [
-        n for n in known if result[n].u.value == 0 and result[n].trim.value == 0 and abs(result[n].excess) < noticeable
+    met = [
+        (loads[n], heard[n].points or 0.0, heights[n] - base - one.usual if one.usual_for >= SETTLED else None)
+        for n in known
+        if (one := result[n]).u.value == 0 and one.trim.value == 0 and abs(one.excess) < noticeable
     ]
-    for n in clean:
-        part = blend(elapsed, MINUTES) / len(clean)
-        line = line.take(loads[n], heard[n].points or 0.0, part)
-        if result[n].usual_for >= SETTLED and part:
-            line = line.stray(heights[n] - base - result[n].usual, part)
-    return Left(result, shares, line)
+    return Left(result, shares, _learn(line, met, elapsed))
+
+
+def _learn(line: Line, met: Sequence[tuple[float, float, float | None]], elapsed: float) -> Line:
+    """The line after what nodes show on which nothing else weighs: load, points, how far off where they usually lie."""
+    for load, points, strayed in met:
+        part = blend(elapsed, MINUTES) / len(met)
+        line = line.take(load, points, part)
+        if strayed is not None and part:
+            line = line.stray(strayed, part)
+    return line
 
 
 def _lie(memory: NodeMemory, off: float | None, elapsed: float) -> NodeMemory:
