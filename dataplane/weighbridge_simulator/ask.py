@@ -65,6 +65,7 @@ class Ask:
     form: str = ""  # in which the answer is wanted, where there is a choice
     text: bytes = b""
     cached: int = 0
+    counts: bool = False  # how many tokens the prompt has is all that is asked
 
     @property
     def sequences(self) -> int:

@@ -29,7 +29,8 @@ from weighbridge_simulator.ask import (
 )
 from weighbridge_simulator.form import read_form
 
-_GEMINI = re.compile(r"/models/(.+):(generateContent|streamGenerateContent)")
+_GEMINI = re.compile(r"/models/(.+):(generateContent|streamGenerateContent|countTokens)")
+_COUNT = "/messages/count_tokens"
 _AUDIO_BYTES = 640  # of a file for each token, at least one
 Headers = Mapping[bytes, bytes]
 OPERATIONS: Mapping[str, Operation] = {
@@ -38,6 +39,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "/embeddings": "embedding",
     "/responses": "response",
     "/messages": "message",
+    _COUNT: "message",
     "/rerank": "rerank",
     "/images/generations": "image",
     "/images/edits": "image",
@@ -73,7 +75,7 @@ def read_question(
         case "rerank":
             return _read_ranking(ask, headers)
         case "response" | "message":
-            return _read_turns(operation, ask, headers, usual, longest)
+            return _read_turns(operation, ask, headers, usual, longest, counts=path == _COUNT)
         case _:
             return _read_media(operation, ask, headers, usual, longest)
 
@@ -85,13 +87,15 @@ def _read_field(text: str) -> object:
     return {"true": True, "false": False}.get(text.lower(), text)
 
 
-def _read_turns(operation: Operation, ask: dict[str, Any], headers: Headers, usual: int, longest: int) -> Ask:
+def _read_turns(
+    operation: Operation, ask: dict[str, Any], headers: Headers, usual: int, longest: int, counts: bool
+) -> Ask:
     if operation == "response":
         given, name, limit = ask.get("input"), "input", read_count(ask, "max_output_tokens")
         turns = [{"role": "user", "content": given}] if isinstance(given, str) else given
     else:
         turns, name, limit = ask.get("messages"), "messages", read_count(ask, "max_tokens")
-        if limit is None:
+        if limit is None and not counts:
             raise RefusalError(400, "max_tokens must be given.", "max_tokens")
     if not isinstance(turns, list) or not turns:
         raise RefusalError(400, f"{name} must have at least one message.", name)
@@ -102,7 +106,8 @@ def _read_turns(operation: Operation, ask: dict[str, Any], headers: Headers, usu
         answer, limited = min(answer, usual), False
     stream = read_switch(ask, "stream")
     model, written = read_model(ask), text.encode("utf-8", "surrogatepass")
-    return Ask(operation, model, prompt, answer, (crc32(written),), limited=limited, stream=stream, text=written)
+    seeds = (crc32(written),)
+    return Ask(operation, model, prompt, answer, seeds, limited=limited, stream=stream, text=written, counts=counts)
 
 
 def _read_content(path: str, query: str, ask: dict[str, Any], headers: Headers, usual: int, longest: int) -> Ask:
@@ -129,6 +134,7 @@ def _read_content(path: str, query: str, ask: dict[str, Any], headers: Headers, 
         limited=limited,
         text=written,
         stream=found[2] == "streamGenerateContent",
+        counts=found[2] == "countTokens",
         events="alt=sse" in query.split("&"),
     )
 

@@ -23,6 +23,7 @@ from weighbridge_simulator.node import Node, NodeSpec
 from weighbridge_simulator.pages import HEALTH
 from weighbridge_simulator.protocol import Connection, Exchange, Handler
 from weighbridge_simulator.questions import find_operation, read_question
+from weighbridge_simulator.turns import write_count
 
 #: Gemini's version in the path; the other APIs are at v1.
 _GEMINI = "/v1beta"
@@ -230,6 +231,8 @@ class NodeServer:
             self._fail(exchange, fail)
         elif not known:
             raise RefusalError(404, f"The model `{ask.model}` does not exist.", "model", "model_not_found")
+        elif ask.counts:
+            exchange.reply(200, write_count(ask))
         elif spec.zero:
             self._generation.answer_at_once(exchange, ask)
         else:

@@ -9,6 +9,11 @@ from weighbridge_simulator.answers import encode, write_event, write_words
 from weighbridge_simulator.ask import Ask
 
 
+def write_count(ask: Ask) -> bytes:
+    """How many tokens a prompt has, as Anthropic and Gemini tell it."""
+    return encode({"input_tokens" if ask.operation == "message" else "totalTokens": ask.prompt})
+
+
 class Response:
     """OpenAI's Responses API."""
 

@@ -111,3 +111,15 @@ async def test_images_sound_and_rankings_come_as_they_are_wanted(url: str) -> No
 async def test_what_makes_no_sense_is_refused(url: str, path: str, body: dict[str, Any], param: str) -> None:
     status, told = await post(f"{url}/v1/{path}", body)
     assert (status, json.loads(told)["error"]["param"]) == (400, param)
+
+
+async def test_tokens_are_counted_as_they_are_then_used(url: str) -> None:
+    asked = {"model": "m", "messages": HI}
+    status, counted = await post(f"{url}/v1/messages/count_tokens", asked, "x-api-key", KEY)
+    _, whole = await post(f"{url}/v1/messages", {**asked, "max_tokens": 1}, "x-api-key", KEY)
+    assert (status, json.loads(counted)["input_tokens"]) == (200, json.loads(whole)["usage"]["input_tokens"])
+    status, counted = await post(f"{url}/v1beta/models/m:countTokens", CONTENT, "x-goog-api-key", KEY)
+    _, whole = await post(f"{url}/v1beta/models/m:generateContent", CONTENT, "x-goog-api-key", KEY)
+    assert (status, json.loads(counted)["totalTokens"]) == (200, json.loads(whole)["usageMetadata"]["promptTokenCount"])
+    status, refused = await post(f"{url}/v1/messages/count_tokens", {**asked, "model": "x"}, "x-api-key", KEY)
+    assert (status, json.loads(refused)["error"]["type"]) == (404, "not_found_error")

@@ -9,7 +9,7 @@ from weighbridge_operator.xds import answers
 from weighbridge_operator.xds.build import Json, packed
 from weighbridge_operator.xds.matching import by_path, by_prefix, by_whole, nested, on
 from weighbridge_operator.xds.names import HOPS_HEADER, ROUTE_HEADER
-from weighbridge_operator.xds.paths import BODY_LIMIT, GEMINI_METHODS, PATHS, USUAL, Path, limit_of, word_of
+from weighbridge_operator.xds.paths import BODY_LIMIT, GEMINI_PATHS, GEMINI_ROOTS, PATHS, USUAL, Path, word_of
 
 _POST = {"name": ":method", "string_match": {"exact": "POST"}}
 _READING = ("GET", "HEAD")
@@ -33,11 +33,12 @@ def list_paths(gateway: ir.Gateway) -> dict[str, Json]:
 def find_path(gateway: ir.Gateway) -> Json:
     """Everything that is no request for a model. The paths themselves are filled in later."""
     # For GET alone: the answer's script would stand in the place of the entrance's, which Gemini's POST needs here.
-    rest = {"/v1/models/": on(_gemini(), _get(answers.unknown_card(gateway)), answers.wrong_method(*_READING))} | {
-        f"{path.path}?": on(*_meanwhile(path), _only_post(path)) for path in PATHS
-    }
-    rest["/v1beta/"] = on(_gemini(), answers.unknown_path(gateway, "gemini"))
-    unknown = on(_gemini(), answers.unknown_path(gateway))
+    card = _get(answers.unknown_card(gateway)), answers.wrong_method(*_READING)
+    rest = {f"{path.path}?": on(*_meanwhile(path), _only_post(path)) for path in PATHS}
+    rest["/v1/models/"] = on(*_gemini(), *card)
+    rest |= {root: on(*_gemini(), answers.unknown_path(gateway, "gemini")) for root in GEMINI_ROOTS}
+    rest["/v1/messages/"] = on(answers.unknown_path(gateway, "anthropic"))
+    unknown = on(answers.unknown_path(gateway))
     return nested({**by_path({}), "on_no_match": nested({**by_prefix(":path", rest), "on_no_match": unknown})})
 
 
@@ -48,14 +49,15 @@ def guard(found: Json) -> Json:
     meanwhile, by these routes: without this in plain text, also to those who were to show a key from now on. Envoy
     writes the header by itself.
     """
-    refusals = {"/v1beta/": on(answers.shut("gemini")), "/v1/messages": on(answers.shut("anthropic"))}
+    refusals = {root: on(answers.shut("gemini")) for root in GEMINI_ROOTS}
+    refusals["/v1/messages"] = on(answers.shut("anthropic"))
     rest = {**by_prefix(":path", refusals), "on_no_match": on(answers.shut())}
     return {**by_whole("x-forwarded-proto", {OVER_HTTPS: nested(found)}), "on_no_match": nested(rest)}
 
 
 def _meanwhile(path: Path) -> list[Json]:
     """The routes of a request whose body is still coming: see `_coming`."""
-    routes = [_coming(limit_of(path.kind))]
+    routes = [_announced(path.limit, path.format), _coming(path.limit)]
     if path.form or path.kind not in USUAL:
         return routes
     # A usual request's names the script that reads it.
@@ -63,7 +65,8 @@ def _meanwhile(path: Path) -> list[Json]:
     never = [{"name": name, "present_match": True, "invert_match": True} for name in ("content-encoding", HOPS_HEADER)]
     script = packed("envoy.extensions.filters.http.lua.v3.LuaPerRoute", {"name": word_of(path.kind)})
     usual = _coming(BODY_LIMIT, plain, *never)
-    return [{**usual, "typed_per_filter_config": {"envoy.filters.http.lua": script}}, *routes]
+    large, coming = routes
+    return [large, {**usual, "typed_per_filter_config": {"envoy.filters.http.lua": script}}, coming]
 
 
 def _coming(limit: int, *headers: Json) -> Json:
@@ -79,9 +82,23 @@ def _coming(limit: int, *headers: Json) -> Json:
     }
 
 
-def _gemini() -> Json:
-    method = f".*:({'|'.join(GEMINI_METHODS)})(\\?.*)?"
-    return _coming(BODY_LIMIT, {"name": ":path", "string_match": {"safe_regex": {"regex": method}}})
+def _announced(limit: int, api: ir.Format) -> Json:
+    """Of a request that says itself that it is too large: without the script nothing waits for its body."""
+    longer = {"name": "content-length", "range_match": {"start": limit + 1, "end": 2**63 - 1}}
+    script = packed("envoy.extensions.filters.http.lua.v3.LuaPerRoute", {"disabled": True})
+    return {
+        **answers.too_large(limit, api),
+        "match": {"prefix": "/", "headers": [_POST, longer]},
+        "typed_per_filter_config": {"envoy.filters.http.lua": script},
+    }
+
+
+def _gemini() -> list[Json]:
+    """The routes of requests for one of Gemini's models, which the entrance's script finds once the body is there."""
+    post = [_announced(BODY_LIMIT, "gemini"), _coming(BODY_LIMIT)]
+    others = {**answers.wrong_method("POST", api="gemini"), "match": {"headers": [{**_POST, "invert_match": True}]}}
+    path = {"safe_regex": {"regex": GEMINI_PATHS}}
+    return [{**route, "match": {**path, "headers": route["match"]["headers"]}} for route in (*post, others)]
 
 
 def _only_post(path: Path) -> Json:

@@ -112,6 +112,11 @@ def wrong_method(*allowed: str, api: ir.Format = "openai") -> Json:
     return {**answer, "response_headers_to_add": [*answer["response_headers_to_add"], told]}
 
 
+def too_large(limit: int, api: ir.Format = "openai") -> Json:
+    """Of a body that is announced as longer than `limit` bytes. Where it turns out so, replies.py has these words."""
+    return refuse(413, f"The body is larger than {limit >> 20} MiB.", "request_too_large", api)
+
+
 def shut(api: ir.Format = "openai") -> Json:
     """Of a request in plain HTTP, while the entrance that takes HTTPS alone is not open yet."""
     message = (

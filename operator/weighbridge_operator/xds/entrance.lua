@@ -199,9 +199,9 @@ local function ask_otherwise(handle, headers, path, content_type)
   if kind and find(lower(content_type), "^multipart/") then return ask_form(handle, headers, kind, content_type) end
   kind = kind or PLAIN[bare]
   if kind then return ask_json(handle, headers, kind, content_type) end
-  local model, method = match(bare, "^/v1%l*/models/(.+):(%a+)$")
+  local version, model, method = match(bare, "^/(v1%l*)/models/(.+):(%a+)$")
   kind = METHODS[method]
-  if kind then return ask_by_path(handle, headers, kind, content_type, model, method) end
+  if kind and VERSIONS[version] then return ask_by_path(handle, headers, kind, content_type, model, method) end
 end
 
 -- Whether a request has come through this gateway before, or through more than anybody chains on purpose. Its nodes are
@@ -217,15 +217,22 @@ end
 
 local function refuse_loop(handle, path)
   local bare = match(path, "^[^?]*")
-  local kind = PLAIN[bare] or FORMS[bare] or METHODS[match(bare, ":(%a+)$")] or "text"
+  local kind = PLAIN[bare] or FORMS[bare] or METHODS[match(bare, ":(%a+)$")]
+    or PLAIN[match(bare, "^/v1/messages%f[/]")] or "text"
   local message = "The request came through this gateway before, or through too many: "
     .. "a ModelNode of a gateway leads back to one. Give that ModelNode the address of a model server."
   refuse(handle, kind, "508", message, nil, "loop_detected")
 end
 
+-- The list of models is found by its address, in which a query (?limit=20, Azure's ?api-version) says nothing.
+local function drop_query(headers, path)
+  local bare = match(path, "^(/v1/models[^?]*)%?")
+  if bare then headers:replace(":path", bare) end
+end
+
 function envoy_on_request(handle)
   local headers = handle:headers()
-  if headers:get(":method") ~= "POST" then return end
+  if headers:get(":method") ~= "POST" then return drop_query(headers, headers:get(":path")) end
   local path, content_type = headers:get(":path"), headers:get("content-type") or ""
   local hops = headers:get("x-weighbridge-hops")
   if hops and leads_back(handle, hops) then return refuse_loop(handle, path) end

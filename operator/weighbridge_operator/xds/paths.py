@@ -34,6 +34,11 @@ class Path:
         return Kind(self.type, self.format)
 
     @property
+    def limit(self) -> int:
+        """Bytes of the largest body."""
+        return FORM_LIMIT if self.form else BODY_LIMIT
+
+    @property
     def suffix(self) -> str:
         """What a node finds behind its base path."""
         return self.path.removeprefix("/v1")
@@ -54,10 +59,14 @@ PATHS: tuple[Path, ...] = (
     Path("/v1/messages", "text", format="anthropic"),
     Path("/v1/messages/count_tokens", "text", format="anthropic"),
 )
-#: Gemini names the model in the path: MODEL:method behind this, or behind /v1 or /v1alpha.
+#: Gemini names the model in the path: MODEL:method behind this, or behind another version of it.
 GEMINI = "/v1beta/models/"
+GEMINI_VERSIONS = ("v1beta", "v1", "v1alpha")
 GEMINI_KIND = Kind("text", "gemini")
 GEMINI_METHODS = ("generateContent", "streamGenerateContent", "countTokens")
+GEMINI_PATHS = f"/({'|'.join(GEMINI_VERSIONS)})/models/.+:({'|'.join(GEMINI_METHODS)})"  # a regular expression
+#: Behind these everything is Gemini's: its versions that OpenAI's API does not have.
+GEMINI_ROOTS = tuple(f"/{version}/" for version in GEMINI_VERSIONS if version != "v1")
 KINDS = (*dict.fromkeys(path.kind for path in PATHS), GEMINI_KIND)
 #: Most requests are of these kinds: they have an entrance of their own, which costs less.
 USUAL = (Kind("text"), Kind("embedding"))
@@ -72,7 +81,7 @@ def word_of(kind: Kind) -> str:
 
 def limit_of(kind: Kind) -> int:
     """Bytes of the largest body among the kind's requests."""
-    return FORM_LIMIT if any(path.form for path in PATHS if path.kind == kind) else BODY_LIMIT
+    return max((path.limit for path in PATHS if path.kind == kind), default=BODY_LIMIT)
 
 
 def write_tables() -> str:
@@ -80,7 +89,8 @@ def write_tables() -> str:
     plain = _table({path.path: word_of(path.kind) for path in PATHS if not path.form})
     forms = _table({path.path: word_of(path.kind) for path in PATHS if path.form})
     methods = _table(dict.fromkeys(GEMINI_METHODS, word_of(GEMINI_KIND)))
-    return f"local PLAIN = {plain}\nlocal FORMS = {forms}\nlocal METHODS = {methods}\n"
+    versions = _table(dict.fromkeys(GEMINI_VERSIONS, word_of(GEMINI_KIND)))
+    return f"local PLAIN = {plain}\nlocal FORMS = {forms}\nlocal METHODS = {methods}\nlocal VERSIONS = {versions}\n"
 
 
 def write_suffixes() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from weighbridge_operator.core.ir import Format
 from weighbridge_operator.xds.build import Json, extension
 from weighbridge_operator.xds.errors import error
-from weighbridge_operator.xds.paths import BODY_LIMIT, FORM_LIMIT, GEMINI_METHODS, PATHS
+from weighbridge_operator.xds.paths import BODY_LIMIT, FORM_LIMIT, GEMINI_METHODS, GEMINI_ROOTS, PATHS
 
 _LATER: Json = {"headers_to_add": [{"header": {"key": "retry-after", "value": "2"}}]}  # seconds
 #: Response flags and what they mean for a caller: status (None keeps Envoy's), message, code.
@@ -31,8 +31,8 @@ _REFUSALS: tuple[tuple[int | None, str, str], ...] = (
 _NOT_WORDED = 'response.code_details != "lua_response" && response.code_details != "direct_response"'
 #: Paths of an API, as callers ask for them and as nodes with another base path are asked.
 _PATHS: dict[Format, str] = {
-    "anthropic": ".*/messages(/count_tokens)?",
-    "gemini": f".*:({'|'.join(GEMINI_METHODS)})|/v1beta/.*",
+    "anthropic": ".*/messages(/count_tokens)?|/v1/messages/.*",
+    "gemini": f".*:({'|'.join(GEMINI_METHODS)})|({'|'.join(GEMINI_ROOTS)}).*",
     "openai": "",
 }
 _WHERE_KEYS_GO: dict[Format, str] = {
