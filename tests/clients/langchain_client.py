@@ -1,4 +1,4 @@
-"""LangChain's ChatOpenAI and OpenAIEmbeddings, unchanged but for the base URL."""
+"""LangChain's ChatOpenAI and OpenAIEmbeddings, unchanged but for the base URL and what README.md says of embeddings."""
 
 from __future__ import annotations
 

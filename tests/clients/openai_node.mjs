@@ -11,7 +11,7 @@ for await (const chunk of await ai.chat.completions.create({ model: "m", message
   const text = chunk.choices[0]?.delta?.content;
   if (text) parts.push(text);
 }
-const embedded = await ai.embeddings.create({ model: "e", input: ["a", "b"], encoding_format: "float" });
+const embedded = await ai.embeddings.create({ model: "e", input: ["a", "b"] });
 const errors = {};
 for (const [name, client, model] of [["unknown", ai, "nobody"], ["dead", ai, "dead"], ["stranger", connect("sk-wrong"), "m"]]) {
   try {
@@ -23,5 +23,6 @@ for (const [name, client, model] of [["unknown", ai, "nobody"], ["dead", ai, "de
 }
 const models = (await ai.models.list()).data.map((model) => model.id);
 console.log(JSON.stringify({
-  whole: whole.choices[0].message.content, parts, tokens: whole.usage.total_tokens, embedded: embedded.data.length, models, errors,
+  whole: whole.choices[0].message.content, parts, tokens: whole.usage.total_tokens, embedded: embedded.data.length,
+  norm: Math.hypot(...embedded.data[0].embedding), models, errors,
 }));

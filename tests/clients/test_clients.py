@@ -108,6 +108,7 @@ async def test_openai_of_node(gateway: Stack) -> None:
     shutil.copyfile(HERE / script.name, script)  # Node looks for packages beside the script
     said = json.loads(await run(program, str(script), gateway.url, KEY))
     check(said)
+    assert said["norm"] == pytest.approx(1, abs=1e-3)
     assert said["models"] == ["claude", "dead", "e", "m"]
     check_errors(said["errors"])
 

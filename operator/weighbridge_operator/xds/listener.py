@@ -114,7 +114,7 @@ def _http(entrance: Entrance, asks: bool) -> Json:
         "http_filters": [
             ask_for_keys(keys),
             extension("envoy.filters.http.lua", _LUA, _scripts(entrance)),
-            *(read_tokens() if requests and requests.tokens else []),
+            *([read_tokens()] if requests and requests.tokens else []),
             *(ask_dataplane() if asks else []),
             extension("envoy.filters.http.router", _ROUTER, {"suppress_envoy_headers": True}),
         ],

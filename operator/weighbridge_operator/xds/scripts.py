@@ -39,5 +39,10 @@ def write_blocks() -> str:
     return _read("blocks.lua")
 
 
+def write_tokens() -> str:
+    """What reads an answer's tokens as it passes."""
+    return _read("tokens.lua")
+
+
 def _read(name: str) -> str:
     return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
