@@ -156,17 +156,53 @@ async def broken_http(port: int) -> None:
 
 async def test_tries_and_failures_are_told(fleet: Fleet, tmp_path: Path) -> None:
     log = tmp_path / "requests"
-    dead = [node("dead", free_port(), "d"), *serve(fleet)]
+    # One that nobody checks, and one whose check fails.
+    dead = [node("dead", free_port(), "d", engine="openai"), node("ill", free_port(), "i"), *serve(fleet)]
     async with Stack(*dead, requests=RequestLog(str(log)), arguments=QUICK) as stack:
         assert await post(stack, model="d", messages=HI) == 503
+        assert await post(stack, model="i", messages=HI) == 503
         fleet.nodes["a"].control({"fail": {"status": 503}})
         statuses = [await post(stack, model="m", messages=HI) for _ in range(6)]
         assert statuses == [200] * 6
-        failed, *served = await read_lines(log, 7)
-    assert (failed["status"], failed["model"]) == (503, "d")
-    assert failed["flags"] in ("UF,URX", "UF", "UH")
+        failed, nobody, *served = await read_lines(log, 8)
+    assert (failed["status"], failed["model"], failed["node"], failed["attempts"]) == (503, "d", "dead", 3)
+    assert set(failed["flags"].split(",")) == {"UF", "URX"}
+    assert (nobody["status"], nobody["flags"], nobody["attempts"], "node" in nobody) == (503, "UH", 1, False)
     assert {line["node"] for line in served} == {"b"}
     assert max(line["attempts"] for line in served) == 2
+
+
+JSON = {"content-type": "application/json"}
+FORM = {"content-type": "multipart/form-data; boundary=b"}
+#: Requests that are refused before their model is known: how they are asked and answered, their type and format.
+REFUSED: tuple[tuple[str, str, dict[str, str], bytes, int, tuple[str | None, str | None]], ...] = (
+    ("POST", CHAT, JSON, b"{", 400, ("text", "openai")),
+    ("POST", f"{CHAT}?a=b", JSON, b"{", 400, ("text", "openai")),
+    ("POST", CHAT, {"content-type": "text/plain"}, b"{}", 415, ("text", "openai")),
+    ("POST", CHAT, JSON, b" " * (2**24 + 1), 413, ("text", "openai")),
+    ("GET", CHAT, {}, b"", 405, ("text", "openai")),
+    ("POST", "/v1/embeddings", JSON, b"[]", 400, ("embedding", "openai")),
+    ("POST", "/v1/audio/transcriptions", FORM, b"", 400, ("audio", "openai")),
+    ("POST", "/v1/messages", JSON, b"{", 400, ("text", "anthropic")),
+    ("POST", "/v1beta/models/m:generateContent", JSON, b"{", 400, ("text", "gemini")),
+    ("GET", "/v1/nothing", {}, b"", 404, (None, None)),
+)
+
+
+async def test_what_is_refused_has_the_type_and_format_of_its_path(fleet: Fleet, tmp_path: Path) -> None:
+    log = tmp_path / "requests"
+    async with Stack(*serve(fleet), requests=RequestLog(str(log)), arguments=QUICK) as stack:
+        async with aiohttp.ClientSession() as http:
+            for method, path, heads, body, status, _ in REFUSED:
+                async with http.request(method, stack.url + path, headers=heads, data=body) as answer:
+                    assert answer.status == status, path
+        lines = await read_lines(log, len(REFUSED))
+        counted = await stack.envoys[0].admin("/stats/prometheus?filter=requests_total")
+    assert [(line.get("type"), line.get("format")) for line in lines] == [facts for *_, facts in REFUSED]
+    assert not [line for line in lines if "stream" in line or "model" in line]
+    # No path has a series of its own.
+    known = {"text", "embedding", "audio", "anthropic.text", "gemini.text"}
+    assert set(re.findall(r'route="([^"]*)"', counted)) - {"", "-"} == known
 
 
 async def test_tokens_are_told_where_they_are_asked_for_and_known(fleet: Fleet, tmp_path: Path) -> None:

@@ -17,7 +17,10 @@ from weighbridge_operator.xds.scripts import write_tokens
 HANDLE = b"""
 function pass(kind, encoding, parts, count)
   local heads, told = { ["content-type"] = kind, ["content-encoding"] = encoding }, {}
-  local set = function(_, space, name, value) assert(space == "weighbridge.asked") told[name] = value end
+  local set = function(_, space, name, value)
+    assert(space == "weighbridge.asked" and name == "answer")
+    told = value
+  end
   envoy_on_response({
     headers = function() return { get = function(_, name) return heads[name] end } end,
     streamInfo = function() return { dynamicMetadata = function() return { set = set } end } end,

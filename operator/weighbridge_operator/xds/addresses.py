@@ -9,7 +9,17 @@ from weighbridge_operator.xds import answers
 from weighbridge_operator.xds.build import Json, packed
 from weighbridge_operator.xds.matching import by_path, by_prefix, by_whole, nested, on
 from weighbridge_operator.xds.names import HOPS_HEADER, ROUTE_HEADER
-from weighbridge_operator.xds.paths import BODY_LIMIT, GEMINI_PATHS, GEMINI_ROOTS, PATHS, USUAL, Path, word_of
+from weighbridge_operator.xds.paths import (
+    BODY_LIMIT,
+    GEMINI_KIND,
+    GEMINI_PATHS,
+    GEMINI_ROOTS,
+    PATHS,
+    USUAL,
+    Path,
+    word_of,
+)
+from weighbridge_operator.xds.statistics import name_refusal
 
 _POST = {"name": ":method", "string_match": {"exact": "POST"}}
 _READING = ("GET", "HEAD")
@@ -21,7 +31,7 @@ def list_paths(gateway: ir.Gateway) -> dict[str, Json]:
     cards = answers.model_cards(gateway)
     listing = answers.direct(200, {"object": "list", "data": list(cards.values())})
     exact: dict[str, Json] = {"/v1/models": on(_get(listing), answers.wrong_method(*_READING))}
-    exact |= {path.path: on(*_meanwhile(path), _only_post(path)) for path in PATHS}
+    exact |= {path.path: _at(path) for path in PATHS}
     exact |= {f"{path.path}/": on(answers.trailing_slash(path)) for path in PATHS}
     for name, card in cards.items():
         found = on(_get(answers.direct(200, card)), answers.wrong_method(*_READING))
@@ -34,7 +44,7 @@ def find_path(gateway: ir.Gateway) -> Json:
     """Everything that is no request for a model. The paths themselves are filled in later."""
     # For GET alone: the answer's script would stand in the place of the entrance's, which Gemini's POST needs here.
     card = _get(answers.unknown_card(gateway)), answers.wrong_method(*_READING)
-    rest = {f"{path.path}?": on(*_meanwhile(path), _only_post(path)) for path in PATHS}
+    rest = {f"{path.path}?": _at(path) for path in PATHS}
     rest["/v1/models/"] = on(*_gemini(), *card)
     rest |= {root: on(*_gemini(), answers.unknown_path(gateway, "gemini")) for root in GEMINI_ROOTS}
     rest["/v1/messages/"] = on(answers.unknown_path(gateway, "anthropic"))
@@ -53,6 +63,11 @@ def guard(found: Json) -> Json:
     refusals["/v1/messages"] = on(answers.shut("anthropic"))
     rest = {**by_prefix(":path", refusals), "on_no_match": on(answers.shut())}
     return {**by_whole("x-forwarded-proto", {OVER_HTTPS: nested(found)}), "on_no_match": nested(rest)}
+
+
+def _at(path: Path) -> Json:
+    """What is found at a path as long as nobody knows the model, and for ever where the request is refused."""
+    return on(*(name_refusal(route, path.kind) for route in (*_meanwhile(path), _only_post(path))))
 
 
 def _meanwhile(path: Path) -> list[Json]:
@@ -98,7 +113,8 @@ def _gemini() -> list[Json]:
     post = [_announced(BODY_LIMIT, "gemini"), _coming(BODY_LIMIT)]
     others = {**answers.wrong_method("POST", api="gemini"), "match": {"headers": [{**_POST, "invert_match": True}]}}
     path = {"safe_regex": {"regex": GEMINI_PATHS}}
-    return [{**route, "match": {**path, "headers": route["match"]["headers"]}} for route in (*post, others)]
+    routes = [{**route, "match": {**path, "headers": route["match"]["headers"]}} for route in (*post, others)]
+    return [name_refusal(route, GEMINI_KIND) for route in routes]
 
 
 def _only_post(path: Path) -> Json:

@@ -50,7 +50,7 @@ FIELDS: dict[str, str | int] = {
 }
 #: The entrance's word of requests for models; of others the header is still there.
 _CALLER = {"caller": first_known(("DYNAMIC_METADATA", f"{ASKED}:request:caller"), ("REQ", CLIENT_HEADER))}
-_TOKENS = {name: f"%DYNAMIC_METADATA({ASKED}:{name})%" for name in ("tokens_in", "tokens_out")}
+_TOKENS = {name: f"%DYNAMIC_METADATA({ASKED}:answer:{name})%" for name in ("tokens_in", "tokens_out")}
 
 
 def write_requests(log: RequestLog, keys: bool) -> Json:

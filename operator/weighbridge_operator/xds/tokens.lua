@@ -113,5 +113,5 @@ function envoy_on_response(handle)
   local told = {}
   read_usage(told, text, stream, false)
   if start then read_usage(told, start, stream, not stream) end
-  for name, count in pairs(told) do handle:streamInfo():dynamicMetadata():set("weighbridge.asked", name, count) end
+  if next(told) then handle:streamInfo():dynamicMetadata():set("weighbridge.asked", "answer", told) end
 end
