@@ -31,9 +31,7 @@ from weighbridge_dataplane.sizes import Sizes
 from weighbridge_dataplane.standing import FRESH, OTHERS_WEIGHT, Standing, tells_reading
 
 FLOOR = 0.9
-FOLLOW = (
-    0.5  # of what we sent since the sample, that each Envoy we don't hear sent as well: it finds the same node best
-)
+FOLLOW = 0.5  # of what we sent since the sample, that each Envoy we don't hear sent: it finds the same node best
 OWN_PART = 0.25  # of the time in which the prompt itself would be read, beside that of those before it
 PROMPT_PART = 0.7  # of what a usual request fills
 LARGEST = 20.0  # usual requests that one counts as, at most
