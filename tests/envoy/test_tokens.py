@@ -57,6 +57,10 @@ async def test_an_answer_may_have_any_size(tmp_path: Path, form: str) -> None:
         lines = await read_lines(log, len(asked))
         assert [(line["tokens_in"], line["tokens_out"]) for line in lines] == [(7, 3)] * len(asked)
         assert len(witness.heard) == len(asked)
+        async with http.head(f"{stack.url}/v1/models") as answer:
+            assert (answer.status, await answer.read()) == (200, b"")
+        ran, failed = [await stack.envoys[0].stat(f"http.entrance.lua.{what}") for what in ("executions", "errors")]
+        assert (ran >= len(asked), failed) == (True, 0)
 
 
 def gemini(answer: int, thoughts: int) -> dict[str, Any]:
