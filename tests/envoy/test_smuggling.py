@@ -11,8 +11,10 @@ from support.probes import (
     FRAMING,
     H2,
     OTHER,
+    OWN_NAME,
     PLAIN,
     PSEUDO,
+    RENAMED,
     SIZE,
     SPOOFS,
     TARGETS,
@@ -21,8 +23,12 @@ from support.probes import (
     crawl,
     find_misled,
     gateway,
+    list_ours,
+    list_probes,
 )
 from support.rawhttp import exchange, write_h2, write_request
+from support.stack import Stack, node, policy, secret
+from support.witness import Witness, status
 
 pytestmark = pytest.mark.envoy
 
@@ -83,3 +89,31 @@ async def test_what_is_misled_is_found() -> None:
         await exchange(stack.port, write_request((*USUAL, b"Content-Length: %d" % len(OTHER)), OTHER))
         await exchange(stack.port, write_request((*USUAL, b"X-Smuggled: 1", SIZE), BODY))
         assert len(find_misled(good.heard, other.heard)) == 2
+
+
+async def test_a_node_with_a_name_of_its_own_for_the_model_is_told_nothing_more() -> None:
+    async with gateway(OWN_NAME) as (stack, good, other):
+        await asyncio.gather(*(exchange(stack.port, sent) for sent in list_probes().values()))
+        assert good.heard
+        assert find_misled(good.heard, other.heard, RENAMED) == []
+
+
+@pytest.mark.parametrize("chained", [False, True])
+async def test_nor_is_the_next_node_when_one_has_failed(chained: bool) -> None:
+    keyed = {"credentials": {"secretRef": {"name": "provider", "key": "apiKey"}}}
+    sent = write_request((USUAL[0], b"Connection: close", SIZE), BODY)
+    async with Witness(status(503)) as bad, Witness(status(200)) as good:
+        nodes = [
+            node("a", bad.port, models=[{"name": "m", "servedAs": "a-longer/name"}], **keyed),
+            node("b", good.port, models=[{"name": "m", "servedAs": OWN_NAME}], **keyed),
+        ]
+        more = [node("c", 9, "small"), policy("p", match={"models": ["m"]}, fallback=[{"model": "small"}])]
+        async with Stack(*nodes, *(more if chained else []), secret("provider", apiKey="sk-1")) as stack:
+            for _ in range(100):
+                assert (await exchange(stack.port, sent)).startswith(b"HTTP/1.1 200")
+                if bad.heard:
+                    break
+        assert {heard.body for heard in bad.heard} == {BODY.replace(b'"m"', b'"a-longer/name"')}
+        assert {heard.body for heard in good.heard} == {RENAMED}
+        for heard in (*bad.heard, *good.heard):
+            assert (list_ours(heard), heard.header("authorization")) == (set(), ["Bearer sk-1"])

@@ -23,6 +23,8 @@ PATH = "/v1/chat/completions"
 KEY = "sk-alice"
 BODY = json.dumps({"model": "m", "messages": []}).encode()
 OTHER = json.dumps({"model": "other", "messages": []}).encode()
+OWN_NAME = "Own/m"  # what a node may call the model
+RENAMED = json.dumps({"model": OWN_NAME, "messages": []}).encode()
 SIZE = b"Content-Length: %d" % len(BODY)
 USUAL = (b"Content-Type: application/json", b"Authorization: Bearer sk-alice")
 HIDDEN = write_request((*USUAL, b"X-Smuggled: 1", b"Content-Length: %d" % len(OTHER)), OTHER)
@@ -30,10 +32,11 @@ CHUNKED = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
 
 
 @asynccontextmanager
-async def gateway() -> AsyncIterator[tuple[Stack, Witness, Witness]]:
+async def gateway(served: str = "m") -> AsyncIterator[tuple[Stack, Witness, Witness]]:
+    """With the nodes of both models, of which the first calls its own as `served` says."""
     async with Witness() as good, Witness() as other:
         objects = [
-            node("a", good.port, "m"),
+            node("a", good.port, models=[{"name": "m", "servedAs": served}]),
             node("b", other.port, "other"),
             secret("callers", alice=KEY, bob="sk-bob"),
         ]
@@ -149,15 +152,20 @@ def list_probes() -> dict[str, bytes]:
     return FRAMING | targets | spoofs | {"trailer": TRAILER} | {f"HTTP/2 {name}": sent for name, sent in H2.items()}
 
 
-def find_misled(good: Iterable[Heard], other: Iterable[Heard]) -> list[Heard]:
+def find_misled(good: Iterable[Heard], other: Iterable[Heard], body: bytes = BODY) -> list[Heard]:
     """Requests that arrived otherwise than as their caller's own chat at its own model's node."""
-    return [*other, *(heard for heard in good if not _is_own(heard))]
+    return [*other, *(heard for heard in good if not _is_own(heard, body))]
 
 
-def _is_own(heard: Heard) -> bool:
-    whole = (heard.method, heard.path.partition("?")[0], heard.body) == ("POST", PATH, BODY)
-    ours = {name for name, _ in heard.headers if name.startswith("x-weighbridge")}
-    return whole and ours == {HOPS_HEADER} and not heard.header("x-smuggled") and not heard.header("authorization")
+def list_ours(heard: Heard) -> set[str]:
+    """The gateway's own headers that reached a node, but for the one that is meant to."""
+    return {name for name, _ in heard.headers if name.startswith("x-weighbridge")} - {HOPS_HEADER}
+
+
+def _is_own(heard: Heard, body: bytes) -> bool:
+    whole = (heard.method, heard.path.partition("?")[0], heard.body) == ("POST", PATH, body)
+    kept = list_ours(heard) or heard.header("x-smuggled") or heard.header("authorization")
+    return whole and bool(heard.header(HOPS_HEADER)) and not kept
 
 
 async def crawl(stack: Stack) -> list[float]:

@@ -22,7 +22,8 @@ function pass(path, content_type, body, route, models, served)
   local status
   local heads = {
     [":method"] = "POST", [":path"] = path, ["content-type"] = content_type,
-    ["x-weighbridge-route"] = route, ["x-weighbridge-served"] = served,
+    ["x-weighbridge-route"] = route,
+    ["x-weighbridge-served"] = served and served .. " " .. route,
   }
   local headers = {
     get = function(_, name) return heads[name] end,
@@ -35,7 +36,13 @@ function pass(path, content_type, body, route, models, served)
     getBytes = function(_, first, size) return string.sub(body, first + 1, first + size) end,
     setBytes = function(_, text) body = text end,
   }
+  local kept
+  local metadata = {
+    get = function() return kept end,
+    set = function(_, _, key, value) kept = { [key] = value } end,
+  }
   envoy_on_request({
+    streamInfo = function() return { dynamicMetadata = function() return metadata end } end,
     headers = function() return headers end,
     body = function() return bytes end,
     metadata = function() return { get = function() return models end } end,

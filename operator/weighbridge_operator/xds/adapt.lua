@@ -1,10 +1,11 @@
 -- Adapts a request to the node that was chosen for it: the name that this node gives the model, and its base path.
 -- Runs in the upstream filter chain, anew for each try, so that a retry on another node is adapted to that one.
 --
--- All tries share one set of headers, while each gets the body as the client sent it. So nothing that the next try needs
--- may be removed, and what an earlier one wrote (path, content-length) is never taken for the client's. The node's facts come as
--- one header from its endpoint metadata, new for each try: "/base;model=name;model=name;". The route's metadata says
--- which models it asks for, the preferred first, separated by blanks.
+-- All tries share one set of headers, while each gets the body as the client sent it. So what the next try needs and no
+-- node may see is kept beside the headers, and what an earlier one wrote (path, content-length) is never taken for the
+-- client's. What is known comes as one header, new for each try: the node's facts from its endpoint metadata,
+-- "/base;model=name;model=name;", a blank, and the route header, which only the first try still has. The route's metadata
+-- says which models it asks for, the preferred first, separated by blanks.
 
 local find, match, sub = string.find, string.match, string.sub
 
@@ -37,8 +38,19 @@ local function path_on_node(path, base, name)
   return base .. "/models/" .. name .. method .. sub(path, last + 1)
 end
 
--- Writes the node's name of the model into the body; its size now. The route header ends with where it stood:
--- "... 926 947".
+-- What the route header said, which ends with where the model's name stands: "... 926 947". The first try leaves it in the
+-- stream's metadata, which all tries share.
+local function keep_route(handle, route)
+  local kept = handle:streamInfo():dynamicMetadata()
+  if find(route, " ", 1, true) then
+    kept:set("weighbridge.adapt", "route", route)
+    return route
+  end
+  local told = kept:get("weighbridge.adapt")
+  return told and told.route
+end
+
+-- Writes the node's name of the model into the body; its size now.
 local function rename(body, route, name)
   local size = body:length()
   local first, last = match(route, "^%S+ %S+ %S* (%d+) (%d+)$")
@@ -54,9 +66,10 @@ end
 function envoy_on_request(handle)
   local body, wanted = handle:body(), handle:metadata():get("models")
   local headers = handle:headers()
-  local served, route = headers:get("x-weighbridge-served") or ";", headers:get("x-weighbridge-route")
+  local served, found = match(headers:get("x-weighbridge-served") or "", "^(.*;) ?(.*)$")
+  served = served or ";"
+  local route = keep_route(handle, found or "")
   headers:remove("x-weighbridge-served")
-  headers:remove("x-envoy-original-host")
   local name = wanted and name_on_node(served, wanted)
   local path = headers:get(":path")
   local there = path_on_node(path, sub(served, 1, find(served, ";", 1, true) - 1), name)

@@ -14,6 +14,7 @@ from weighbridge_operator.xds.build import Json, extension, message, packed, sec
 from weighbridge_operator.xds.names import (
     CREDENTIAL_HEADER,
     METADATA,
+    ROUTE_HEADER,
     SERVED_HEADER,
     name_authorities,
     name_cluster,
@@ -162,7 +163,7 @@ def _http(filters: list[Json]) -> Json:
 
 
 def _filters(adapts: bool, credential: Credential | None, api: ir.Format) -> list[Json]:
-    filters = [_mutate(_TELL_NODE), _adapt()] if adapts else []
+    filters = [_mutate(*_TELL_NODE), _adapt()] if adapts else []
     return filters if credential is None else [*filters, _inject(credential, api)]
 
 
@@ -186,12 +187,17 @@ def _only_for(credential: str, inject: Json) -> Json:
     return extension("envoy.filters.http.match_delegate", kind, fields)
 
 
-def _tell(header: str, key: str) -> Json:
-    value = f"%UPSTREAM_METADATA({METADATA}:{key})%"
+def _tell(header: str, key: str, more: str = "") -> Json:
+    value = f"%UPSTREAM_METADATA({METADATA}:{key})%{more}"
     return {"append": {"append_action": "OVERWRITE_IF_EXISTS_OR_ADD", "header": {"key": header, "value": value}}}
 
 
-_TELL_NODE = _tell(SERVED_HEADER, "served")
+#: The route header goes with it, and no further: no node need know what its model is called here.
+_TELL_NODE = (
+    _tell(SERVED_HEADER, "served", f" %REQ({ROUTE_HEADER})%"),
+    {"remove": ROUTE_HEADER},
+    {"remove": "x-envoy-original-host"},
+)
 
 
 def _mutate(*mutations: Json) -> Json:
