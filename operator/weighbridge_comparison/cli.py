@@ -12,6 +12,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 from rich.console import Console
@@ -68,7 +69,8 @@ def run(
     """The cells of each setting, in order, as soon as they are there; several run at a time."""
     wanted = [(s, m, seed) for s in settings for seed in s.fleet.seeds for m in mechanisms]
     progress = Progress(len(wanted))
-    with ProcessPoolExecutor(max(1, min(jobs, len(wanted)))) as pool:
+    # Not forked: what another library left in this process, with a thread that a fork does not have, waits for ever.
+    with ProcessPoolExecutor(max(1, min(jobs, len(wanted))), get_context("spawn")) as pool:
         running = deque(pool.submit(run_cell, *one) for one in wanted)
         for setting in settings:
             cells = []
