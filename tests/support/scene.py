@@ -89,7 +89,12 @@ class Scene:
         self.write(*self.objects())
         await self.start_operator()
         await self._start_envoy()
-        await wait_for(self.answers)
+        try:
+            await wait_for(self.answers)
+        except TimeoutError:
+            logs = (self.folder / name for name in ("log", "envoy.log"))
+            told = "\n".join(log.read_text()[-4000:] for log in logs if log.exists())
+            raise TimeoutError(f"the gateway does not answer:\n{told}") from None
 
     def objects(self) -> list[dict[str, Any]]:
         return [describe_node(name, port) for name, port in self.ports.items()]
