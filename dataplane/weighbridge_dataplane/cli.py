@@ -24,7 +24,7 @@ from weighbridge_dataplane.chooser import Chooser
 from weighbridge_dataplane.exchange import Head
 from weighbridge_dataplane.facts import Choice
 from weighbridge_dataplane.keeper import BEAT
-from weighbridge_dataplane.peer_flags import add_peers, make_peers, read_address
+from weighbridge_dataplane.peer_flags import add_peers, make_peers
 from weighbridge_dataplane.peers import PeersError
 from weighbridge_dataplane.pools import Pools
 from weighbridge_dataplane.records import Levels, Records
@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         help="administration interface of the Envoy (%(default)s)",
     )
     parser.add_argument(
-        "--listen", type=read_address, metavar="ADDRESS:PORT", help="for /metrics, /healthz and /choices"
+        "--listen", type=flags.address, metavar="ADDRESS:PORT", help="for /metrics, /healthz and /choices"
     )
     parser.add_argument(
         "--keep-choices",
@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--metrics",
-        type=read_address,
+        type=flags.address,
         metavar="ADDRESS:PORT",
         help="for /metrics and /healthz alone, where others than this machine may ask",
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import platform
-import re
 import secrets
 from hashlib import blake2b
 from pathlib import Path
@@ -17,8 +16,6 @@ from weighbridge_dataplane.records import Records
 from weighbridge_dataplane.words import Hello
 
 PROCESSES_MOST = 64  # beside one Envoy
-_ADDRESS = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|(\d{1,3}(?:\.\d{1,3}){3})):(\d{1,5})")
-_TARGET = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9_.-]{1,253})):(\d{1,5})")
 
 
 def add_peers(parser: argparse.ArgumentParser) -> None:
@@ -26,10 +23,10 @@ def add_peers(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "peers", "The data planes of several Envoys choose better when they tell each other what they sent."
     )
-    group.add_argument("--peer-listen", type=read_address, metavar="ADDRESS:PORT", help="where others tell this one")
+    group.add_argument("--peer-listen", type=flags.address, metavar="ADDRESS:PORT", help="where others tell this one")
     group.add_argument(
         "--peer",
-        type=_read_target,
+        type=flags.target,
         action="append",
         metavar="HOST:PORT",
         help="whom to tell: all addresses of this name, looked up every few seconds; may be given again, and may be "
@@ -68,19 +65,3 @@ def make_peers(options: argparse.Namespace, pools: Pools, records: Records) -> P
     peers = Peers(own, targets, None if options.peer_tls is None else Trust(options.peer_tls), pools, records)
     peers.start(*listen)
     return peers
-
-
-def read_address(text: str) -> tuple[str, int]:
-    """An address of this machine."""
-    return _read(text, _ADDRESS, "address like 127.0.0.1:9902")
-
-
-def _read_target(text: str) -> tuple[str, int]:
-    return _read(text, _TARGET, "name and port like peers.example:9940")
-
-
-def _read(text: str, form: re.Pattern[str], like: str) -> tuple[str, int]:
-    found = form.fullmatch(text)
-    if found is None or int(found[3]) > 65535:
-        raise argparse.ArgumentTypeError(f"{text[:80]!r} is no {like}")
-    return found[1] or found[2], int(found[3])

@@ -1,6 +1,7 @@
 
 -- Names the model in the refusal of one that nobody serves: its route knows what there is, not what was asked for. It
--- stands in the place of the entrance's for these answers alone. What was asked for comes as the route header, or as the path of /v1/models/NAME.
+-- stands in the place of the entrance's for these answers alone. What was asked for comes as the route header, or as the
+-- path of /v1/models/NAME.
 
 -- A query says nothing here: what is found without it may be a model after all.
 function envoy_on_request(handle)
