@@ -63,7 +63,7 @@ $(DRAWING): $(READY)
 	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r bench/requirements.lock
 	@touch $@
 
-bench-balance: $(DRAWING) ## is the balance better? every scenario at one load, an hour and a quarter; pieces: ARGS="--scenario uneven"; every load and seed, half a day: ARGS=--whole
+bench-balance: $(DRAWING) ## is the balance better? every scenario at one load, an hour, and up to another for what misses; pieces: ARGS="--scenario uneven"; every load and seed, half a day: ARGS=--whole
 	PYTHONPATH=tests $(BIN)/python bench/balance.py --json build/balance/results.json --plots build/balance $(ARGS)
 
 bench-precise-simulated: $(READY) ## the choice per request beside llm-d's picker and the weights alone, in virtual time, with one, two and four Envoys; half an hour

@@ -1,7 +1,7 @@
 """Is the balance better? Real Envoys before simulated nodes, ours beside what else there is.
 
-`make bench-balance` runs every file of bench/fleets, each at one load with one seed; what misses a bound is measured
-with two more, and judged by all three. `--whole` runs every load and seed for as long as the files say: half a day.
+`make bench-balance` runs every file of bench/fleets, each at one load with one seed; what misses a bound is run anew
+with the seeds and for as long as its file says, and judged by that. `--whole` runs all of it so: half a day.
 Pieces: `--scenario uneven --load 0.8 --seeds 1 --seconds 100`; any fleet of yours: `--fleet FILE`; your own requests:
 `--trace FILE`. `--short`, which CI runs in under five minutes, takes four files, one seed and 70 s, whose bounds are
 far away, and fails where one is missed three times, each with other seeds.
@@ -18,6 +18,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import uvloop
@@ -38,10 +39,21 @@ from weighbridge_simulator.traffic import Question
 
 STARTING = 2  # gateways at once
 START = 12.0  # seconds that a group takes to start, for the estimate
-AGAIN = 2  # seeds more for what missed a bound
+AGAIN = 2  # times that the short form runs what missed a bound
 SHORT_LEAVES_OUT = "100 minus score"  # what it loses in a minute is decided by chance
 
-Found = tuple[list[Cell], list[Result]]
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was run at last, what came out, and which bounds hold."""
+
+    settings: Sequence[Setting]
+    cells: Sequence[Cell]
+    results: Sequence[Result]
+
+    @property
+    def holds(self) -> bool:
+        return _hold(self.results)
 
 
 async def run_group(them: Group, gateways: Mapping[str, Open], progress: Progress, question: Question) -> list[Cell]:
@@ -88,26 +100,33 @@ async def measure(
     return cells
 
 
-async def run(settings: Sequence[Setting], gateways: Mapping[str, Open], more: int = 0, most: float = MOST) -> Found:
-    """Cells and bounds. A setting that misses one is run with so many seeds more, and judged by all of them."""
+async def run(
+    settings: Sequence[Setting], gateways: Mapping[str, Open], files: Sequence[Setting] = (), most: float = MOST
+) -> Found:
+    """A setting that misses a bound is run anew as it is among `files`, if it is, and judged by that alone."""
     cells = await measure(settings, gateways, most=most)
-    missed = [setting for setting in settings if not _hold(judge(setting, cells))]
-    if missed and more:
-        _show(missed, cells)
-        make_console().print("\nwith more seeds:")
-        cells += await measure([_seed_anew(setting, more) for setting in missed], gateways, most=most)
-    return cells, _show(settings, cells)
+    missed = {setting.title: setting for setting in settings if not _hold(judge(setting, cells))}
+    whole = {setting.title: setting for setting in files if setting.title in missed}
+    if whole:
+        _show(list(missed.values()), cells)
+        make_console().print("\nwhat misses, with the seeds and the time that its file says:")
+        again = {(setting.name, setting.load) for setting in whole.values()}
+        cells = [cell for cell in cells if (cell.setting, cell.load) not in again]
+        cells += await measure(list(whole.values()), gateways, most=most)
+    last = [whole.get(setting.title, setting) for setting in settings]
+    return Found(last, cells, _show(last, cells))
 
 
 async def run_short(settings: Sequence[Setting], gateways: Mapping[str, Open], more: int) -> Found:
     """A setting that misses a bound is run `more` times anew, with another seed; the last counts."""
-    cells, results = await run(settings, gateways)
-    missed = {result.setting for result in results if not result.holds}
+    found = await run(settings, gateways)
+    missed = {result.setting for result in found.results if not result.holds}
     if not missed or not more:
-        return cells, results
-    anew = [_seed_anew(setting, 1) for setting in settings if setting.title in missed]
-    fresh, found = await run_short(anew, gateways, more - 1)
-    return cells + fresh, [result for result in results if result.setting not in missed] + found
+        return found
+    anew = [_seed_anew(setting) for setting in settings if setting.title in missed]
+    last = await run_short(anew, gateways, more - 1)
+    held = [result for result in found.results if result.setting not in missed]
+    return Found(settings, [*found.cells, *last.cells], [*held, *last.results])
 
 
 def _show(settings: Sequence[Setting], cells: Sequence[Cell]) -> list[Result]:
@@ -124,9 +143,8 @@ def _hold(results: Sequence[Result]) -> bool:
     return all(result.holds for result in results)
 
 
-def _seed_anew(setting: Setting, more: int) -> Setting:
-    last = max(setting.fleet.seeds)
-    return reseed(setting, range(last + 1, last + 1 + more))
+def _seed_anew(setting: Setting) -> Setting:
+    return reseed(setting, [max(setting.fleet.seeds) + 1])
 
 
 def main() -> int:
@@ -150,10 +168,11 @@ def main() -> int:
         for name in pick_mechanisms(options)
         if not (options.short and name == SHORT_LEAVES_OUT)
     }
-    more = 0 if options.whole or (options.seeds is not None and not options.short) else AGAIN
-    runs = run_short if options.short else run
-    cells, results = uvloop.run(runs(settings, gateways, more))
-    return keep(settings, cells, options) or int(not _hold(results))
+    if options.short:
+        found = uvloop.run(run_short(settings, gateways, AGAIN))
+    else:
+        found = uvloop.run(run(settings, gateways, () if options.whole else selection.read_missed(options)))
+    return keep(found.settings, found.cells, options) or int(not found.holds)
 
 
 if __name__ == "__main__":

@@ -46,12 +46,13 @@ def concern_choice(setting: Setting) -> Setting:
     return replace(setting, fleet=setting.fleet.model_copy(update={"bounds": concern}))
 
 
-async def run(settings: Sequence[Setting], more: int) -> balance.Found:
-    """Every setting, and whether what is promised holds; what does not is judged by so many seeds more."""
+async def run(settings: Sequence[Setting], files: Sequence[Setting]) -> balance.Found:
+    """Every setting, and whether what is promised holds; what does not is run as it is among `files`."""
     gateways: dict[str, Open] = {name: partial(Gateway, name) for name in OURS}
     if await has_picker(None):
         gateways["picker"] = open_picker
-    return await balance.run([concern_choice(setting) for setting in settings], gateways, more, MOST)
+    concerned, whole = ([concern_choice(setting) for setting in some] for some in (settings, files))
+    return await balance.run(concerned, gateways, whole, MOST)
 
 
 def main() -> int:
@@ -60,14 +61,13 @@ def main() -> int:
     selection.add_flags(parser)
     add_flags(parser, mechanisms=False)
     options = parser.parse_args()
-    seeded = options.seeds is not None
     try:
         settings = read(options)
     except FleetError as error:
         print(error, file=sys.stderr)
         return 2
-    cells, results = uvloop.run(run(settings, 0 if seeded else balance.AGAIN))
-    return keep(settings, cells, options) or int(not all(result.holds for result in results))
+    found = uvloop.run(run(settings, selection.read_missed(options)))
+    return keep(found.settings, found.cells, options) or int(not found.holds)
 
 
 if __name__ == "__main__":

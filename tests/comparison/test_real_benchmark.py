@@ -130,29 +130,38 @@ def test_what_flags_say_of_a_brief_run_is_done(options: argparse.Namespace) -> N
     assert [(s.load, s.fleet.seeds, s.fleet.duration) for s in brief] == [(0.5, (4, 5), 77.0), (0.7, (4, 5), 77.0)]
 
 
-async def test_what_misses_a_bound_is_judged_by_more_seeds(
+async def test_what_misses_a_bound_is_run_as_its_file_says_and_judged_by_that(
     options: argparse.Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import balance
     import selection
 
-    ran: list[tuple[str, tuple[int, ...]]] = []
+    ran: list[tuple[str, tuple[int, ...], float]] = []
 
     async def measure(settings: Sequence[Setting], _: object, most: float) -> list[Cell]:
-        ran.extend((setting.name, setting.fleet.seeds) for setting in settings)
+        ran.extend((setting.name, setting.fleet.seeds, setting.fleet.duration) for setting in settings)
         return [make(setting, seed, ours) for setting in settings for seed in setting.fleet.seeds for ours in (1, 0)]
 
     def make(setting: Setting, seed: int, ours: int) -> Cell:
-        p99 = {"uniform-nan": (1.0, 1.0), "uniform-old": (3.0 if seed == 1 else 0.8, 1.0), "one-slow": (3.0, 1.0)}
+        whole = len(setting.fleet.seeds) > 1
+        p99 = {"uniform-nan": 1.0, "uniform-old": 0.8 if whole else 3.0, "one-slow": 3.0}[setting.name]
         mechanism = "llm" if ours else "LEAST_REQUEST"
-        waited = p99[setting.name][1 - ours]
-        return Cell(setting.name, setting.load, mechanism, seed, 9, 0.1, waited, 1.0, {}, 0, None, None, 0.0)
+        return Cell(
+            setting.name, setting.load, mechanism, seed, 9, 0.1, p99 if ours else 1.0, 1.0, {}, 0, None, None, 0
+        )
 
     monkeypatch.setattr(balance, "measure", measure)
     options.scenario = ["uniform-nan", "uniform-old", "one-slow"]
-    cells, results = await balance.run(selection.read_brief(options), {}, 2)
-    assert ran[:3] == [("one-slow", (1,)), ("uniform-nan", (1,)), ("uniform-old", (1,))]
-    assert ran[3:] == [("one-slow", (2, 3)), ("uniform-old", (2, 3))]
-    assert len(cells) == 2 * 7
-    # One bad seed of three is chance, three are not.
-    assert {result.setting.split(",")[0] for result in results if not result.holds} == {"one-slow"}
+    found = await balance.run(selection.read_brief(options), {}, selection.read_missed(options))
+    assert [(name, seeds) for name, seeds, _ in ran[:3]] == [
+        ("one-slow", (1,)),
+        ("uniform-nan", (1,)),
+        ("uniform-old", (1,)),
+    ]
+    files = {setting.name: setting.fleet for setting in selection.read(options)}
+    whole = [(name, files[name].seeds, files[name].duration) for name in ("one-slow", "uniform-old")]
+    assert ran[3:] == whole
+    assert len(found.cells) == 2 * (1 + 3 + 3)
+    assert {result.setting.split(",")[0] for result in found.results if not result.holds} == {"one-slow"}
+    options.seeds = [1]
+    assert selection.read_missed(options) == []
