@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,11 +34,27 @@ def add_flags(parser: argparse.ArgumentParser, *, mechanisms: bool = True) -> No
         parser.add_argument(
             "--mechanism", nargs="+", choices=EVERY, default=list(MECHANISMS), metavar="NAME", help=ways
         )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="raw results, every request")
+    parser.add_argument("--json", type=_new_file, metavar="FILE", help="raw results, every request")
     parser.add_argument("--plot", action="store_true", help="draw in the terminal, too; needs weighbridge[bench]")
     parser.add_argument(
-        "--plots", type=Path, metavar="DIR", help="a PNG for each fleet and load; needs weighbridge[bench]"
+        "--plots", type=_new_directory, metavar="DIR", help="a PNG for each fleet and load; needs weighbridge[bench]"
     )
+
+
+def _new_file(text: str) -> Path:
+    if Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a directory; name a file")
+    _new_directory(str(Path(text).parent))
+    return Path(text)
+
+
+def _new_directory(text: str) -> Path:
+    """Said at once: what was measured for an hour is not lost because nothing can be written there."""
+    path = Path(text)
+    there = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise argparse.ArgumentTypeError(f"nothing can be written in {there}")
+    return path
 
 
 def list_files(paths: Sequence[Path]) -> list[Path]:

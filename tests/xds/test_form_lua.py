@@ -162,7 +162,7 @@ def test_fields_may_say_that_they_are_plain(read: Reader) -> None:
         ([part("a", b"n"), b"--xYz.1--\r\n\r\n", part("model", b"n")], "form"),
         ([part("a", b"n"), b"--xYz.1--" + b"\r\n" * 40_000], "form"),
         ([part("a", b"n"), b"--xYz.1-"], "form"),
-        ([part("a", b"1")] * 1001, "form"),
+        ([part("a", b"1")] * 1001, "parts"),
         ([b"--xYz.1\r\n\r\nno head\r\n"], "form"),
     ],
 )

@@ -44,7 +44,7 @@ def find_path(gateway: ir.Gateway) -> Json:
     """Everything that is no request for a model. The paths themselves are filled in later."""
     # For GET alone: the answer's script would stand in the place of the entrance's, which Gemini's POST needs here.
     card = _get(answers.unknown_card(gateway)), answers.wrong_method(*_READING)
-    rest = {f"{path.path}?": _at(path) for path in PATHS}
+    rest = {f"{path.path}?": _at(path, query=True) for path in PATHS}
     rest["/v1/models/"] = on(*_gemini(), *card)
     rest |= {root: on(*_gemini(), answers.unknown_path(gateway, "gemini")) for root in GEMINI_ROOTS}
     rest["/v1/messages/"] = on(answers.unknown_path(gateway, "anthropic"))
@@ -65,15 +65,15 @@ def guard(found: Json) -> Json:
     return {**by_whole("x-forwarded-proto", {OVER_HTTPS: nested(found)}), "on_no_match": nested(rest)}
 
 
-def _at(path: Path) -> Json:
+def _at(path: Path, query: bool = False) -> Json:
     """What is found at a path as long as nobody knows the model, and for ever where the request is refused."""
-    return on(*(name_refusal(route, path.kind) for route in (*_meanwhile(path), _only_post(path))))
+    return on(*(name_refusal(route, path.kind) for route in (*_meanwhile(path, query), _only_post(path))))
 
 
-def _meanwhile(path: Path) -> list[Json]:
+def _meanwhile(path: Path, query: bool) -> list[Json]:
     """The routes of a request whose body is still coming: see `_coming`."""
     routes = [_announced(path.limit, path.format), _coming(path.limit)]
-    if path.form or path.kind not in USUAL:
+    if query or path.form or path.kind not in USUAL:  # a query may hold the caller's key
         return routes
     # A usual request's names the script that reads it.
     plain = {"name": "content-type", "string_match": {"exact": "application/json"}}

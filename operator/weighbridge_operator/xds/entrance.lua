@@ -225,8 +225,9 @@ local function refuse_loop(handle, path)
 end
 
 -- The list of models is found by its address, in which a query (?limit=20, Azure's ?api-version) says nothing.
+-- CONNECT has no path.
 local function drop_query(headers, path)
-  local bare = match(path, "^(/v1/models[^?]*)%?")
+  local bare = match(path or "", "^(/v1/models[^?]*)%?")
   if bare then headers:replace(":path", bare) end
 end
 

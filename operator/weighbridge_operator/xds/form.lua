@@ -176,7 +176,8 @@ function read_form(get, size, boundary)
   while true do
     if at < size and is_end(get, size, at) then return asked end
     parts = parts + 1
-    if at >= size or get(at, at + 1) ~= "\r\n" or parts > PARTS then return nil, "form" end
+    if at >= size or get(at, at + 1) ~= "\r\n" then return nil, "form" end
+    if parts > PARTS then return nil, "parts" end
     local head = get(at + 2, math.min(size, at + 1 + HEAD))
     local close = find(head, "\r\n\r\n", 1, true)
     if not close then return nil, "form" end

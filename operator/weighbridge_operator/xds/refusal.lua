@@ -48,6 +48,8 @@ local function refuse_form(handle, kind, wrong, name)
     local message = "Each part's head must be plain: one Content-Disposition: form-data with the field's name in quotes, "
       .. "of a file also filename; no \"; name=\" within that, and no semicolon where it has backslashes."
     refuse(handle, kind, "400", message, nil, "invalid_form")
+  elseif wrong == "parts" then
+    refuse(handle, kind, "400", "The form has more than " .. PARTS .. " parts; send fewer.", nil, "invalid_form")
   else
     local message = "The form must be plain multipart/form-data: lines end with CRLF, nothing stands outside of its parts."
     refuse(handle, kind, "400", message, nil, "invalid_form")

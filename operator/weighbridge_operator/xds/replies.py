@@ -24,6 +24,7 @@ _REFUSALS: tuple[tuple[int | None, str, str], ...] = (
     (426, "Use HTTP/1.1 or HTTP/2.", "invalid_http"),
     (431, "The headers are too large or too many.", "headers_too_large"),
     (504, "The node did not answer in time.", "timeout"),  # a stream's whole time, before its head
+    (501, "The gateway reads no such Transfer-Encoding: send chunked alone, or Content-Length.", "invalid_http"),
     (FAILURES, "The gateway failed at this request.", "gateway_failed"),
     (None, "The gateway does not accept this HTTP request.", "invalid_http"),
 )
@@ -67,7 +68,9 @@ def _list_mappers(api: Format) -> list[Json]:
         mappers.append(_word(api, error(message, code, status or 400, api), found, status=status))
     for status, message, code in _REFUSALS:
         filters = [_status(status, "GE" if status == FAILURES else "EQ")] if status else []
-        mappers.append(_word(api, error(message, code, status or 400, api), *filters, _cel(_NOT_WORDED)))
+        instead = 400 if status == 501 else None  # the request is at fault, whatever Envoy says
+        body = error(message, code, instead or status or 400, api)
+        mappers.append(_word(api, body, *filters, _cel(_NOT_WORDED), status=instead))
     return mappers
 
 
