@@ -41,8 +41,9 @@ async def test_a_killed_node_costs_no_request(faults: ModuleType) -> None:
 
 async def test_a_frozen_node_costs_few_and_only_until_its_checks_fail(faults: ModuleType) -> None:
     figure = await faults.frozen_node(5.0)
-    # What lay on it when it froze, and the one in 6,561 whose eight choices among three nodes all fall on it.
-    assert figure.lost <= 5, figure
+    # What lay on it when it froze: what came to a third of 200 a second while the slowest answer was made, which is
+    # next to nothing but where this machine is busy. And the one in 6,561 whose eight choices of three all fall on it.
+    assert figure.lost <= 5 + 200 / 3 * figure.told["slowest_s"], figure
     assert set(figure.told.get("how", {})) <= {"late"}, figure
 
 
