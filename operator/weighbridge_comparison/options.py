@@ -53,7 +53,7 @@ def _new_directory(text: str) -> Path:
     path = Path(text)
     there = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
-        raise argparse.ArgumentTypeError(f"nothing can be written in {there}")
+        raise argparse.ArgumentTypeError(f"nothing can be written in {there}; name a place where you may write")
     return path
 
 

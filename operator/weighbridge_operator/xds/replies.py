@@ -18,15 +18,15 @@ _FLAGS: tuple[tuple[tuple[str, ...], int | None, str, str], ...] = (
     (("NR",), 404, "There is nothing at this address.", "not_found"),
 )
 FAILURES = 500  # this status and all above
-#: Envoy's refusals without a flag, by status; None is any other.
-_REFUSALS: tuple[tuple[int | None, str, str], ...] = (
-    (408, "The request took too long to arrive.", "request_timeout"),
-    (426, "Use HTTP/1.1 or HTTP/2.", "invalid_http"),
-    (431, "The headers are too large or too many.", "headers_too_large"),
-    (504, "The node did not answer in time.", "timeout"),  # a stream's whole time, before its head
-    (501, "The gateway reads no such Transfer-Encoding: send chunked alone, or Content-Length.", "invalid_http"),
-    (FAILURES, "The gateway failed at this request.", "gateway_failed"),
-    (None, "The gateway does not accept this HTTP request.", "invalid_http"),
+#: Envoy's refusals without a flag, by status, None is any other; the status for the caller (None keeps Envoy's).
+_REFUSALS: tuple[tuple[int | None, int | None, str, str], ...] = (
+    (408, None, "The request took too long to arrive.", "request_timeout"),
+    (426, None, "Use HTTP/1.1 or HTTP/2.", "invalid_http"),
+    (431, None, "The headers are too large or too many.", "headers_too_large"),
+    (504, None, "The node did not answer in time.", "timeout"),  # a stream's whole time, before its head
+    (501, 400, "The gateway reads no such Transfer-Encoding: send chunked alone, or Content-Length.", "invalid_http"),
+    (FAILURES, None, "The gateway failed at this request.", "gateway_failed"),
+    (None, None, "The gateway does not accept this HTTP request.", "invalid_http"),
 )
 #: The entrance's own answers, which have their body already, are local replies too.
 _NOT_WORDED = 'response.code_details != "lua_response" && response.code_details != "direct_response"'
@@ -66,11 +66,10 @@ def _list_mappers(api: Format) -> list[Json]:
     for flags, status, message, code in _FLAGS:
         found = {"response_flag_filter": {"flags": list(flags)}}
         mappers.append(_word(api, error(message, code, status or 400, api), found, status=status))
-    for status, message, code in _REFUSALS:
-        filters = [_status(status, "GE" if status == FAILURES else "EQ")] if status else []
-        instead = 400 if status == 501 else None  # the request is at fault, whatever Envoy says
-        body = error(message, code, instead or status or 400, api)
-        mappers.append(_word(api, body, *filters, _cel(_NOT_WORDED), status=instead))
+    for found_status, status, message, code in _REFUSALS:
+        filters = [_status(found_status, "GE" if found_status == FAILURES else "EQ")] if found_status else []
+        body = error(message, code, status or found_status or 400, api)
+        mappers.append(_word(api, body, *filters, _cel(_NOT_WORDED), status=status))
     return mappers
 
 

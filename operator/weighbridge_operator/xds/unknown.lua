@@ -6,7 +6,7 @@
 -- A query says nothing here: what is found without it may be a model after all.
 function envoy_on_request(handle)
   local headers = handle:headers()
-  local bare = string.match(headers:get(":path") or "", "^([^?]*)%?")
+  local bare = string.match(headers:get(":path"), "^([^?]*)%?")
   if bare then headers:replace(":path", bare) end
 end
 
