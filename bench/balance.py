@@ -26,9 +26,9 @@ import uvloop
 import selection
 from cells import TAIL, Open, run_cell
 from mechanisms import Gateway
-from selection import MOST, Group, group, reseed
+from selection import IDLE, MOST, Group, group, reseed
 from weighbridge_comparison.bounds import Result, judge
-from weighbridge_comparison.cells import Cell
+from weighbridge_comparison.cells import Cell, tell_time
 from weighbridge_comparison.files import FleetError
 from weighbridge_comparison.options import add_flags, pick_mechanisms
 from weighbridge_comparison.progress import Progress, spell_time
@@ -69,8 +69,12 @@ async def run_group(them: Group, gateways: Mapping[str, Open], progress: Progres
         ]
         clock = tasks.create_task(_tell(what, them[0][0].fleet.duration + TAIL, ready, progress))
     clock.cancel()
+    done = [cell.result() for cell in cells]
+    for title in dict.fromkeys(cell.title for cell in done):
+        found = ", ".join(f"{cell.mechanism} {tell_time(cell.p99)}" for cell in done if cell.title == title)
+        progress.say(f"  {title}, p99: {found}", stays=True)
     progress.advance(what)
-    return [cell.result() for cell in cells]
+    return done
 
 
 async def _tell(what: str, seconds: float, ready: asyncio.Barrier, progress: Progress) -> None:
@@ -88,9 +92,10 @@ async def measure(
     gateways: Mapping[str, Open],
     question: Question = Question(),  # noqa: B008  a frozen value
     most: float = MOST,
+    idle: float = IDLE,
 ) -> list[Cell]:
     """Every setting with every seed through every gateway, several at once up to so many requests a second."""
-    groups = group(settings, len(gateways), most)
+    groups = group(settings, len(gateways), most, idle)
     whole = sum(them[0][0].fleet.duration + TAIL + START for them in groups)
     progress = Progress(len(groups), every=0.0)
     progress.say(f"{len(groups)} runs of {len(gateways)} gateways, about {spell_time(whole)} in all")
@@ -101,10 +106,15 @@ async def measure(
 
 
 async def run(
-    settings: Sequence[Setting], gateways: Mapping[str, Open], files: Sequence[Setting] = (), most: float = MOST
+    settings: Sequence[Setting],
+    gateways: Mapping[str, Open],
+    files: Sequence[Setting] = (),
+    most: float = MOST,
+    idle: float = IDLE,
+    question: Question = Question(),  # noqa: B008  a frozen value
 ) -> Found:
     """A setting that misses a bound is run anew as it is among `files`, if it is, and judged by that alone."""
-    cells = await measure(settings, gateways, most=most)
+    cells = await measure(settings, gateways, question, most, idle)
     missed = {setting.title: setting for setting in settings if not _hold(judge(setting, cells))}
     whole = {setting.title: setting for setting in files if setting.title in missed}
     if whole:
@@ -112,7 +122,7 @@ async def run(
         make_console().print("\nwhat misses, with the seeds and the time that its file says:")
         again = {(setting.name, setting.load) for setting in whole.values()}
         cells = [cell for cell in cells if (cell.setting, cell.load) not in again]
-        cells += await measure(list(whole.values()), gateways, most=most)
+        cells += await measure(list(whole.values()), gateways, question, most, idle)
     last = [whole.get(setting.title, setting) for setting in settings]
     return Found(last, cells, _show(last, cells))
 

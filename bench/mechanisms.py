@@ -124,6 +124,7 @@ class Gateway(Stack):
 
     def __init__(self, mechanism: Mechanism, fleet: Fleet, ports: Sequence[Mapping[str, Any]]) -> None:
         self._way, self._fleet = WAYS[mechanism], fleet
+        self._late = max(0.0, fleet.metrics.age - NATURAL_AGE)  # by which all numbers come later than they do anyway
         self.members = describe(self._way, fleet, ports)
         super().__init__(*self.list_objects(0.0), envoys=fleet.envoys)
         self.pushes = 0
@@ -145,7 +146,7 @@ class Gateway(Stack):
         for number, (dataplane, envoy) in enumerate(zip(self._named_by, self.envoys, strict=False)):
             hear = ("--peer-listen", f"127.0.0.1:{ports[number]}") if ports else ()
             await dataplane.start(envoy.admin_url, *hear, *tell)
-        for dataplane in self._named_by:
+        for dataplane in self._named_by if not self._late else ():
             await dataplane.wait_named(2)
 
     async def join(self, at: float) -> None:
@@ -163,7 +164,7 @@ class Gateway(Stack):
         self.server = AdsServer("weighbridge", told, warmth=ask_over(http))
         entrance = Entrance(port=self.port)
         self.loop = LateLoop(loaded, self.server.states, decided, scope=Scope(), entrance=entrance)
-        self.loop.delay = max(0.0, self._fleet.metrics.age - NATURAL_AGE)
+        self.loop.delay = self._late
         self.loop.seen = self._fleet.metrics.envoys_seen
         self.reporter = Reporter(self.loop, self.url, time.monotonic)
         self.xds_port = await self.server.start("127.0.0.1:0")
@@ -172,7 +173,7 @@ class Gateway(Stack):
         self._tasks = [asyncio.create_task(one) for one in work]
         if self._way.precise:
             enter = self._running.enter_async_context
-            self._named_by = [await enter(Dataplane()) for _ in range(self._count)]
+            self._named_by = [await enter(Dataplane(self._late)) for _ in range(self._count)]
         for number in range(self._count):
             self.envoys.append(await self._running.enter_async_context(self._make_envoy(number)))
         await self.settle()

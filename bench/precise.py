@@ -28,9 +28,13 @@ from weighbridge_comparison.files import FleetError
 from weighbridge_comparison.options import add_flags
 from weighbridge_comparison.results import keep
 from weighbridge_comparison.setting import Setting
+from weighbridge_simulator.traffic import Question
 
 FLEETS = selection.FLEETS / "precise"
-MOST = 150.0  # requests a second over all gateways at once: a choice has 20 ms, even on two cores
+# Requests a second over all gateways at once, and how many of them cost as much as an Envoy with its data plane and the
+# machines around it without any. Two cores are busy to two thirds: a choice has 20 ms.
+MOST, IDLE = 600.0, 15.0
+ASKED = Question(spelled=True)  # bodies are as long as prompts, as anybody's are: the choice goes by it
 OURS = ("precise", "llm", "LEAST_REQUEST")
 
 
@@ -52,7 +56,7 @@ async def run(settings: Sequence[Setting], files: Sequence[Setting]) -> balance.
     if await has_picker(None):
         gateways["picker"] = open_picker
     concerned, whole = ([concern_choice(setting) for setting in some] for some in (settings, files))
-    return await balance.run(concerned, gateways, whole, MOST)
+    return await balance.run(concerned, gateways, whole, MOST, IDLE, ASKED)
 
 
 def main() -> int:

@@ -20,6 +20,7 @@ from weighbridge_comparison.setting import Setting
 
 FLEETS = Path(__file__).parent / "fleets"
 MOST = 500.0  # requests a second over all gateways at once, which two cores carry
+IDLE = 0.0  # requests a second that cost as much as an Envoy and what is beside it without any; MOST has room for them
 LOAD = 0.8
 LEAST, STEP = 100.0, 50.0  # seconds of a brief run, and what it is rounded up to: equal ones can run at once
 REQUESTS = 2_000  # that are counted
@@ -101,8 +102,15 @@ def reseed(setting: Setting, seeds: Sequence[int]) -> Setting:
     return _change(setting, seeds=tuple(seeds))
 
 
-def group(settings: Sequence[Setting], gateways: int, most: float = MOST) -> list[Group]:
-    """What runs at once, seeds outermost: together at most so many requests a second, and for the same time."""
+def group(settings: Sequence[Setting], gateways: int, most: float = MOST, idle: float = IDLE) -> list[Group]:
+    """What runs at once, seeds outermost: together at most so many requests a second, and for the same time.
+
+    A setting that is more by itself runs alone.
+    """
+
+    def cost(setting: Setting) -> float:
+        return gateways * (setting.busiest + idle * setting.fleet.envoys)
+
     groups: list[Group] = []
     for number in range(max(len(setting.fleet.seeds) for setting in settings)):
         open_: list[Group] = []
@@ -111,7 +119,7 @@ def group(settings: Sequence[Setting], gateways: int, most: float = MOST) -> lis
                 continue
             one = (setting, setting.fleet.seeds[number])
             for them in open_:
-                together = gateways * (setting.rate + sum(other.rate for other, _ in them))
+                together = cost(setting) + sum(cost(other) for other, _ in them)
                 if together <= most and them[0][0].fleet.duration == setting.fleet.duration:
                     them.append(one)
                     break

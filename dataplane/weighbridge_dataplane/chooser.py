@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from weighbridge_dataplane.affinity import Affinity
+from weighbridge_dataplane.affinity import Affinity, Found
 from weighbridge_dataplane.draws import Draws
 from weighbridge_dataplane.facts import Asked, Choice, Counts, Member, Sample, Sent, Silence
 from weighbridge_dataplane.homes import Homes
@@ -44,6 +44,7 @@ FEW, DRAWS, MANY_DRAWS = 32, 3, 16  # nodes that are all looked at; draws with t
 LEAK = 5.0  # seconds in which two thirds of what seems unread are forgotten where no engine tells it: guesses add up
 HOME_SHARE, HOME_LEAST = 0.9, 1500.0  # of a prompt, and tokens, that a conversation's home is taken to have read
 HOME_UNKNOWN = 0.5  # of a new conversation's prompt: where more of it is known to be read somewhere, that counts alone
+AGAIN = 0.2  # of the sessions, from which on a new one may have been at another Envoy before, or come again
 
 Row = tuple[str, float, float, float, float, bool]
 
@@ -134,7 +135,8 @@ class Chooser:
             self._refresh(now)
         size = self._sizes.measure(asked.size)
         weight = min(LARGEST, 1 - PROMPT_PART + PROMPT_PART * self._sizes.compare(size))
-        hits = self._find_hits(asked, size)
+        found = self._affinity.find(asked.blocks, asked.session, size)
+        hits, read = self._lean_home(asked.session, found, size)
         rows: list[Row] = []
         best, least, ties = None, float("inf"), 0
         for standing in self._draw(hits):
@@ -148,19 +150,31 @@ class Chooser:
                     best = standing if self._random() * ties < 1 else best
         if best is None:
             return Choice(None, "none")
-        tokens = self._send(best, asked, size, min(hits.get(best.member.address, 0.0), size), now)
+        address = best.member.address
+        tokens = self._send(best, size, min(read.get(address, 0.0), size), now)
+        if asked.blocks or asked.session is not None:
+            self._affinity.remember(address, asked.blocks, asked.session, size, found.going_on)
         return Choice(best.member, None, tuple(rows), tokens)
 
-    def _find_hits(self, asked: Asked, size: float) -> dict[str, float]:
-        """Tokens that nodes need not read, as far as can be guessed."""
-        hits = self._affinity.find(asked.blocks, asked.session, size)
-        if asked.session is None or (home := self._homes.find(asked.session)) is None:
-            return hits
-        # What came through another Envoy is not remembered here, and what is may be old: the turns since were others'.
-        # Where all lean the same way they are not lost. What begins as others' prompts do needs no home.
-        if self._affinity.knows(asked.session) or max(hits.values(), default=0.0) < HOME_UNKNOWN * size:
-            hits[home] = max(hits.get(home, 0.0), HOME_SHARE * size, HOME_LEAST)
-        return hits
+    def _lean_home(
+        self, session: str | None, found: Found, size: float
+    ) -> tuple[Mapping[str, float], Mapping[str, float]]:
+        """Tokens by which nodes may draw the prompt, and those that they need not read: its home draws by more.
+
+        What came through another Envoy is not remembered here, and what is may be old: the turns since were others'.
+        Where all lean the same way they are not lost. What begins as others' prompts do needs no home, nor what does
+        not go on, nor sessions of which none comes again.
+        """
+        tokens, trust, read = found.tokens, found.going_on, 1.0
+        if session is None or (home := self._homes.find(session)) is None:
+            return tokens, tokens
+        if trust is None:
+            read = self._affinity.sessions.go_on(self._envoys)
+            trust = float(read >= AGAIN and max(tokens.values(), default=0.0) < HOME_UNKNOWN * size)
+        known, claim = tokens.get(home, 0.0), min(size, trust * max(HOME_SHARE * size, HOME_LEAST))
+        if claim <= known:
+            return tokens, tokens
+        return {**tokens, home: claim}, {**tokens, home: max(known, read * claim)}
 
     @property
     def _pause(self) -> float:
@@ -267,8 +281,8 @@ class Chooser:
         standing.backlog, standing.backlog_at = max(0.0, left), now
         return standing.backlog
 
-    def _send(self, standing: Standing, asked: Asked, size: float, hit: float, now: float) -> float:
-        """Remembers it; the tokens that have to be read."""
+    def _send(self, standing: Standing, size: float, hit: float, now: float) -> float:
+        """Counts it; the tokens that have to be read."""
         tokens = (size - hit) * self._sizes.ratio
         standing.sent += 1
         standing.sent_tokens += tokens
@@ -277,6 +291,4 @@ class Chooser:
         standing.backlog += tokens / share
         standing.unread.send(size - hit)
         self._sizes.send(size - hit, tells_reading(standing.rates.sample))
-        if asked.blocks or asked.session is not None:
-            self._affinity.remember(standing.member.address, asked.blocks, asked.session, size)
         return tokens

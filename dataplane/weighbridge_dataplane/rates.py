@@ -20,6 +20,7 @@ FILL_MEMORY, SPEED_MEMORY, READING_MEMORY, BEST_MEMORY = 30.0, 10.0, 60.0, 120.0
 ROOM_MEMORY = 60.0  # seconds after its last queue
 ROOM_KV = 0.5  # of the KV cache in use, from which a queue may be the cache's doing, which its fill tells by itself
 SURE = 1.0  # seconds of reading, after which its rate is known
+GLIMPSE = 0.125  # seconds of reading, half of the time between two pages, that may be before any of it was seen
 WINDOW = 1.0  # seconds over which reading is measured, at least
 USUAL_FILL = 0.016  # of one request, where nothing is known
 LEAN = 0.03  # of fill, that the pool's figure counts for beside a node's own
@@ -104,8 +105,11 @@ class Rates:
         faded = math.exp((before.at - sample.at) / READING_MEMORY)
         self.read = self.read * faded + sample.prompt_tokens - before.prompt_tokens
         self.spent = self.spent * faded + spent
-        if self.spent >= SURE and self.read > 0:
-            self.reading = self.read / self.spent
+        if self.read > 0:
+            # What was read between two pages, and not seen to be read, was read quickly: at its traffic's own rate, the
+            # best of an idle node, prompts would seem unread that have long been answered.
+            known = self.read / (self.spent + (GLIMPSE if self.spent < SURE else 0.0))
+            self.reading = known if self.spent >= SURE else max(known, self._best)
 
     def _find_best_reading(self, sample: Sample) -> None:
         window, read = self._window, sample.prompt_tokens
@@ -121,7 +125,7 @@ class Rates:
         self._window = sample
         faded = self._best * math.exp(-passed / BEST_MEMORY)
         self._best = max(faded, rate)
-        if self.spent < SURE and self._best > 0:
+        if not self.told and self._best > 0:
             self.reading = self._best
 
 
@@ -187,10 +191,10 @@ def _lean(rates: Rates, usual: float) -> float:
 
 
 def _usual_reading(pool: list[Rates]) -> float | None:
-    """The median of those that are known; else of what all read together; else at best."""
+    """The median of those that are known; else of what all that tell it read together; else at best."""
     known = middle(rates.reading for rates in pool if rates.spent >= SURE)
     read, spent = sum(max(0.0, rates.read) for rates in pool), sum(rates.spent for rates in pool)
-    together = read / spent if spent >= SURE else None
+    together = read / (spent + (GLIMPSE if spent < SURE else 0.0)) if read else None
     return known or together or middle(rates.reading for rates in pool)
 
 

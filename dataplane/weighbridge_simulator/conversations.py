@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
 from random import Random
+from typing import Literal
 from zlib import crc32
 
 from weighbridge_simulator.answers import write_words
@@ -30,7 +31,7 @@ class Sessions:
 
     `share` of the requests belong to conversations; `turns` of one; `think` seconds from an answer to the next turn;
     `system` tokens with which all prompts of an application begin; `groups` applications; one whose prompt would grow
-    beyond `most` tokens is over.
+    beyond `most` tokens is over. `named`: what its requests name as their session.
     """
 
     share: float = 1.0
@@ -39,6 +40,7 @@ class Sessions:
     system: int = 0
     groups: int = 1
     most: int = 8000
+    named: Literal["conversation", "application"] = "conversation"
 
 
 def draw_sessions(rate: float, seconds: float, sizes: Sizes, sessions: Sessions, random: Random) -> list[Arrival]:
@@ -57,8 +59,11 @@ def draw_sessions(rate: float, seconds: float, sizes: Sizes, sessions: Sessions,
 def _converse(at: float, number: int, sizes: Sizes, sessions: Sessions, random: Random) -> Iterator[Arrival]:
     """The turns of one conversation."""
     said: tuple[Turn, ...] = ()
-    if sessions.system:
-        said = (Turn("system", 1 + _draw_group(sessions.groups, random), sessions.system),)
+    name = f"conversation-{number}"
+    if sessions.system or sessions.named == "application":
+        group = 1 + _draw_group(sessions.groups, random)
+        said = (Turn("system", group, sessions.system),) if sessions.system else ()
+        name = f"application-{group}" if sessions.named == "application" else name
     for turn in range(1000):
         asked, answer = sizes.draw(random)
         asked = max(asked, _OVERHEAD + 4)
@@ -66,7 +71,7 @@ def _converse(at: float, number: int, sizes: Sizes, sessions: Sessions, random: 
         prompt = sum(one.tokens for one in said)
         if prompt > sessions.most and turn:
             return
-        yield Arrival(at, prompt, answer, turns=said, session=f"conversation-{number}")
+        yield Arrival(at, prompt, answer, turns=said, session=name)
         said = (*said, Turn("assistant", (number << 16) + 2 * turn + 1, answer))
         if random.random() * sessions.turns >= sessions.turns - 1.0:
             return

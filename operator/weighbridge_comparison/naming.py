@@ -135,7 +135,7 @@ class Picker:
         queues = [self._reports[i].waiting for i in known]
         most, least = max(queues), min(queues)
         blocks = name_beginning(job)
-        found = self._sent.find(blocks, None)
+        found = self._sent.find(blocks, None).tokens
         scores = [
             2 * ((most - queue) / (most - least) if most > least else 1.0)
             + 2 * (1 - min(1.0, self._reports[i].kv))

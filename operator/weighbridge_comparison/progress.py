@@ -25,9 +25,9 @@ class Progress:
         left = (now - self._began) / self._done * (self._whole - self._done)
         self.say(f"{self._done} of {self._whole}, {spell_time(left)} left: {what}")
 
-    def say(self, text: str) -> None:
-        """Tell something in between."""
-        end = "" if self._terminal and self._done < self._whole else "\n"
+    def say(self, text: str, stays: bool = False) -> None:
+        """Tell something in between; on a terminal the next takes its place, unless it `stays`."""
+        end = "" if self._terminal and self._done < self._whole and not stays else "\n"
         start = "\r\x1b[K" if self._terminal else ""
         print(f"{start}{text}", end=end, file=sys.stderr, flush=True)
 

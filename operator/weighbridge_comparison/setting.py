@@ -60,6 +60,12 @@ class Setting:
         return _mean_rate(self.trace) * (traffic.trace.speed or 1.0 if traffic.trace else 1.0)
 
     @property
+    def busiest(self) -> float:
+        """Requests a second in a burst, where there are any."""
+        burst = self.fleet.traffic.burst
+        return self.rate * (burst.factor if burst else 1.0)
+
+    @property
     def speed(self) -> float:
         """How many times as fast as recorded the trace is replayed."""
         return self.rate / _mean_rate(self.trace)

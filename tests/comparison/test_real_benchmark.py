@@ -154,7 +154,7 @@ async def test_what_misses_a_bound_is_run_as_its_file_says_and_judged_by_that(
 
     ran: list[tuple[str, tuple[int, ...], float]] = []
 
-    async def measure(settings: Sequence[Setting], _: object, most: float) -> list[Cell]:
+    async def measure(settings: Sequence[Setting], *_: object) -> list[Cell]:
         ran.extend((setting.name, setting.fleet.seeds, setting.fleet.duration) for setting in settings)
         return [make(setting, seed, ours) for setting in settings for seed in setting.fleet.seeds for ours in (1, 0)]
 

@@ -210,17 +210,17 @@ def test_the_memory_of_beginnings_is_bounded_and_forgets_with_its_node(sent: lis
     for node, start, length in sent:
         chain = [f"{start}-{number}" for number in range(length)]
         memory.remember(node, chain, f"s{start}", 100.0)
-        assert memory.find(chain, None)[node] == BLOCK * length
+        assert memory.find(chain, None).tokens[node] == BLOCK * length
     memory.forget("abc")
-    assert not any(memory.find([f"{start}-0"], f"s{start}") for start in range(31))
+    assert not any(memory.find([f"{start}-0"], f"s{start}", 500.0).tokens for start in range(31))
 
 
 def test_a_session_s_node_holds_what_it_wrote_as_well() -> None:
     memory = Affinity()
     memory.remember("a", (), "s", 1000.0)
-    assert memory.find((), "s", 1000.0) == {"a": 1000}
-    assert memory.find((), "s", 1600.0) == {"a": 1300}, "of what was added half is the answer"
-    assert memory.find((), "s", 400.0) == {"a": 1000}, "another prompt, which cannot hit more than it has"
+    assert memory.find((), "s", 1000.0).tokens == {"a": 1000}
+    assert memory.find((), "s", 1600.0).tokens == {"a": 1300}, "of what was added half is the answer"
+    assert memory.find((), "s", 400.0).tokens == {"a": 1000}, "another prompt, which cannot hit more than it has"
 
 
 def test_of_nodes_that_are_alike_the_one_that_reads_faster_gets_a_long_prompt() -> None:

@@ -57,6 +57,27 @@ def test_short_prompts_tell_it_as_well_as_long_ones(load: float, size: float) ->
     assert 0.45 * spec.prefill_rate <= learned <= spec.prefill_rate
 
 
+@pytest.mark.parametrize("size", [1.0, 4.0])
+def test_short_prompts_after_a_silence_do_not_make_a_node_seem_slow(size: float) -> None:
+    """It was asked for little, and is not seen to read that: at this rate prompts would seem unread for a second."""
+    spec = EngineSpec.unit(size)
+    engine, rates, unread = Engine(spec), Rates(), Unread()
+    learned = []
+    for step in range(1, 24):
+        now = step * PERIOD
+        if now > 2.0:
+            for place in range(3):
+                engine.advance(now + 0.08 * place)
+                engine.submit(Job(190, 4), now + 0.08 * place)
+            sample = read(engine, now + 0.2)
+        else:
+            sample = read(engine, now)
+        rates.learn(sample, unread.learn(sample))
+        learned.append(rates.reading)
+    assert rates.spent < 1.0
+    assert min(each or 0.0 for each in learned[-8:]) > 0.4 * spec.prefill_rate
+
+
 def test_what_is_found_in_a_cache_counts_as_nothing_read() -> None:
     """It is taken off when a prompt begins to be read, and the whole prompt added when it was."""
     rates, read, cached = Rates(), 0.0, 0.0

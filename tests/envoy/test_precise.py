@@ -120,15 +120,20 @@ async def test_the_data_plane_is_told_how_a_request_begins_and_its_conversation_
             await reach(oracle, stack)
             messages = [{"role": "user", "content": "why? " * 1000}]
             async with aiohttp.ClientSession() as http:
-                body = {"messages": messages, "model": "m"}
-                async with http.post(
-                    f"{stack.url}/v1/chat/completions", json=body, headers={"x-session-id": "talk"}
-                ) as answer:
-                    assert answer.status == 200
-            told = {header.key: header.raw_value for header in oracle.asked[-1].request_headers.headers.headers}
+                for length in (7, 7000):
+                    body = {"max_tokens": length, "messages": messages, "model": "m"}
+                    async with http.post(
+                        f"{stack.url}/v1/chat/completions", json=body, headers={"x-session-id": "talk"}
+                    ) as answer:
+                        assert answer.status == 200
+            before, told = (
+                {header.key: header.raw_value for header in asked.request_headers.headers.headers}
+                for asked in oracle.asked[-2:]
+            )
             assert len(told["x-weighbridge-blocks"].split(b".")) == 4
+            assert told["x-weighbridge-blocks"] == before["x-weighbridge-blocks"], "what stands before it is no prompt"
             assert len(told["x-weighbridge-session"]) == 16
-            (heard,) = [one for one in (*a.heard, *b.heard) if b"why?" in one.body]
+            heard = [one for one in (*a.heard, *b.heard) if b"why?" in one.body][-1]
             assert not {"x-weighbridge-blocks", "x-weighbridge-session"} & {name for name, _ in heard.headers}
             assert json.loads(heard.body)["messages"] == messages
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -11,13 +12,17 @@ from typing import Any
 
 import aiohttp
 
+from support import late_dataplane
+
 CONSOLE = "import sys; from weighbridge_api.console import main; sys.exit(main())"
 
 
 class Dataplane:
     """`async with Dataplane() as dataplane:` has a socket path; `start` runs the process, as often as one likes."""
 
-    def __init__(self) -> None:
+    def __init__(self, late: float = 0.0) -> None:
+        """`late`: seconds by which nodes' pages come to it late."""
+        self._late = late
         self._folder = tempfile.TemporaryDirectory(prefix="dataplane-")
         self.socket = str(Path(self._folder.name) / "socket")
         self.process: asyncio.subprocess.Process | None = None
@@ -27,9 +32,10 @@ class Dataplane:
     async def start(self, admin_url: str, *arguments: str) -> None:
         """Returns when it listens."""
         self.process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", CONSOLE, "dataplane", "--socket", self.socket, "--admin-url", admin_url),
-            *("--listen", "127.0.0.1:0", *arguments),
+            *(sys.executable, "-c", late_dataplane.COMMAND if self._late else CONSOLE),
+            *("dataplane", "--socket", self.socket, "--admin-url", admin_url, "--listen", "127.0.0.1:0", *arguments),
             stdout=asyncio.subprocess.PIPE,
+            env=os.environ | {late_dataplane.LATE: str(self._late)},
         )
         self._started.append(self.process)
         assert self.process.stdout is not None

@@ -111,6 +111,26 @@ def test_bodies_share_as_many_hashes_as_blocks_and_never_more_than_64(script: An
     assert script[b"hash_blocks"](body[:5000], 7, 8).split(b".") == whole[:4]
 
 
+@pytest.mark.parametrize(
+    ("before", "first"),
+    [
+        (b'{"model": "m", "max_tokens": 1234, "metadata": {"trace": "5f2e"}, ', b'"messages"'),
+        (b'{"max_tokens":9,"model":"m",', b'"system"'),
+        (b'{"prompt_cache_key": "k", ', b'"prompt"'),
+        (b'{"temperature": 0, ', b'"input"'),
+        (b"{", b'"contents"'),
+    ],
+)
+def test_a_prompt_begins_where_its_first_part_stands(script: Any, before: bytes, first: bytes) -> None:
+    body = before + first + b': "why?", "messages": []}'
+    assert script[b"find_prompt"](body) == len(before) + 1
+
+
+def test_a_body_without_a_prompt_begins_at_its_start(script: Any) -> None:
+    assert script[b"find_prompt"](b"") == 1
+    assert script[b"find_prompt"](b"x" * 2000 + b'"messages"') == 1
+
+
 def test_without_the_key_nobody_knows_the_hash(script: Any) -> None:
     body = b"x" * BLOCK
     assert len({script[b"hash_blocks"](body, k0, k1) for k0 in range(40) for k1 in range(40)}) == 1600

@@ -1,11 +1,11 @@
--- Says with which bytes a request's body begins, and to which conversation it belongs: for routes that choose a node for
+-- Says with which bytes a request's prompt begins, and to which conversation it belongs: for routes that choose a node for
 -- each request, and run by them alone.
 --
 -- Where a node has just read the beginning of a prompt, it need not read it again. "x-weighbridge-blocks" holds a hash for
--- each whole block of 1,024 bytes, of all bytes up to the block's end, at most 64, joined by ".". Two bodies share as many
--- hashes as blocks of their beginning. The hash is HalfSipHash-1-3: additions, rotations and exclusive ors of 32 bits,
--- which LuaJIT compiles, and nobody without the key can make two beginnings meet. The key is drawn by the kernel for this
--- process; it is the same in every worker, leaves it nowhere, and nobody need hand it on.
+-- each whole block of 1,024 bytes from the prompt on, of all bytes up to the block's end, at most 64, joined by ".". Two
+-- bodies share as many hashes as blocks of their prompts' beginning. The hash is HalfSipHash-1-3: additions, rotations and
+-- exclusive ors of 32 bits, which LuaJIT compiles, and nobody without the key can make two beginnings meet. The key is
+-- drawn by the kernel for this process; it is the same in every worker, leaves it nowhere, and nobody need hand it on.
 
 local ffi, bit = require("ffi"), require("bit")
 local bxor, rol, tobit, tohex = bit.bxor, bit.rol, bit.tobit, bit.tohex
@@ -64,6 +64,18 @@ function hash_blocks(text, k0, k1)
   return table.concat(hashes, ".")
 end
 
+-- Where in a body of JSON the prompt begins: what stands before it, a length or a trace's id, may differ from turn to turn.
+-- Only the first block is searched: there it is, or before it stands more than a few settings.
+local PROMPT = { '"messages"', '"system"', '"tools"', '"prompt"', '"input"', '"instructions"', '"contents"' }
+function find_prompt(text)
+  local head, first = sub(text, 1, BLOCK), nil
+  for _, name in ipairs(PROMPT) do
+    local at = find(head, name, 1, true)
+    if at and (not first or at < first) then first = at end
+  end
+  return first or 1
+end
+
 -- A name that may be long, strange, or a person's, as 16 hexadecimal digits: the same in every Envoy, so that data planes
 -- which share no memory send a conversation to the same node.
 function hash_name(name)
@@ -119,7 +131,7 @@ function envoy_on_request(handle)
   if not body then return end
   local size = body:length()
   local start = body:getBytes(0, math.min(size, SPAN))
-  local blocks, session = hash_blocks(start, K0, K1), name_session(body, size, start, named, caller)
+  local blocks, session = hash_blocks(sub(start, find_prompt(start)), K0, K1), name_session(body, size, start, named, caller)
   headers = handle:headers()
   if blocks then headers:add("x-weighbridge-blocks", blocks) end
   if session then headers:add("x-weighbridge-session", session) end

@@ -1,0 +1,74 @@
+"""Where conversations were last, and how far a prompt's beginning bears out that it goes on. Pure.
+
+A session is what a client says of itself: a conversation, an application, a person. Of a conversation's next prompt its
+last node has read what its last one held and what it answered; of an application's it may have read nothing. Where the
+beginnings can be seen they decide: of the claim counts the part that the last prompt's beginning is found again in.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection
+from dataclasses import dataclass
+
+SESSIONS_KEPT = 20_000
+ANSWERED = 0.5  # of what a turn adds to a conversation; the rest is asked
+TAIL = 1  # blocks at a prompt's end that hold more than the prompt, and differ in the next
+MEMORY = 0.02  # of one request on whether sessions come again
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    """A session's last request: its node, tokens and whole blocks, and how far its prompts go on, 0 to 1."""
+
+    node: str
+    tokens: float
+    blocks: int
+    trust: float = 1.0
+
+    def claim(self, size: float) -> float:
+        """Tokens of a next prompt of `size` that the node need not read, if it goes on."""
+        return self.tokens + ANSWERED * max(0.0, size - self.tokens)
+
+    def weigh(self, found: int, seen: int) -> float:
+        """How far the next one goes on, of which `seen` blocks are known, and `found` on this node. 1: all the way.
+
+        Where of either no block is seen, it is as far as it was before.
+        """
+        if not self.blocks or not seen:
+            return self.trust
+        return min(1.0, (found + TAIL) / self.blocks) if found else 0.0
+
+
+class Sessions:
+    """The memory of one pool."""
+
+    def __init__(self, most: int = SESSIONS_KEPT) -> None:
+        self._most = most
+        self._last: OrderedDict[str, Last] = OrderedDict()
+        self.repeated = 1.0  # the part of the requests whose session had come by here before, of late
+
+    def go_on(self, envoys: int) -> float:
+        """The part of the requests that go on a session that was here or at another of so many Envoys, by those here.
+
+        Each gets every turn as likely, and after each the session may be over.
+        """
+        here = 1 / envoys
+        return self.repeated / (here + self.repeated * (1 - here))
+
+    def find(self, session: str) -> Last | None:
+        """Its last request that came by here."""
+        return self._last.get(session)
+
+    def remember(self, session: str, last: Last) -> None:
+        """A request went there."""
+        self.repeated += MEMORY * ((session in self._last) - self.repeated)
+        self._last[session] = last
+        self._last.move_to_end(session)
+        while len(self._last) > self._most:
+            self._last.popitem(last=False)
+
+    def forget(self, nodes: Collection[str]) -> None:
+        """These are gone, or have begun anew."""
+        for session in [session for session, last in self._last.items() if last.node in nodes]:
+            del self._last[session]
