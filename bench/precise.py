@@ -33,7 +33,7 @@ from weighbridge_simulator.traffic import Question
 FLEETS = selection.FLEETS / "precise"
 # Requests a second over all gateways at once, and how many of them cost as much as an Envoy with its data plane and the
 # machines around it without any. Two cores are busy to two thirds: a choice has 20 ms.
-MOST, IDLE = 600.0, 15.0
+MOST, IDLE = 800.0, 15.0
 ASKED = Question(spelled=True)  # bodies are as long as prompts, as anybody's are: the choice goes by it
 OURS = ("precise", "llm", "LEAST_REQUEST")
 

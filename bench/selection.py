@@ -103,7 +103,7 @@ def reseed(setting: Setting, seeds: Sequence[int]) -> Setting:
 
 
 def group(settings: Sequence[Setting], gateways: int, most: float = MOST, idle: float = IDLE) -> list[Group]:
-    """What runs at once, seeds outermost: together at most so many requests a second, and for the same time.
+    """What runs at once, first seeds first: together at most so many requests a second, and for the same time.
 
     A setting that is more by itself runs alone.
     """
@@ -113,19 +113,16 @@ def group(settings: Sequence[Setting], gateways: int, most: float = MOST, idle: 
 
     groups: list[Group] = []
     for number in range(max(len(setting.fleet.seeds) for setting in settings)):
-        open_: list[Group] = []
         for setting in settings:
             if number >= len(setting.fleet.seeds):
                 continue
-            one = (setting, setting.fleet.seeds[number])
-            for them in open_:
+            for them in groups:
                 together = cost(setting) + sum(cost(other) for other, _ in them)
                 if together <= most and them[0][0].fleet.duration == setting.fleet.duration:
-                    them.append(one)
+                    them.append((setting, setting.fleet.seeds[number]))
                     break
             else:
-                open_.append([one])
-        groups += open_
+                groups.append([(setting, setting.fleet.seeds[number])])
     return groups
 
 

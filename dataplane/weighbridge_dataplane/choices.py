@@ -97,7 +97,7 @@ def _describe(judged: Judged, names: Mapping[str, str]) -> dict[str, Any]:
         "load": round(judged.load, 4),
         "fill": round(judged.fill, 4),
         "backlog": round(judged.backlog, 4),
-        "saved": round(judged.fill**2 + judged.backlog - judged.load, 4),
+        "saved": round(max(0.0, judged.fill**2 + judged.backlog - judged.load), 4),
         "hit": round(judged.hit, 1),
         "by": "count" if judged.by_count else "page",
     }

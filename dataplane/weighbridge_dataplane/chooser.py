@@ -50,10 +50,10 @@ Row = tuple[str, float, float, float, float, bool]
 
 
 class Chooser:
-    """For one set of nodes. `random` gives numbers from 0 to below 1."""
+    """For one set of nodes, in one of so many processes beside this Envoy. `random` gives numbers from 0 to below 1."""
 
-    def __init__(self, random: Callable[[], float]) -> None:
-        self._random = random
+    def __init__(self, random: Callable[[], float], processes: int = 1) -> None:
+        self._random, self._processes = random, processes
         self._nodes: dict[str, Standing] = {}
         self._order: tuple[Standing, ...] = ()
         self._draws = Draws(random)  # from those that may be named, as of the last look
@@ -84,7 +84,7 @@ class Chooser:
         self._affinity.tell(len(self._nodes))
         self._order, self._envoys, self._stale = tuple(self._nodes.values()), max(1, envoys), True
         self.attend(self._attended)
-        self._homes.tell(members if self._envoys > 1 else ())
+        self._homes.tell(members if self._envoys * self._processes > 1 else ())
         self._draws.tell(())
         self._looked = self._refreshed = float("-inf")
 
@@ -169,7 +169,7 @@ class Chooser:
         if session is None or (home := self._homes.find(session)) is None:
             return tokens, tokens
         if trust is None:
-            read = self._affinity.sessions.go_on(self._envoys)
+            read = self._affinity.sessions.go_on(self._envoys * self._processes)
             trust = float(read >= AGAIN and max(tokens.values(), default=0.0) < HOME_UNKNOWN * size)
         known, claim = tokens.get(home, 0.0), min(size, trust * max(HOME_SHARE * size, HOME_LEAST))
         if claim <= known:

@@ -48,12 +48,12 @@ class Sessions:
         self._last: OrderedDict[str, Last] = OrderedDict()
         self.repeated = 1.0  # the part of the requests whose session had come by here before, of late
 
-    def go_on(self, envoys: int) -> float:
-        """The part of the requests that go on a session that was here or at another of so many Envoys, by those here.
+    def go_on(self, dataplanes: int) -> float:
+        """The part of the requests that go on a session that was here or at another of so many data planes.
 
-        Each gets every turn as likely, and after each the session may be over.
+        Reckoned from those here: each gets every turn as likely, and after each the session may be over.
         """
-        here = 1 / envoys
+        here = 1 / dataplanes
         return self.repeated / (here + self.repeated * (1 - here))
 
     def find(self, session: str) -> Last | None:

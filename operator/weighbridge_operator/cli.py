@@ -16,7 +16,7 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from weighbridge_api.flags import number
+from weighbridge_api.flags import address, number
 from weighbridge_api.wire import KEPT_MOST, TOLD_MOST
 from weighbridge_operator import check, choices, client
 from weighbridge_operator.cluster_flags import add_cluster, add_proxy, read_cluster
@@ -129,6 +129,8 @@ def _parser(command: str) -> argparse.ArgumentParser:
         add("--envoy-memory", default=MEMORY, metavar="SIZE", help=told)
         told = "how many of the last choices `explain --request` finds, of policies with balance.precise (20000)"
         add("--keep-choices", type=number(1, KEPT_MOST), metavar="N", help=told)
+        told = "where the data plane serves /metrics and /healthz, once a policy with balance.precise asks for one"
+        add("--dataplane-metrics", type=address, metavar="ADDRESS:PORT", help=told)
     add("--output", choices=get_args(Output), default="auto", help="a live table on a terminal, else lines of change")
     add("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     return parser
@@ -167,6 +169,7 @@ def _read_settings(command: str, options: argparse.Namespace) -> Settings:
         prometheus=read_prometheus(options),
         requests=read_request_log(options),
         kept_choices=getattr(options, "keep_choices", None),
+        dataplane_metrics=getattr(options, "dataplane_metrics", None),
     )
 
 

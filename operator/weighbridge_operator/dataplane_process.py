@@ -13,6 +13,7 @@ import os
 import secrets
 import sys
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +28,9 @@ from weighbridge_operator.xds.bootstrap import LOOPBACK
 TAIL = 4096  # bytes of its last words that are told
 END_LIMIT = 2.0  # seconds from SIGTERM to SIGKILL
 ANSWER_LIMIT = 2.0  # seconds for what it tells of its choices
+BEAT = 1.0  # seconds between two looks whether it answers
+STILL, START = 10.0, 30.0  # seconds without an answer, after which it is ended; the same for the first
+WELL = 60.0  # seconds of life, after which the pause is short again
 
 
 def choose_socket() -> str:
@@ -36,7 +40,7 @@ def choose_socket() -> str:
 
 
 class DataplaneProcess:
-    """`run` keeps it alive beside `envoy` from when `wanted` returns until it is cancelled. `flags` are its own."""
+    """`run` keeps it answering beside `envoy` from when `wanted` returns until it is cancelled. `flags` are its own."""
 
     def __init__(
         self, socket: str, envoy: EnvoyProcess, wanted: Callable[[], Awaitable[None]], flags: tuple[str, ...] = ()
@@ -66,9 +70,11 @@ class DataplaneProcess:
         pause = FIRST_PAUSE
         while True:
             await self._envoy.wait_ready()
+            began = time.monotonic()
             why = await self._live(f"http://{LOOPBACK}:{self._envoy.admin_port}")
-            if why is None:
+            if why is None or time.monotonic() - began > WELL:
                 pause = FIRST_PAUSE
+            if why is None:
                 continue
             self._log.error("the data plane %s; the weights decide meanwhile; starting it again in %.1f s", why, pause)
             await asyncio.sleep(pause)
@@ -88,14 +94,14 @@ class DataplaneProcess:
         self.pid = process.pid
         ended = asyncio.ensure_future(self._follow(process))
         hearing = asyncio.ensure_future(self._hear(process))
-        gone = asyncio.ensure_future(self._wait_gone())
+        gone, still = asyncio.ensure_future(self._wait_gone()), asyncio.ensure_future(self._wait_still())
         try:
-            await asyncio.wait((ended, gone), return_when=asyncio.FIRST_COMPLETED)
-            return ended.result() if ended.done() else None
+            await asyncio.wait((ended, gone, still), return_when=asyncio.FIRST_COMPLETED)
+            return ended.result() if ended.done() else "stood still" if still.done() else None
         finally:
             self.pid = self._url = None
-            gone.cancel()
-            hearing.cancel()
+            for task in (gone, still, hearing):
+                task.cancel()
             await end_process(process, END_LIMIT)
             ended.cancel()
             with suppress(asyncio.CancelledError):
@@ -116,6 +122,18 @@ class DataplaneProcess:
             said = (said + part)[-TAIL:]
         lines = [line.strip() for line in said.decode(errors="replace").splitlines() if line.strip()]
         return describe_end(await process.wait(), lines[-3:])
+
+    async def _wait_still(self) -> None:
+        """Until it has not answered for long."""
+        answered, patience = time.monotonic(), START
+        while time.monotonic() - answered < patience:
+            await asyncio.sleep(BEAT)
+            with suppress(aiohttp.ClientError, OSError, TimeoutError):
+                if self._url is None:
+                    continue
+                limit = aiohttp.ClientTimeout(total=ANSWER_LIMIT)
+                async with aiohttp.ClientSession(timeout=limit) as http, http.get(f"{self._url}/healthz"):
+                    answered, patience = time.monotonic(), STILL
 
     async def _wait_gone(self) -> None:
         version, ready = self._envoy.ready.version, True

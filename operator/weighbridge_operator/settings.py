@@ -83,3 +83,4 @@ class Settings:
     security: SecuritySettings = SecuritySettings()
     requests: RequestLogSettings | None = None  # None: no request log
     kept_choices: int | None = None  # of the data plane that `up` starts; None: its default
+    dataplane_metrics: tuple[str, int] | None = None  # where that one serves its metrics and health

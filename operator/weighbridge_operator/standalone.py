@@ -42,13 +42,21 @@ async def run_up(settings: Settings, *beside: Work) -> int:
         plane = await running.enter_async_context(ControlPlane(settings))
         socket = choose_socket()
         envoy = EnvoyProcess(_describe_envoy(settings, plane, socket), stdout=stdout)
-        flags = () if settings.kept_choices is None else ("--keep-choices", str(settings.kept_choices))
-        dataplane = DataplaneProcess(socket, envoy, plane.loop.wait_precise, flags)
+        dataplane = DataplaneProcess(socket, envoy, plane.loop.wait_precise, _list_flags(settings))
         plane.admin.envoy, plane.admin.choices = envoy.ready, dataplane.tell_choices
         view = _make_view(settings, plane.reports, passes=True)
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, envoy.reopen_files)
         await run_until_signal(plane.run(), envoy.run(), dataplane.run(), view.run(), *(work(plane) for work in beside))
     return 0
+
+
+def _list_flags(settings: Settings) -> tuple[str, ...]:
+    """Of the data plane."""
+    flags = () if settings.kept_choices is None else ("--keep-choices", str(settings.kept_choices))
+    if (place := settings.dataplane_metrics) is None:
+        return flags
+    host = f"[{place[0]}]" if ":" in place[0] else place[0]
+    return (*flags, "--metrics", f"{host}:{place[1]}")
 
 
 def _describe_envoy(settings: Settings, plane: ControlPlane, socket: str) -> EnvoySettings:

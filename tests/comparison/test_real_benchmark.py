@@ -114,12 +114,16 @@ def test_no_more_runs_at_once_than_two_cores_carry(options: argparse.Namespace) 
 
     options.scenario = ["uniform"]
     settings = selection.read(options)
-    groups = selection.group(settings, 6)
-    assert sum(len(them) for them in groups) == sum(len(setting.fleet.seeds) for setting in settings)
-    for them in groups:
-        assert len(them) == 1 or sum(setting.rate for setting, _ in them) * 6 <= selection.MOST
-        assert len({setting.fleet.duration for setting, _ in them}) == 1
-    assert [seed for them in groups for _, seed in them] == sorted(seed for them in groups for _, seed in them)
+    for idle in (0.0, 10.0):
+        groups = selection.group(settings, 6, idle=idle)
+        ran = [(setting.title, seed) for them in groups for setting, seed in them]
+        assert sorted(ran) == sorted((setting.title, seed) for setting in settings for seed in setting.fleet.seeds)
+        for them in groups:
+            together = sum(setting.busiest + idle * setting.fleet.envoys for setting, _ in them) * 6
+            assert len(them) == 1 or together <= selection.MOST
+            assert len({setting.fleet.duration for setting, _ in them}) == 1
+        first = [them[0][1] for them in groups]
+        assert first == sorted(first)
 
 
 def test_a_brief_run_sees_every_file_at_one_load_and_all_its_events(options: argparse.Namespace) -> None:

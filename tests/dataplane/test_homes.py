@@ -54,8 +54,8 @@ def read(chooser: Chooser, members: list[Member], now: float, full: str = "", en
         chooser.hear({member.address: 4 for member in members}, (), now)
 
 
-def start(members: list[Member], seed: int, envoys: int = 2, full: str = "") -> Chooser:
-    chooser = Chooser(Random(seed).random)
+def start(members: list[Member], seed: int, envoys: int = 2, full: str = "", processes: int = 1) -> Chooser:
+    chooser = Chooser(Random(seed).random, processes)
     chooser.tell(members, envoys)
     for step in range(80):
         read(chooser, members, step * 0.25, full, envoys)
@@ -68,11 +68,12 @@ def name(chooser: Chooser, session: str, now: float = 20.0) -> str:
     return choice.member.address
 
 
-def test_two_data_planes_send_a_conversation_to_the_same_node() -> None:
+@pytest.mark.parametrize(("envoys", "processes"), [(2, 1), (1, 2)])
+def test_two_data_planes_send_a_conversation_to_the_same_node(envoys: int, processes: int) -> None:
     members = make_members(*(None,) * 6)
     pairs = []
     for session in SESSIONS[:60]:
-        one, other = (start(members, seed) for seed in (1, 2))
+        one, other = (start(members, seed, envoys, processes=processes) for seed in (1, 2))
         pairs.append((name(one, session), name(other, session)))
     assert sum(one == other for one, other in pairs) >= 55
     assert len({one for one, _ in pairs}) == 6

@@ -87,7 +87,7 @@ async def test_what_begins_alike_is_told_so_and_only_routes_that_name_the_script
         assert await ask(port, TEXT, "/plain", x_session_id="a") == ([], None)
 
 
-async def test_a_conversation_is_named_by_its_header_or_its_cache_key_and_its_caller() -> None:
+async def test_a_conversation_is_named_by_its_header_its_cache_key_or_its_user_and_its_caller() -> None:
     async with RealEnvoy(bootstrap()) as envoy:
         port = await envoy.listener_port()
         key = json.dumps({"messages": [{"content": "x" * 100_000}], "prompt_cache_key": "talk-7"})
@@ -96,6 +96,9 @@ async def test_a_conversation_is_named_by_its_header_or_its_cache_key_and_its_ca
         assert named is not None
         assert len(named) == 16
         assert [(await ask(port, body))[1] for body in (key, small)] == [named, named]
+        user = json.dumps({"messages": [{"role": "user", "content": 'of "user": "talk-8"'}], "user": "talk-7"})
+        assert (await ask(port, user))[1] == named
+        assert (await ask(port, user[:-1] + ', "prompt_cache_key": "talk-8"}'))[1] not in (None, named)
         assert (await ask(port, small, x_session_id="talk-8"))[1] not in (None, named)
         assert (await ask(port, small, x_weighbridge_client="caller"))[1] not in (None, named)
         long = [(await ask(port, "{}", x_session_id="x" * size))[1] for size in (2000, 2001)]

@@ -64,7 +64,7 @@ async def up(
 
 
 async def choose(http: aiohttp.ClientSession, url: str) -> str | None:
-    """Who chose the node of one answer; "" where the weights did, None where there was no answer yet."""
+    """Who chose the node of one answer; "" where no policy asks for a choice, None where there was no answer yet."""
     ask = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
     try:
         async with http.post(url, json=ask) as answer:
@@ -87,7 +87,8 @@ async def test_it_comes_with_the_policy_is_started_again_and_goes_with_us(tmp_pa
         nodes = [node(name, one.port) for name, one in fleet.nodes.items()]
         objects = tmp_path / "objects.yaml"
         objects.write_text(yaml.safe_dump_all(nodes))
-        async with up(tmp_path) as (process, url):
+        told = free_port()
+        async with up(tmp_path, "--dataplane-metrics", f"127.0.0.1:{told}") as (process, url):
             await served(http, url)
             assert find_dataplane(process.pid) is None, "nobody asks for it"
             objects.write_text(yaml.safe_dump_all([*nodes, policy("p", balance={"precise": True})]))
@@ -101,7 +102,16 @@ async def test_it_comes_with_the_policy_is_started_again_and_goes_with_us(tmp_pa
             await served(http, url, "precise")
             second = find_dataplane(process.pid)
             assert second is not None
-        await until(lambda: not Path(f"/proc/{second}").exists())
+            os.kill(second, signal.SIGSTOP)
+            await served(http, url, "weights")
+            await until(lambda: find_dataplane(process.pid) not in (None, second))
+            await served(http, url, "precise")
+            third = find_dataplane(process.pid)
+            async with http.get(f"http://127.0.0.1:{told}/metrics") as answer:
+                assert "weighbridge_dataplane_named_total" in await answer.text()
+            async with http.get(f"http://127.0.0.1:{told}/choices") as answer:
+                assert answer.status == 404, "only this machine may ask which requests there were"
+        await until(lambda: not Path(f"/proc/{third}").exists())
 
 
 async def explain(admin: int, *flags: str) -> tuple[int, str, str]:

@@ -172,6 +172,6 @@ def test_a_cache_key_is_found_where_it_is_a_key(script: Any, value: dict[str, An
         "utf-8", "replace"
     )
     known = {key.encode("utf-8", "replace") for key in list_keys(json.loads(body))}
-    told = script[b"find_cache_key"](body)
+    told = script[b"find_string"](body, b'"prompt_cache_key"')
     plain = {key for key in known if json.dumps(key.decode(), ensure_ascii=False)[1:-1].encode() == key}
     assert told in plain if plain else told is None

@@ -86,12 +86,12 @@ function hash_name(name)
   return tohex(first) .. tohex(second)
 end
 
--- The value of "prompt_cache_key", where it is a string without a backslash. Inside of a string of JSON every quote has a
+-- The value of a quoted key, where it is a string without a backslash. Inside of a string of JSON every quote has a
 -- backslash before it, so that what is found is a key, if one of an inner object: that is the caller's affair.
-function find_cache_key(text)
+function find_string(text, key)
   local from = 1
   while true do
-    local first, last = find(text, '"prompt_cache_key"', from, true)
+    local first, last = find(text, key, from, true)
     if not first then return end
     from = last + 1
     local value = match(text, '^%s*:%s*"([^"\\]*)"', from)
@@ -113,13 +113,18 @@ end
 
 local K0, K1 = draw_key()
 
--- The conversation: as the header says, else as the body does in its first or last 64 KiB. Callers with keys of their own
--- have conversations of their own.
+-- The conversation: as the header says, else as the body does in its first or last 64 KiB, else whose it is. Callers with
+-- keys of their own have conversations of their own.
+local KEYS = { '"prompt_cache_key"', '"user"' }
 local function name_session(body, size, start, named, caller)
-  local name = named or find_cache_key(start)
-  if not name and size > SPAN then
-    local rest = math.min(SPAN, size - SPAN)
-    name = find_cache_key(body:getBytes(size - rest, rest))
+  local name, rest = named, nil
+  for _, key in ipairs(KEYS) do
+    name = name or find_string(start, key)
+    if not name and size > SPAN then
+      local length = math.min(SPAN, size - SPAN)
+      rest = rest or body:getBytes(size - length, length)
+      name = find_string(rest, key)
+    end
   end
   if name and name ~= "" then return hash_name((caller or "") .. "\n" .. name) end
 end

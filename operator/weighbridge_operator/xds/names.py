@@ -30,7 +30,7 @@ SERVED_HEADER = "x-weighbridge-served"  # the chosen node's base path, and how i
 CREDENTIAL_HEADER = "x-weighbridge-credential"  # the name of the chosen node's credential
 NODE_HEADER = "x-weighbridge-node"
 POLICY_HEADER = "x-weighbridge-policy"
-CHOICE_HEADER = "x-weighbridge-choice"  # on answers: "precise" where the node was named for this request
+CHOICE_HEADER = "x-weighbridge-choice"  # on answers: "precise" where the node was named for the request, or "weights"
 CLIENT_HEADER = "x-weighbridge-client"  # whose key a request came with; for filters, never for nodes
 HOPS_HEADER = "x-weighbridge-hops"  # the gateways that a request has come through, by what each calls itself
 #: What a client may never send: listed so that Envoy strips it before any filter.

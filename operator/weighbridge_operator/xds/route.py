@@ -225,7 +225,9 @@ def _route(
         if rule.policy is not None:
             route["response_headers_to_add"].append(_set(POLICY_HEADER, rule.policy.partition("/")[2]))
         if rule.precise:
-            route["response_headers_to_add"].append(_set(CHOICE_HEADER, f"%DYNAMIC_METADATA({CHOICE}:by)%"))
+            # The second is left out where no node was named.
+            chose = ("weights", f"%DYNAMIC_METADATA({CHOICE}:by)%")
+            route["response_headers_to_add"] += [_set(CHOICE_HEADER, by) for by in chose]
     return route
 
 
