@@ -135,7 +135,7 @@ function envoy_on_request(handle)
   local body = handle:body()
   if not body then return end
   local size = body:length()
-  local start = body:getBytes(0, math.min(size, SPAN))
+  local start = body:getBytes(0, math.min(size, SPAN + BLOCK))
   local blocks, session = hash_blocks(sub(start, find_prompt(start)), K0, K1), name_session(body, size, start, named, caller)
   headers = handle:headers()
   if blocks then headers:add("x-weighbridge-blocks", blocks) end
