@@ -114,3 +114,19 @@ def test_one_envoy_goes_by_its_own_memory_alone() -> None:
     members = make_members(*(None,) * 6)
     named = Counter(name(start(members, seed, envoys=1), SESSIONS[0]) for seed in range(30))
     assert len(named) > 3
+
+
+def test_sessions_that_never_come_again_have_no_home() -> None:
+    members = make_members(*(None,) * 6)
+    homes = place(members)
+    chooser = start(members, 1)
+    assert name(chooser, SESSIONS[0]) == homes[SESSIONS[0]]
+    at_home = []
+    for number, session in enumerate(SESSIONS[1:400]):
+        now = 20.0 + number * 0.25
+        read(chooser, members, now)
+        choice = chooser.choose(Asked(size=2000, session=session), now)
+        assert choice.member is not None
+        at_home.append(choice.member.address == homes[session])
+    assert sum(at_home[:20]) > 15
+    assert sum(at_home[-100:]) < 50

@@ -1,0 +1,62 @@
+"""What a session claims of a prompt, and how far its beginning bears that out."""
+
+from __future__ import annotations
+
+import pytest
+
+from weighbridge_dataplane.affinity import BLOCK, Affinity
+from weighbridge_dataplane.sessions import Last, Sessions
+
+SIZE = 8.0 * BLOCK
+CHAIN = tuple(f"{number:08x}" for number in range(8))
+OTHER = tuple(f"{number:08x}" for number in range(100, 108))
+
+
+def test_one_session_for_prompts_that_share_nothing_claims_nothing() -> None:
+    memory = Affinity()
+    memory.remember("a", CHAIN, "app", SIZE)
+    found = memory.find(OTHER, "app", SIZE)
+    assert (found.tokens, found.going_on) == ({}, 0.0)
+
+
+def test_a_conversation_that_goes_on_claims_its_answer_too_whatever_stands_behind_the_prompt() -> None:
+    memory = Affinity()
+    memory.remember("a", CHAIN, "talk", SIZE)
+    longer = (*CHAIN[:7], *OTHER[:5])
+    found = memory.find(longer, "talk", 12.0 * BLOCK)
+    assert (found.tokens, found.going_on) == ({"a": 10.0 * BLOCK}, 1.0)
+
+
+def test_of_a_common_prompt_with_other_questions_counts_what_is_common() -> None:
+    memory = Affinity()
+    memory.remember("a", CHAIN, "app", SIZE)
+    found = memory.find((*CHAIN[:3], *OTHER[:5]), "app", SIZE)
+    assert found.going_on == 0.5
+    assert found.tokens == {"a": 4.0 * BLOCK}
+
+
+def test_where_no_block_is_seen_it_is_believed_as_before() -> None:
+    memory = Affinity()
+    memory.remember("a", CHAIN, "app", SIZE)
+    memory.remember("a", OTHER, "app", SIZE, memory.find(OTHER, "app", SIZE).going_on)
+    assert memory.find((), "app", SIZE).tokens == {}
+    memory.remember("b", (), "talk", SIZE)
+    assert memory.find((), "talk", SIZE).tokens == {"b": SIZE}
+    assert memory.find((), "talk", BLOCK - 1.0).tokens == {}, "of less than a block nobody gains"
+
+
+@pytest.mark.parametrize("dataplanes", [1, 2, 4])
+def test_how_many_go_on_is_reckoned_from_those_that_come_again_here(dataplanes: int) -> None:
+    """Conversations of five turns, each through any data plane: four of five requests go on, wherever they began."""
+    sessions, going = Sessions(), 0.8
+    here = going / dataplanes / (1 - going * (1 - 1 / dataplanes))
+    sessions.repeated = here
+    assert sessions.go_on(dataplanes) == pytest.approx(going)
+
+
+def test_a_session_is_remembered_until_many_others_came() -> None:
+    sessions = Sessions(most=2)
+    for each in "abc":
+        sessions.remember(each, Last("n", 1.0, 0))
+    assert sessions.find("a") is None
+    assert sessions.find("c") == Last("n", 1.0, 0)
