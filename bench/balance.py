@@ -26,7 +26,7 @@ import uvloop
 import selection
 from cells import TAIL, Open, run_cell
 from mechanisms import Gateway
-from selection import IDLE, MOST, Group, group, reseed
+from selection import MOST, Group, group, reseed
 from weighbridge_comparison.bounds import Result, judge
 from weighbridge_comparison.cells import Cell, tell_time
 from weighbridge_comparison.files import FleetError
@@ -92,7 +92,7 @@ async def measure(
     gateways: Mapping[str, Open],
     question: Question = Question(),  # noqa: B008  a frozen value
     most: float = MOST,
-    idle: float = IDLE,
+    idle: float = 0.0,
 ) -> list[Cell]:
     """Every setting with every seed through every gateway, several at once up to so many requests a second."""
     groups = group(settings, len(gateways), most, idle)
@@ -110,7 +110,7 @@ async def run(
     gateways: Mapping[str, Open],
     files: Sequence[Setting] = (),
     most: float = MOST,
-    idle: float = IDLE,
+    idle: float = 0.0,
     question: Question = Question(),  # noqa: B008  a frozen value
 ) -> Found:
     """A setting that misses a bound is run anew as it is among `files`, if it is, and judged by that alone."""

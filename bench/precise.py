@@ -2,7 +2,7 @@
 
 `make bench-precise` runs it, then what a choice costs. Each setting runs through the weights with a data plane beside
 each Envoy (`precise`), the weights alone (`llm`), LEAST_REQUEST and, where Go can build it, the endpoint picker of the
-Gateway API's inference extension with its scorers for queue and KV use, which llm-d's picker is made of. The picker has
+Gateway API's inference extension with its scorers for queue, KV use and prefix, by the weights of llm-d. The picker has
 one Envoy, ours as many as the setting says. The files are those of bench/fleets/precise, whose bounds are judged.
 
 With one, two and four Envoys: `--envoys 1 2 4`; pieces: `--scenario sessions`; any fleet of yours: `--fleet FILE`; your

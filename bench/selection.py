@@ -20,7 +20,6 @@ from weighbridge_comparison.setting import Setting
 
 FLEETS = Path(__file__).parent / "fleets"
 MOST = 500.0  # requests a second over all gateways at once, which two cores carry
-IDLE = 0.0  # requests a second that cost as much as an Envoy and what is beside it without any; MOST has room for them
 LOAD = 0.8
 LEAST, STEP = 100.0, 50.0  # seconds of a brief run, and what it is rounded up to: equal ones can run at once
 REQUESTS = 2_000  # that are counted
@@ -102,10 +101,10 @@ def reseed(setting: Setting, seeds: Sequence[int]) -> Setting:
     return _change(setting, seeds=tuple(seeds))
 
 
-def group(settings: Sequence[Setting], gateways: int, most: float = MOST, idle: float = IDLE) -> list[Group]:
+def group(settings: Sequence[Setting], gateways: int, most: float = MOST, idle: float = 0.0) -> list[Group]:
     """What runs at once, first seeds first: together at most so many requests a second, and for the same time.
 
-    A setting that is more by itself runs alone.
+    `idle` is how many of them cost as much as one Envoy without any. A setting that is more by itself runs alone.
     """
 
     def cost(setting: Setting) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from weighbridge_dataplane.sessions import SESSIONS_KEPT, Last, Sessions
 
@@ -24,7 +24,7 @@ class Found:
     `going_on`: how far it goes on what its session had before, 0 to 1; None where the session is not known here.
     """
 
-    tokens: dict[str, float] = field(default_factory=dict)
+    tokens: dict[str, float]
     going_on: float | None = None
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 SESSIONS_KEPT = 20_000
 ANSWERED = 0.5  # of what a turn adds to a conversation; the rest is asked
 TAIL = 1  # blocks at a prompt's end that hold more than the prompt, and differ in the next
-MEMORY = 0.02  # of one request on whether sessions come again
+LEAN = 0.02  # of one request on whether sessions come again
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Sessions:
 
     def remember(self, session: str, last: Last) -> None:
         """A request went there."""
-        self.repeated += MEMORY * ((session in self._last) - self.repeated)
+        self.repeated += LEAN * ((session in self._last) - self.repeated)
         self._last[session] = last
         self._last.move_to_end(session)
         while len(self._last) > self._most:

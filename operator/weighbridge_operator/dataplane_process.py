@@ -126,14 +126,13 @@ class DataplaneProcess:
     async def _wait_still(self) -> None:
         """Until it has not answered for long."""
         answered, patience = time.monotonic(), START
-        while time.monotonic() - answered < patience:
-            await asyncio.sleep(BEAT)
-            with suppress(aiohttp.ClientError, OSError, TimeoutError):
-                if self._url is None:
-                    continue
-                limit = aiohttp.ClientTimeout(total=ANSWER_LIMIT)
-                async with aiohttp.ClientSession(timeout=limit) as http, http.get(f"{self._url}/healthz"):
-                    answered, patience = time.monotonic(), STILL
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_LIMIT)) as http:
+            while time.monotonic() - answered < patience:
+                await asyncio.sleep(BEAT)
+                if self._url is not None:
+                    with suppress(aiohttp.ClientError, OSError, TimeoutError):
+                        async with http.get(f"{self._url}/healthz"):
+                            answered, patience = time.monotonic(), STILL
 
     async def _wait_gone(self) -> None:
         version, ready = self._envoy.ready.version, True

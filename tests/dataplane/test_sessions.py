@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from random import Random
+from statistics import mean
+
 import pytest
 
 from weighbridge_dataplane.affinity import BLOCK, Affinity
@@ -48,10 +51,16 @@ def test_where_no_block_is_seen_it_is_believed_as_before() -> None:
 @pytest.mark.parametrize("dataplanes", [1, 2, 4])
 def test_how_many_go_on_is_reckoned_from_those_that_come_again_here(dataplanes: int) -> None:
     """Conversations of five turns, each through any data plane: four of five requests go on, wherever they began."""
-    sessions, going = Sessions(), 0.8
-    here = going / dataplanes / (1 - going * (1 - 1 / dataplanes))
-    sessions.repeated = here
-    assert sessions.go_on(dataplanes) == pytest.approx(going)
+    sessions, random = Sessions(), Random(1)
+    found = []
+    for number in range(3000):
+        while True:
+            if random.randrange(dataplanes) == 0:
+                sessions.remember(str(number), Last("n", 1.0, 0))
+            if random.random() < 0.2:
+                break
+        found.append(sessions.go_on(dataplanes))
+    assert mean(found[500:]) == pytest.approx(0.8, abs=0.05)
 
 
 def test_a_session_is_remembered_until_many_others_came() -> None:
