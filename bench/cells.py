@@ -30,6 +30,7 @@ from weighbridge_simulator.traffic import Question, Traffic
 
 TAIL = 8.0  # seconds in which the last requests may still be answered
 Ports = Sequence[Mapping[str, Any]]  # of the nodes, as `weighbridge simulate` announces them
+Prompts = dict[str, tuple[int, int]]  # by a node's host: tokens of its prompts, and those that need not be read anew
 
 
 class Running(Protocol):
@@ -90,12 +91,13 @@ async def run_cell(
             asyncio.create_task(traffic.run(arrivals)),
             asyncio.create_task(_follow(fleet, ports, gateway)),
         ]
+        counting = asyncio.create_task(_read_prompts(ports, fleet.count_from))
         await asyncio.wait([tasks[0]], timeout=fleet.duration + TAIL)
         late = [
             traffic.records.start[row] - arrival.at
             for row, arrival in zip(traffic.records.rows(), arrivals, strict=False)
         ]
-        cached = await _measure_cached(ports)
+        cached = _reckon_cached(await counting, await _read_prompts(ports))
         cell = _summarise(setting, name, seed, traffic, gateway, began, percentile(late, 0.99), cached)
         for task in tasks:
             task.cancel()
@@ -104,16 +106,26 @@ async def run_cell(
         return cell
 
 
-async def _measure_cached(ports: Ports) -> float:
-    """The part of all prompts' tokens that the nodes need not read anew; of those that are there at the end."""
-    prompt = cached = 0
+async def _read_prompts(ports: Ports, after: float = 0.0) -> Prompts:
+    """What the nodes that answer then have been asked to read."""
+    await asyncio.sleep(after)
+    found: Prompts = {}
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5.0)) as http:
         for place in ports:
             with suppress(aiohttp.ClientError, TimeoutError):
                 async with http.get(f"http://{place['host']}:{place['port']}/sim/state") as answer:
                     state = await answer.json(content_type=None)
-                prompt, cached = prompt + state["prompt_tokens"], cached + state["cached_tokens"]
-    return cached / max(1, prompt)
+                found[place["host"]] = state["prompt_tokens"], state["cached_tokens"]
+    return found
+
+
+def _reckon_cached(before: Prompts, after: Prompts) -> float:
+    """The part of the prompts' tokens that need not be read anew, of those that came in between."""
+    prompts = cached = 0
+    for host, (asked, found) in after.items():
+        asked_before, found_before = before.get(host, (0, 0))
+        prompts, cached = prompts + asked - asked_before, cached + found - found_before
+    return cached / max(1, prompts)
 
 
 async def _follow(fleet: Fleet, ports: Ports, gateway: Running) -> None:

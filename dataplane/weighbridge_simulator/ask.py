@@ -7,7 +7,7 @@ Sizes come from the text, about four characters a token, or exactly from the hea
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 from zlib import crc32
@@ -30,6 +30,7 @@ PROMPT_HEADER = b"x-sim-prompt"
 ANSWER_HEADER = b"x-sim-answer"
 N_MAXIMUM = 128
 INPUTS_MAXIMUM = 2048
+_BEFORE = "<|turn-begins|>\n"  # a message, at four characters a token
 
 
 class RefusalError(Exception):
@@ -133,8 +134,8 @@ def _read_prompts(operation: Operation, ask: dict[str, Any]) -> tuple[list[bytes
         messages = ask.get("messages")
         if not isinstance(messages, list) or not messages:
             raise RefusalError(400, "messages must be a list with at least one message.", "messages")
-        text = "\n".join(read_message(message) for message in messages)
-        return [text.encode("utf-8", "surrogatepass")], len(text) // 4 + 4 * len(messages)
+        text = join_messages(read_message(message) for message in messages)
+        return [text.encode("utf-8", "surrogatepass")], len(text) // 4
     name = "prompt" if operation == "completion" else "input"
     given = ask.get(name)
     many = isinstance(given, list) and bool(given) and isinstance(given[0], str | list)
@@ -153,6 +154,11 @@ def _read_prompts(operation: Operation, ask: dict[str, Any]) -> tuple[list[bytes
         else:
             raise RefusalError(400, f"{name} must be text, a list of texts, or lists of token numbers.", name)
     return texts, tokens
+
+
+def join_messages(lines: Iterable[str]) -> str:
+    """The prompt that messages become, as a template of an engine writes it, with four tokens before each."""
+    return "\n".join(_BEFORE + line for line in lines)
 
 
 def read_message(message: object) -> str:

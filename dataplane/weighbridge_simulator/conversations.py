@@ -15,6 +15,7 @@ from typing import Literal
 from zlib import crc32
 
 from weighbridge_simulator.answers import write_words
+from weighbridge_simulator.ask import join_messages
 from weighbridge_simulator.service import BLOCK, Job
 from weighbridge_simulator.workload import Arrival, Sizes, Turn, draw_arrivals
 
@@ -117,7 +118,7 @@ def write_messages(turns: Sequence[Turn]) -> list[dict[str, str]]:
     lines: list[str] = []
     for turn in turns:
         if turn.role == "assistant":
-            text = write_words(crc32("\n".join(lines).encode()), 0, turn.tokens)
+            text = write_words(crc32(join_messages(lines).encode()), 0, turn.tokens)
         else:
             text = f"{turn.name} " + write_words(turn.name, 0, turn.tokens)
         # The line's break, its role and the two characters behind that count as well.

@@ -18,6 +18,7 @@ from weighbridge_simulator.ask import (
     Ask,
     Operation,
     RefusalError,
+    join_messages,
     measure,
     read_ask,
     read_count,
@@ -99,8 +100,8 @@ def _read_turns(
             raise RefusalError(400, "max_tokens must be given.", "max_tokens")
     if not isinstance(turns, list) or not turns:
         raise RefusalError(400, f"{name} must have at least one message.", name)
-    text = "\n".join(read_message(turn) for turn in turns)
-    prompt = read_length(headers, len(text) // 4 + 4 * len(turns))
+    text = join_messages(read_message(turn) for turn in turns)
+    prompt = read_length(headers, len(text) // 4)
     answer, limited = measure(headers, limit, usual, longest)
     if operation == "message" and limit is not None and limit > usual:
         answer, limited = min(answer, usual), False
