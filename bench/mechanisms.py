@@ -135,7 +135,9 @@ class Gateway(Stack):
     def list_objects(self, at: float) -> list[dict[str, Any]]:
         """The objects at a moment of the run."""
         nodes = [self.members[one.name] for one in self._fleet.servers if one.joins <= at]
-        return [*nodes, policy("all", balance={"profile": self._way.profile, "precise": self._way.precise})]
+        told = policy("all", balance={"profile": self._way.profile, "precise": self._way.precise})
+        told["metadata"]["uid"] = "all"  # as an API server draws one, by which Envoys name beginnings alike
+        return [*nodes, told]
 
     def _list_sockets(self, number: int) -> tuple[str, ...]:
         return (self._named_by[number].socket,) if self._way.precise else ()

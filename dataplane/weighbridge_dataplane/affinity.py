@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from weighbridge_dataplane.facts import Beginning
 from weighbridge_dataplane.sessions import SESSIONS_KEPT, Last, Sessions
 
 BLOCK = 256  # tokens of a block of 1,024 bytes
@@ -61,10 +62,9 @@ class Affinity:
             found.tokens[last.node] = claim
         return Found(found.tokens, trust)
 
-    def remember(
-        self, node: str, blocks: Sequence[str], session: str | None, tokens: float, trust: float | None = None
-    ) -> None:
-        """A request of so many tokens went to the node; `trust` as it was found for its session."""
+    def remember(self, begun: Beginning, ours: bool = True) -> None:
+        """A request went to its node; not `ours`: another data plane sent it."""
+        node, blocks = begun.address, begun.blocks
         if blocks:
             kept = self._blocks.setdefault(node, OrderedDict())
             # From the end, so that of a chain the beginning stays longest.
@@ -75,8 +75,8 @@ class Affinity:
                 kept.move_to_end(block)
             while len(kept) > self._kept:
                 self._drop(node, kept.popitem(last=False)[0])
-        if session is not None:
-            self.sessions.remember(session, Last(node, tokens, len(blocks), 1.0 if trust is None else trust))
+        if begun.session is not None:
+            self.sessions.remember(begun.session, Last(node, begun.tokens, len(blocks), begun.trust), ours)
 
     def forget(self, nodes: Collection[str]) -> None:
         """These are gone, or have begun anew."""

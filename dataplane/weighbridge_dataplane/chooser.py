@@ -22,10 +22,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from weighbridge_dataplane.affinity import Affinity, Found
+from weighbridge_dataplane.beginnings import Beginnings
 from weighbridge_dataplane.draws import Draws
-from weighbridge_dataplane.facts import Asked, Choice, Counts, Member, Sample, Sent, Silence
-from weighbridge_dataplane.homes import Homes
+from weighbridge_dataplane.facts import Asked, Beginning, Choice, Counts, Member, Sample, Sent, Silence
 from weighbridge_dataplane.rates import ROOM_KV, fill_of_request, make_sound, middle, rates_of_reading
 from weighbridge_dataplane.sizes import Sizes
 from weighbridge_dataplane.standing import FRESH, OTHERS_WEIGHT, Standing, tells_reading
@@ -42,9 +41,6 @@ OTHERS_FRESH = 10.0  # seconds
 LOOK, LOOK_AT_ONE = 0.05, 0.0002  # seconds between two looks at all nodes, at least, and for each node
 FEW, DRAWS, MANY_DRAWS = 32, 3, 16  # nodes that are all looked at; draws with two Envoys unheard, and with more nodes
 LEAK = 5.0  # seconds in which two thirds of what seems unread are forgotten where no engine tells it: guesses add up
-HOME_SHARE, HOME_LEAST = 0.9, 1500.0  # of a prompt, and tokens, that a conversation's home is taken to have read
-HOME_UNKNOWN = 0.5  # of a new conversation's prompt: where more of it is known to be read somewhere, that counts alone
-AGAIN = 0.2  # of the sessions, from which on a new one may have been at another Envoy before, or come again
 
 Row = tuple[str, float, float, float, float, bool]
 
@@ -59,11 +55,11 @@ class Chooser:
         self._draws = Draws(random)  # from those that may be named, as of the last look
         self._envoys = 1
         self._attended = self._unheard = 0  # other Envoys that tell us what they send, and that don't
+        self._beside = 0  # other data planes of this Envoy that do
         self._counted = self._heard = float("-inf")
         self._quiet_until = float("-inf")
         self._spoke = False
-        self._affinity = Affinity()
-        self._homes = Homes()
+        self._beginnings = Beginnings(processes)
         self._sizes = Sizes()
         self._reading: float | None = None  # the pool's P
         self._stale = True
@@ -80,11 +76,9 @@ class Chooser:
             standing.member = member
             self._nodes[member.address] = standing
         gone = {address for address, standing in known.items() if self._nodes.get(address) is not standing}
-        self._affinity.forget(gone)
-        self._affinity.tell(len(self._nodes))
         self._order, self._envoys, self._stale = tuple(self._nodes.values()), max(1, envoys), True
-        self.attend(self._attended)
-        self._homes.tell(members if self._envoys * self._processes > 1 else ())
+        self._beginnings.tell(members, self._envoys, gone)
+        self.attend(self._attended, self._beside)
         self._draws.tell(())
         self._looked = self._refreshed = float("-inf")
 
@@ -97,7 +91,7 @@ class Chooser:
         if sound.running is not None and sound.waiting is not None:
             read = standing.read(sound, self._sizes.ratio, self._sizes.unread)
             if read is None:
-                self._affinity.forget({address})
+                self._beginnings.forget(address)
             elif read > 0:
                 self._sizes.read(read, now)
             self._stale = True
@@ -116,14 +110,21 @@ class Chooser:
             standing.others = None if told is None else float(max(0, told - standing.own))
             standing.hinted = address in suspect
 
-    def attend(self, others: int) -> None:
-        """So many other Envoys tell us now what they send; of the rest it is guessed."""
-        self._attended, self._unheard = others, max(0, self._envoys - 1 - others)
+    def attend(self, others: int, beside: int = 0) -> None:
+        """So many other Envoys tell us now what they send, and data planes of this one; of the rest it is guessed."""
+        self._attended, self._beside = others, beside
+        self._unheard = max(0, self._envoys - 1 - others)
+        self._beginnings.attend(not self._unheard and beside >= self._processes - 1)
 
     def hear_sent(self, sent: Sent, now: float) -> None:
         """What another data plane sent to a node of late."""
         if (standing := self._nodes.get(sent.address)) is not None:
             standing.hearsay.hear(now - sent.age, sent.requests, sent.tokens)
+
+    def hear_begun(self, begun: Beginning) -> None:
+        """What another data plane's request to a node began with."""
+        if begun.address in self._nodes:
+            self._beginnings.hear(begun)
 
     def choose(self, asked: Asked, now: float) -> Choice:
         """The node for this request, remembered as sent there."""
@@ -135,8 +136,8 @@ class Chooser:
             self._refresh(now)
         size = self._sizes.measure(asked.size)
         weight = min(LARGEST, 1 - PROMPT_PART + PROMPT_PART * self._sizes.compare(size))
-        found = self._affinity.find(asked.blocks, asked.session, size)
-        hits, read = self._lean_home(asked.session, found, size)
+        drawn = self._beginnings.find(asked, size)
+        hits = drawn.draws
         rows: list[Row] = []
         best, least, ties = None, float("inf"), 0
         for standing in self._draw(hits):
@@ -151,30 +152,9 @@ class Chooser:
         if best is None:
             return Choice(None, "none")
         address = best.member.address
-        tokens = self._send(best, size, min(read.get(address, 0.0), size), now)
-        if asked.blocks or asked.session is not None:
-            self._affinity.remember(address, asked.blocks, asked.session, size, found.going_on)
-        return Choice(best.member, None, tuple(rows), tokens)
-
-    def _lean_home(
-        self, session: str | None, found: Found, size: float
-    ) -> tuple[Mapping[str, float], Mapping[str, float]]:
-        """Tokens by which nodes may draw the prompt, and those that they need not read: its home draws by more.
-
-        What came through another Envoy is not remembered here, and what is may be old: the turns since were others'.
-        Where all lean the same way they are not lost. What begins as others' prompts do needs no home, nor what does
-        not go on, nor sessions of which none comes again.
-        """
-        tokens, trust, read = found.tokens, found.going_on, 1.0
-        if session is None or (home := self._homes.find(session)) is None:
-            return tokens, tokens
-        if trust is None:
-            read = self._affinity.sessions.go_on(self._envoys * self._processes)
-            trust = float(read >= AGAIN and max(tokens.values(), default=0.0) < HOME_UNKNOWN * size)
-        known, claim = tokens.get(home, 0.0), min(size, trust * max(HOME_SHARE * size, HOME_LEAST))
-        if claim <= known:
-            return tokens, tokens
-        return {**tokens, home: claim}, {**tokens, home: max(known, read * claim)}
+        tokens = self._send(best, size, min(drawn.read.get(address, 0.0), size), now)
+        begun = self._beginnings.remember(address, asked, size, drawn.trust)
+        return Choice(best.member, None, tuple(rows), tokens, begun)
 
     @property
     def _pause(self) -> float:

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from weighbridge_dataplane.words import Hello
 
 HEARD = 1.25  # seconds since its last word for which somebody is heard; one comes every half second at least
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """So many processes are heard; of them `beside` stand at our own Envoy, and `envoys` others are heard whole."""
+
+    processes: int
+    envoys: int
+    beside: int
 
 
 class Company:
@@ -26,8 +37,8 @@ class Company:
         """It said goodbye."""
         self._heard.pop(process, None)
 
-    def count(self, now: float) -> tuple[int, int]:
-        """The processes that are heard, and the Envoys besides our own all of whose processes are."""
+    def count(self, now: float) -> Heard:
+        """Who is heard now."""
         beside: dict[bytes, list[int]] = {}
         for process, (hello, at) in list(self._heard.items()):
             if now - at > HEARD:
@@ -36,4 +47,4 @@ class Company:
                 beside.setdefault(hello.envoy, []).append(hello.processes)
         processes = sum(map(len, beside.values()))
         whole = sum(len(told) >= max(told) for envoy, told in beside.items() if envoy != self.own.envoy)
-        return processes, whole
+        return Heard(processes, whole, len(beside.get(self.own.envoy, ())))

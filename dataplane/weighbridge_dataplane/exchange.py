@@ -43,10 +43,14 @@ Kind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Of a route: the clusters whose nodes may be named, and whether the answer has to name the cluster, too."""
+    """Of a route: the clusters whose nodes may be named, and whether the answer has to name the cluster, too.
+
+    `shared`: other Envoys hash alike how requests begin.
+    """
 
     clusters: tuple[str, ...]
     via: bool
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +121,14 @@ class Exchange:
         fields = request.attributes[FILTER].fields if FILTER in request.attributes else {}
         text = next((value.string_value for value in fields.values()), "")
         headers = _read_headers(request.request_headers)
+        policy = self._policies.read(text) if text else None
         return Head(
-            policy=self._policies.read(text) if text else None,
+            policy=policy,
             asked=Asked(
                 size=_read_size(headers.get("content-length", "")),
                 session=headers.get(SESSION_HEADER, "")[:TEXT_MAXIMUM] or None,
                 blocks=_read_blocks(headers.get(BLOCKS_HEADER, "")),
+                shared=policy is not None and policy.shared,
             ),
             request_id=headers.get("x-request-id", "")[:TEXT_MAXIMUM],
         )
@@ -161,7 +167,7 @@ def _read_policy(text: str) -> Policy | None:
         return None
     if not all(isinstance(cluster, str) and cluster for cluster in clusters):
         return None
-    return Policy(tuple(dict.fromkeys(clusters)), via)
+    return Policy(tuple(dict.fromkeys(clusters)), via, told.get("shared") is True)
 
 
 @lru_cache(maxsize=16)

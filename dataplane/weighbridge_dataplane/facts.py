@@ -64,11 +64,13 @@ class Counts:
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A request. `size` is its body in bytes, None where it does not say; `blocks` are the chained hashes of its
-    prompt's beginning, the first block first; `session` names its conversation."""
+    prompt's beginning, the first block first; `session` names its conversation. `shared`: all Envoys name both alike.
+    """
 
     size: int | None = None
     session: str | None = None
     blocks: tuple[str, ...] = ()
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,23 @@ class Sent:
     tokens: float
     age: float
 
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """How a request began that was sent to a node, and how many tokens its prompt has.
+
+    `trust`: how far the session's prompts go on what came before, 0 to 1.
+    """
+
+    address: str
+    blocks: tuple[str, ...]
+    session: str | None
+    tokens: float
+    trust: float = 1.0
+
+
+#: What data planes tell each other.
+Told = Sent | Beginning
 
 #: Why the choice is silent, and the weights decide: nobody told the nodes yet, what was told is too old, fewer than
 #: half of the nodes (or than two) can be judged, or every one that can be judged is left out.
@@ -103,13 +122,14 @@ class Judged:
 class Choice:
     """The node that was named, or None and why not. `rows` are the fields of each `Judged`, put together when asked.
 
-    `tokens` are those that the node has to read of the request.
+    `tokens` are those that the node has to read of the request, `begun` what others may be told of its beginning.
     """
 
     member: Member | None
     silence: Silence | None = None
     rows: tuple[tuple[str, float, float, float, float, bool], ...] = ()
     tokens: float = 0.0
+    begun: Beginning | None = None
 
     @property
     def judged(self) -> tuple[Judged, ...]:

@@ -14,14 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from weighbridge_dataplane.company import Company
-from weighbridge_dataplane.facts import Sent
+from weighbridge_dataplane.facts import Told
 from weighbridge_dataplane.peer_trust import is_peer, read_end
 from weighbridge_dataplane.records import Records
 from weighbridge_dataplane.words import Hello, WordError, Words, print_hello
 
 STILL = 5.0  # seconds without a word, after which a connection is ended
 UNSENT = 64 * 1024  # bytes that somebody does not take, beside what the kernel holds
-FRAMES = 200.0  # that one may say in a second, and of which as many may come at once
+FRAMES = 400.0  # that one may say in a second, and of which as many may come at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Scene:
 
     company: Company
     records: Records
-    hear: Callable[[tuple[Sent, ...]], None]
+    hear: Callable[[tuple[Told, ...]], None]
     say: Callable[[str], None]
 
 
@@ -88,7 +88,7 @@ class Link(asyncio.Protocol):
             transport.pause_reading()
             asyncio.get_running_loop().call_soon(self._work)
 
-    def _note(self, word: Hello | tuple[Sent, ...]) -> None:
+    def _note(self, word: Hello | tuple[Told, ...]) -> None:
         self._last = time.monotonic()
         if isinstance(word, Hello):
             if self.hello is None:
@@ -100,7 +100,7 @@ class Link(asyncio.Protocol):
     def greet(self, hello: Hello) -> None:
         """The other said who it is."""
 
-    def take(self, sent: tuple[Sent, ...]) -> None:
+    def take(self, told: tuple[Told, ...]) -> None:
         """The other said what it sent."""
 
     def check(self, now: float, today: float) -> None:
@@ -144,7 +144,7 @@ class Ear(Link):
         else:
             company.hear(hello, time.monotonic())
 
-    def take(self, sent: tuple[Sent, ...]) -> None:
+    def take(self, told: tuple[Told, ...]) -> None:
         scene, hello = self._scene, self.hello
         assert hello is not None
         self._rest -= 1
@@ -155,8 +155,8 @@ class Ear(Link):
             return
         scene.company.hear(hello, time.monotonic())
         scene.records.peer_frames["in"] += 1
-        if sent:
-            scene.hear(sent)
+        if told:
+            scene.hear(told)
 
     def check(self, now: float, today: float) -> None:
         super().check(now, today)

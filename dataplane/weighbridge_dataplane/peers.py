@@ -21,13 +21,13 @@ from ipaddress import ip_address
 from itertools import count
 
 from weighbridge_dataplane.company import Company
-from weighbridge_dataplane.facts import Choice, Sent
+from weighbridge_dataplane.facts import Choice, Told
 from weighbridge_dataplane.outbox import Outbox
 from weighbridge_dataplane.peer_links import Ear, Link, Mouth, Scene
 from weighbridge_dataplane.peer_trust import Trust, TrustError, explain
 from weighbridge_dataplane.pools import Pools
 from weighbridge_dataplane.records import Levels, Records
-from weighbridge_dataplane.words import Hello, print_sent
+from weighbridge_dataplane.words import Hello, print_begun, print_sent
 
 SIGN = 0.5  # seconds between two words where nothing is sent
 LOOK = 0.1  # seconds between two looks at who is heard
@@ -100,19 +100,19 @@ class Peers:
     def note(self, choice: Choice, now: float) -> None:
         """Takes a choice that was made."""
         if choice.member is not None:
-            self._outbox.put(choice.member.address, choice.tokens, now)
+            self._outbox.put(choice.member.address, choice.tokens, now, choice.begun)
             if self._due is None:
                 self._due = asyncio.get_running_loop().call_later(self._outbox.wait(now) or 0.0, self._tell)
 
     def measure(self, levels: Levels) -> Levels:
         """With who is heard now."""
-        processes, envoys = self._company.count(time.monotonic())
+        heard = self._company.count(time.monotonic())
         told = sum(mouth.tells for mouth in self._mouths.values())
-        return replace(levels, peers=processes, peers_told=told, peer_envoys=envoys)
+        return replace(levels, peers=heard.processes, peers_told=told, peer_envoys=heard.envoys)
 
-    def _hear(self, sent: tuple[Sent, ...]) -> None:
+    def _hear(self, told: tuple[Told, ...]) -> None:
         with self._survive():
-            self._pools.hear_sent(sent, time.monotonic())
+            self._pools.hear(told, time.monotonic())
 
     def _tell(self) -> None:
         """Says what was sent, or that nothing was."""
@@ -123,7 +123,8 @@ class Peers:
             self._told = time.monotonic()
             told = [mouth for mouth in self._mouths.values() if mouth.tells]
             self._outbox.hearers = len(told)
-            self._tell_some(told, print_sent(self._outbox.take(self._told)))
+            sent, begun = self._outbox.take(self._told)
+            self._tell_some(told, print_sent(sent) + print_begun(begun))
 
     def _tell_some(self, told: Sequence[Mouth], data: bytes) -> None:
         """The rest in the loop's next turn: a request may have come."""
@@ -138,7 +139,8 @@ class Peers:
         for turn in count():
             with self._survive():
                 now = time.monotonic()
-                self._pools.attend(self._company.count(now)[1])
+                heard = self._company.count(now)
+                self._pools.attend(heard.envoys, heard.beside)
                 for link in (*self._ears, *self._mouths.values()) if turn % 10 == 0 else ():
                     self._check(link, now)
                 if now - self._told >= SIGN - LOOK / 2:

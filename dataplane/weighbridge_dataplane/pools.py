@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 
 from weighbridge_dataplane.chooser import Chooser
-from weighbridge_dataplane.facts import Asked, Choice, Counts, Member, Sample, Sent
+from weighbridge_dataplane.facts import Asked, Choice, Counts, Member, Sample, Sent, Told
 from weighbridge_dataplane.readings import Others, Texts, read_others, read_pool, spell
 
 CHOOSERS_MAXIMUM = 1_024
@@ -32,7 +32,7 @@ class Pools:
         self._counted: float | None = None
         self._choosers: OrderedDict[Clusters, Chooser] = OrderedDict()
         self._holders: dict[str, list[Chooser]] = {}
-        self._attended = 0
+        self._attended = (0, 0)
         #: Every node once, and the last sample of each.
         self.members: dict[str, Member] = {}
         self.samples: dict[str, Sample] = {}
@@ -90,18 +90,21 @@ class Pools:
         for chooser in self._holders.get(address, ()):
             chooser.read(address, sample, now)
 
-    def attend(self, others: int) -> None:
-        """So many other Envoys tell us now what they send."""
-        if others != self._attended:
-            self._attended = others
+    def attend(self, others: int, beside: int = 0) -> None:
+        """So many other Envoys tell us now what they send, and so many other data planes of this one."""
+        if (others, beside) != self._attended:
+            self._attended = others, beside
             for chooser in self._choosers.values():
-                chooser.attend(others)
+                chooser.attend(others, beside)
 
-    def hear_sent(self, sent: Iterable[Sent], now: float) -> None:
+    def hear(self, told: Iterable[Told], now: float) -> None:
         """Takes what another data plane sent of late; nodes that are not known here are passed over."""
-        for each in sent:
+        for each in told:
             for chooser in self._holders.get(each.address, ()):
-                chooser.hear_sent(each, now)
+                if isinstance(each, Sent):
+                    chooser.hear_sent(each, now)
+                else:
+                    chooser.hear_begun(each)
 
     def choose(self, clusters: Clusters, asked: Asked, now: float) -> Choice:
         """The node for a request, among those of the clusters."""
@@ -114,7 +117,7 @@ class Pools:
 
     def _open(self, clusters: Clusters, now: float) -> Chooser:
         chooser = self._choosers[clusters] = self._build()
-        chooser.attend(self._attended)
+        chooser.attend(*self._attended)
         if len(self._choosers) > CHOOSERS_MAXIMUM:
             self._choosers.popitem(last=False)
         self._introduce(clusters, chooser)

@@ -60,9 +60,10 @@ class Sessions:
         """Its last request that came by here."""
         return self._last.get(session)
 
-    def remember(self, session: str, last: Last) -> None:
-        """A request went there."""
-        self.repeated += LEAN * ((session in self._last) - self.repeated)
+    def remember(self, session: str, last: Last, ours: bool = True) -> None:
+        """A request went there; not `ours`: another data plane sent it."""
+        if ours:
+            self.repeated += LEAN * ((session in self._last) - self.repeated)
         self._last[session] = last
         self._last.move_to_end(session)
         while len(self._last) > self._most:

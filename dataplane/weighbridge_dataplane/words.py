@@ -1,8 +1,9 @@
 """What data planes say to each other, as bytes: frames of a length, a kind and a body. Pure.
 
 Who connects says HELLO and then, again and again, SENT: what it sent to nodes since its last word, or nothing, which is
-a sign of life. Who was connected to answers with its HELLO and says nothing else. A kind that is not known is passed
-over, so that a later version can say more; what can't be understood ends the connection.
+a sign of life; and BEGUN, how requests began that it sent there. Who was connected to answers with its HELLO and says
+nothing else. A kind that is not known is passed over, so that a later version can say more; what can't be understood
+ends the connection.
 """
 
 from __future__ import annotations
@@ -13,16 +14,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from weighbridge_dataplane.facts import Sent
+from weighbridge_dataplane.facts import Beginning, Sent, Told
 
 VERSION: Final = 1
-HELLO, SENT = 1, 2
+HELLO, SENT, BEGUN = 1, 2, 3
 LONGEST: Final = 16 * 1024  # bytes of a frame's body
 ENTRIES: Final = 200  # of a frame, so that reading one holds no request up
 ADDRESS_LONGEST: Final = 60  # bytes; of IPv6 with brackets and port 47
+SESSION_LONGEST: Final = 32  # characters; a hash has 16
+BLOCKS_MOST: Final = 64
 REQUESTS_MOST, TOKENS_MOST, AGE_MOST = 1_000_000, 1e9, 10.0
 _MAGIC = b"weighbridge"
 _HEAD, _HELLO, _ENTRY = struct.Struct(">HB"), struct.Struct(">11sB16s16sB"), struct.Struct(">BIff")
+_BEGINNING = struct.Struct(">BBBff")
+_HASH = 4  # bytes
 
 
 class WordError(ValueError):
@@ -46,6 +51,25 @@ def print_sent(sent: Sequence[Sent]) -> bytes:
     """As many frames as it needs; one where nothing was sent."""
     parts = [sent[at : at + ENTRIES] for at in range(0, len(sent), ENTRIES)] or [()]
     return b"".join(_frame(SENT, b"".join(_print_entry(each) for each in part)) for part in parts)
+
+
+def print_begun(begun: Sequence[Beginning]) -> bytes:
+    """As many frames as it needs."""
+    frames, body = [], b""
+    for each in map(_print_beginning, begun):
+        if len(body) + len(each) > LONGEST:
+            frames.append(_frame(BEGUN, body))
+            body = b""
+        body += each
+    return b"".join([*frames, _frame(BEGUN, body)]) if body else b""
+
+
+def _print_beginning(each: Beginning) -> bytes:
+    address, session = each.address.encode()[:ADDRESS_LONGEST], (each.session or "").encode("ascii", "ignore")
+    session = session if len(session) <= SESSION_LONGEST else b""
+    blocks = each.blocks[:BLOCKS_MOST]
+    head = _BEGINNING.pack(len(address), len(session), len(blocks), min(each.tokens, TOKENS_MOST), each.trust)
+    return head + address + session + bytes.fromhex("".join(blocks))
 
 
 def _print_entry(each: Sent) -> bytes:
@@ -73,7 +97,7 @@ class Words:
         came = self._came
         return len(came) < _HEAD.size or len(came) < _HEAD.size + _HEAD.unpack_from(came)[0] <= LONGEST + _HEAD.size
 
-    def take(self) -> Hello | tuple[Sent, ...] | None:
+    def take(self) -> Hello | tuple[Told, ...] | None:
         """The next word that is whole. Raises WordError; what follows can't be understood any more."""
         while len(self._came) >= _HEAD.size:
             size, kind = _HEAD.unpack_from(self._came)
@@ -88,6 +112,8 @@ class Words:
                 return _read_hello(body)
             if kind == SENT:
                 return _read_sent(body)
+            if kind == BEGUN:
+                return _read_begun(body)
         return None
 
 
@@ -116,6 +142,27 @@ def _read_sent(body: bytes) -> tuple[Sent, ...]:
             raise WordError("a number that is none")
         sent.append(Sent(address.decode(), requests, tokens, age))
     return tuple(sent)
+
+
+def _read_begun(body: bytes) -> tuple[Beginning, ...]:
+    begun: list[Beginning] = []
+    at = 0
+    while at < len(body):
+        if len(body) - at < _BEGINNING.size:
+            raise WordError("a frame that does not hold what it says")
+        long, named, count, tokens, trust = _BEGINNING.unpack_from(body, at)
+        at += _BEGINNING.size
+        end = at + long + named + _HASH * count
+        if not 0 < long <= ADDRESS_LONGEST or named > SESSION_LONGEST or count > BLOCKS_MOST or end > len(body):
+            raise WordError("a beginning that is none")
+        text, hashes = body[at : at + long + named], body[at + long + named : end].hex()
+        at = end
+        if not text.isascii() or not (_is_sound(tokens, TOKENS_MOST) and _is_sound(trust, 1.0)):
+            raise WordError("a beginning that is none")
+        blocks = tuple(hashes[place : place + 2 * _HASH] for place in range(0, len(hashes), 2 * _HASH))
+        address, session = text[:long].decode(), text[long:].decode()
+        begun.append(Beginning(address, blocks, session or None, tokens, trust))
+    return tuple(begun)
 
 
 def _is_sound(value: float, most: float) -> bool:

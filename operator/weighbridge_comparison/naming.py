@@ -14,15 +14,17 @@ from random import Random
 
 from weighbridge_dataplane.affinity import BLOCK, Affinity
 from weighbridge_dataplane.chooser import Chooser
-from weighbridge_dataplane.facts import Asked, Counts, Member, Sample, Sent
+from weighbridge_dataplane.facts import Asked, Beginning, Counts, Member, Sample, Sent
 from weighbridge_dataplane.outbox import Outbox
 from weighbridge_simulator.conversations import name_beginning
 from weighbridge_simulator.observation import Observation, Report
 from weighbridge_simulator.scenario import FleetNode
+from weighbridge_simulator.service import BLOCK as KV_BLOCK
 from weighbridge_simulator.service import Job
 
 BYTES = 4  # of a token
-PICKER_BLOCKS = 31_250  # that it remembers of each node
+PICKER_BLOCKS = 31_250  # of 64 bytes, a block of the KV cache, that it remembers of each node
+PICKER_DEPTH = 256  # of them, that it looks at of a prompt
 HEARD = 2.0  # seconds between two words of the others' requests
 UNDER_WAY = 0.005  # seconds, a word of what was sent
 NATURAL_AGE = 3.0  # seconds that numbers are old where a fleet says nothing of it
@@ -46,7 +48,8 @@ class Precise:
         self._choosers = [Chooser(Random(f"{seed} choice {number}").random) for number in range(gateways)]
         self._told = told
         self._outboxes = [Outbox(gateways - 1) for _ in range(gateways)] if peers and gateways > 1 else []
-        self._under_way: list[tuple[float, int, tuple[Sent, ...]]] = []  # when it is heard, who says it
+        #: When it is heard, who says it, and what.
+        self._under_way: list[tuple[float, int, tuple[Sent, ...], tuple[Beginning, ...]]] = []
         self._named_at = 0.0
         for chooser in self._choosers if self._outboxes else ():
             chooser.attend(gateways - 1)
@@ -80,14 +83,14 @@ class Precise:
     def name(self, gateway: int, job: Job, now: float, /) -> int | None:
         """The chooser's node."""
         self._pass_on(now)
-        asked = Asked(BYTES * job.prompt, job.session, name_beginning(job))
+        asked = Asked(BYTES * job.prompt, job.session, name_beginning(job), shared=bool(self._outboxes))
         choice = self._choosers[gateway].choose(asked, now)
         if choice.member is None:
             self.silent += 1
             return None
         self.named += 1
         if self._outboxes:
-            self._outboxes[gateway].put(choice.member.address, choice.tokens, now)
+            self._outboxes[gateway].put(choice.member.address, choice.tokens, now, choice.begun)
         return int(choice.member.node)
 
     def _pass_on(self, now: float) -> None:
@@ -96,12 +99,14 @@ class Precise:
             # Nothing was sent since the last request: it may go out at that moment, or when the word before it lets.
             if (wait := outbox.wait(self._named_at)) is not None and self._named_at + wait <= now:
                 out = self._named_at + wait
-                self._under_way.append((out + UNDER_WAY, teller, outbox.take(out)))
+                self._under_way.append((out + UNDER_WAY, teller, *outbox.take(out)))
         self._named_at = now
-        for at, teller, sent in [word for word in self._under_way if word[0] <= now]:
+        for at, teller, sent, begun in [word for word in self._under_way if word[0] <= now]:
             for chooser in (each for number, each in enumerate(self._choosers) if number != teller):
                 for each in sent:
                     chooser.hear_sent(each, at)
+                for told in begun:
+                    chooser.hear_begun(told)
         self._under_way = [word for word in self._under_way if word[0] > now]
 
     def _member(self, index: int) -> Member:
@@ -134,7 +139,7 @@ class Picker:
             return None
         queues = [self._reports[i].waiting for i in known]
         most, least = max(queues), min(queues)
-        blocks = name_beginning(job)
+        blocks = tuple(f"{name:x}" for name in job.blocks[: job.prompt // KV_BLOCK][:PICKER_DEPTH])
         found = self._sent.find(blocks, None).tokens
         scores = [
             2 * ((most - queue) / (most - least) if most > least else 1.0)
@@ -144,7 +149,7 @@ class Picker:
         ]
         best = max(scores)
         node = self._random.choice([i for i, score in zip(known, scores, strict=True) if score >= best - 1e-9])
-        self._sent.remember(_address(node), blocks, None, 0.0)
+        self._sent.remember(Beginning(_address(node), blocks, None, 0.0))
         return node
 
 

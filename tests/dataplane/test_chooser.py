@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from support.choosing import CHAT, Scene, member
 from weighbridge_dataplane.affinity import BLOCK, Affinity
 from weighbridge_dataplane.chooser import Chooser
-from weighbridge_dataplane.facts import Asked, Counts, Sample
+from weighbridge_dataplane.facts import Asked, Beginning, Counts, Sample
 
 
 def test_the_emptiest_node_is_named_and_what_was_sent_there_counts_at_once() -> None:
@@ -208,8 +208,8 @@ def test_whatever_comes_only_open_members_are_named_and_each_judgement_adds_up(
 def test_the_memory_of_beginnings_is_bounded_and_forgets_with_its_node(sent: list[tuple[str, int, int]]) -> None:
     memory = Affinity(blocks=50, sessions=10)
     for node, start, length in sent:
-        chain = [f"{start}-{number}" for number in range(length)]
-        memory.remember(node, chain, f"s{start}", 100.0)
+        chain = tuple(f"{start}-{number}" for number in range(length))
+        memory.remember(Beginning(node, chain, f"s{start}", 100.0))
         assert memory.find(chain, None).tokens[node] == BLOCK * length
     memory.forget("abc")
     assert not any(memory.find([f"{start}-0"], f"s{start}", 500.0).tokens for start in range(31))
@@ -217,7 +217,7 @@ def test_the_memory_of_beginnings_is_bounded_and_forgets_with_its_node(sent: lis
 
 def test_a_session_s_node_holds_what_it_wrote_as_well() -> None:
     memory = Affinity()
-    memory.remember("a", (), "s", 1000.0)
+    memory.remember(Beginning("a", (), "s", 1000.0))
     assert memory.find((), "s", 1000.0).tokens == {"a": 1000}
     assert memory.find((), "s", 1600.0).tokens == {"a": 1300}, "of what was added half is the answer"
     assert memory.find((), "s", 400.0).tokens == {"a": 1000}, "another prompt, which cannot hit more than it has"

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.choosing import CHAT, Scene
-from weighbridge_dataplane.facts import Judged, Sent
+from weighbridge_dataplane.facts import Beginning, Judged, Sent
 from weighbridge_dataplane.hearsay import WORDS, Hearsay
-from weighbridge_dataplane.outbox import ADDRESSES, Outbox
+from weighbridge_dataplane.outbox import ADDRESSES, BEGINNINGS, Outbox
 
 words = st.lists(st.tuples(st.floats(0, 100), st.integers(0, 9), st.floats(0, 1e4)), max_size=3 * WORDS)
 
@@ -128,14 +128,25 @@ def test_what_was_sent_is_added_up_by_address_until_it_is_told() -> None:
     outbox = Outbox()
     for at, address, tokens in ((1.0, "a", 10.0), (1.02, "a", 20.0), (1.04, "b", 5.0)):
         outbox.put(address, tokens, at)
-    told = {each.address: each for each in outbox.take(1.05)}
+    told = {each.address: each for each in outbox.take(1.05)[0]}
     assert (told["a"].requests, told["a"].tokens, round(told["a"].age, 3)) == (2, 30.0, 0.04)
     assert (told["b"].requests, round(told["b"].age, 3)) == (1, 0.01)
-    assert outbox.take(1.1) == ()
+    assert outbox.take(1.1) == ((), ())
     assert outbox.wait(1.1) is None
     for number in range(2 * ADDRESSES):
         outbox.put(f"n{number}", 1.0, 2.0)
-    assert len(outbox.take(2.0)) == ADDRESSES
+    assert len(outbox.take(2.0)[0]) == ADDRESSES
+
+
+def test_beginnings_wait_in_order_up_to_so_many() -> None:
+    outbox = Outbox()
+    begun = [Beginning("a", (f"{number:08x}",), None, 100.0) for number in range(BEGINNINGS + 1)]
+    for each in begun:
+        outbox.put("a", 100.0, 1.0, each)
+    outbox.put("a", 100.0, 1.0)
+    sent, told = outbox.take(1.0)
+    assert (sent[0].requests, list(told)) == (BEGINNINGS + 2, begun[:BEGINNINGS])
+    assert outbox.take(1.1)[1] == ()
 
 
 def test_a_word_goes_out_at_once_but_the_more_are_told_the_fewer_there_are() -> None:

@@ -130,3 +130,53 @@ def test_sessions_that_never_come_again_have_no_home() -> None:
         at_home.append(choice.member.address == homes[session])
     assert sum(at_home[:20]) > 15
     assert sum(at_home[-100:]) < 50
+
+
+def tell_each_other(choosers: list[Chooser], teller: int, session: str, blocks: tuple[str, ...], now: float) -> str:
+    """A turn through one data plane, of whose beginning it tells the others."""
+    choice = choosers[teller].choose(Asked(4 * 256 * len(blocks), session, blocks, shared=True), now)
+    assert choice.member is not None
+    assert choice.begun is not None
+    for chooser in choosers[:teller] + choosers[teller + 1 :]:
+        chooser.hear_begun(choice.begun)
+    return choice.member.address
+
+
+def test_data_planes_that_tell_each_other_how_prompts_begin_choose_as_one() -> None:
+    members = make_members(*(None,) * 6)
+    choosers = [start(members, seed) for seed in (1, 2)]
+    for chooser in choosers:
+        chooser.attend(1)
+    homes = place(members)
+    strayed = 0
+    for number, session in enumerate(SESSIONS[:40]):
+        talk = tuple(f"{number:04x}{block:04x}" for block in range(12))
+        nodes = [tell_each_other(choosers, turn % 2, session, talk[: 4 + 2 * turn], 20.0) for turn in range(4)]
+        assert len(set(nodes)) == 1, "the node that has read it, whoever sent it there"
+        strayed += nodes[0] != homes[session]
+    assert strayed > 20, "a new conversation goes where there is room, not home"
+
+
+def test_a_session_of_prompts_that_share_nothing_is_not_believed_of_others_either() -> None:
+    members = make_members(*(None,) * 6)
+    choosers = [start(members, seed) for seed in (1, 2)]
+    for chooser in choosers:
+        chooser.attend(1)
+    nodes = Counter(
+        tell_each_other(choosers, number % 2, "app", tuple(f"{number:04x}{b:04x}" for b in range(12)), 20.0)
+        for number in range(60)
+    )
+    assert max(nodes.values()) < 20
+
+
+@pytest.mark.parametrize("unheard", [0, 1])
+def test_homes_serve_as_long_as_somebody_is_not_heard(unheard: int) -> None:
+    members = make_members(*(None,) * 6)
+    homes, at_home = place(members), 0
+    for session in SESSIONS[:60]:
+        chooser = start(members, 1, envoys=3)
+        chooser.attend(2 - unheard)
+        choice = chooser.choose(Asked(2000, session, shared=True), 20.0)
+        assert choice.member is not None
+        at_home += choice.member.address == homes[session]
+    assert at_home > 50 if unheard else at_home < 30

@@ -130,5 +130,5 @@ def test_what_another_data_plane_sent_reaches_every_chooser_that_has_the_node() 
     fill(pools, 1.0)
     assert {name(pools, "p", now=1.1), name(pools, "q", now=1.1)} <= {A, B, C}
     pools.attend(1)
-    pools.hear_sent([Sent(A, 50, 1e5, 0.0), Sent("10.9.9.9:80", 1, 1.0, 0.0)], 1.1)
+    pools.hear([Sent(A, 50, 1e5, 0.0), Sent("10.9.9.9:80", 1, 1.0, 0.0)], 1.1)
     assert [name(pools, cluster, now=1.1) for cluster in ("p", "q") for _ in range(3)] == [B] * 3 + [C] * 3

@@ -8,6 +8,7 @@ from statistics import mean
 import pytest
 
 from weighbridge_dataplane.affinity import BLOCK, Affinity
+from weighbridge_dataplane.facts import Beginning
 from weighbridge_dataplane.sessions import Last, Sessions
 
 SIZE = 8.0 * BLOCK
@@ -17,14 +18,14 @@ OTHER = tuple(f"{number:08x}" for number in range(100, 108))
 
 def test_one_session_for_prompts_that_share_nothing_claims_nothing() -> None:
     memory = Affinity()
-    memory.remember("a", CHAIN, "app", SIZE)
+    memory.remember(Beginning("a", CHAIN, "app", SIZE))
     found = memory.find(OTHER, "app", SIZE)
     assert (found.tokens, found.going_on) == ({}, 0.0)
 
 
 def test_a_conversation_that_goes_on_claims_its_answer_too_whatever_stands_behind_the_prompt() -> None:
     memory = Affinity()
-    memory.remember("a", CHAIN, "talk", SIZE)
+    memory.remember(Beginning("a", CHAIN, "talk", SIZE))
     longer = (*CHAIN[:7], *OTHER[:5])
     found = memory.find(longer, "talk", 12.0 * BLOCK)
     assert (found.tokens, found.going_on) == ({"a": 10.0 * BLOCK}, 1.0)
@@ -32,7 +33,7 @@ def test_a_conversation_that_goes_on_claims_its_answer_too_whatever_stands_behin
 
 def test_of_a_common_prompt_with_other_questions_counts_what_is_common() -> None:
     memory = Affinity()
-    memory.remember("a", CHAIN, "app", SIZE)
+    memory.remember(Beginning("a", CHAIN, "app", SIZE))
     found = memory.find((*CHAIN[:3], *OTHER[:5]), "app", SIZE)
     assert found.going_on == 0.5
     assert found.tokens == {"a": 4.0 * BLOCK}
@@ -40,10 +41,10 @@ def test_of_a_common_prompt_with_other_questions_counts_what_is_common() -> None
 
 def test_where_no_block_is_seen_it_is_believed_as_before() -> None:
     memory = Affinity()
-    memory.remember("a", CHAIN, "app", SIZE)
-    memory.remember("a", OTHER, "app", SIZE, memory.find(OTHER, "app", SIZE).going_on)
+    memory.remember(Beginning("a", CHAIN, "app", SIZE))
+    memory.remember(Beginning("a", OTHER, "app", SIZE, memory.find(OTHER, "app", SIZE).going_on or 0.0))
     assert memory.find((), "app", SIZE).tokens == {}
-    memory.remember("b", (), "talk", SIZE)
+    memory.remember(Beginning("b", (), "talk", SIZE))
     assert memory.find((), "talk", SIZE).tokens == {"b": SIZE}
     assert memory.find((), "talk", BLOCK - 1.0).tokens == {}, "of less than a block nobody gains"
 

@@ -12,17 +12,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weighbridge_dataplane.company import HEARD, Company
-from weighbridge_dataplane.facts import Sent
-from weighbridge_dataplane.words import ENTRIES, LONGEST, Hello, WordError, Words, print_hello, print_sent
+from weighbridge_dataplane.facts import Beginning, Sent, Told
+from weighbridge_dataplane.words import (
+    BLOCKS_MOST,
+    ENTRIES,
+    LONGEST,
+    Hello,
+    WordError,
+    Words,
+    print_begun,
+    print_hello,
+    print_sent,
+)
 
 addresses = st.builds("10.0.{}.{}:{}".format, st.integers(0, 255), st.integers(0, 255), st.integers(1, 65535))
 numbers = st.floats(0, 9, width=32)
 entries = st.builds(Sent, addresses, st.integers(0, 1_000_000), st.floats(0, 1e9, width=32), numbers)
+hashes = st.lists(st.integers(0, 2**32 - 1).map("{:08x}".format), max_size=BLOCKS_MOST).map(tuple)
+sessions = st.one_of(st.none(), st.integers(0, 2**64 - 1).map("{:016x}".format))
+beginnings = st.builds(Beginning, addresses, hashes, sessions, st.floats(0, 1e9, width=32), st.floats(0, 1, width=32))
 hellos = st.builds(Hello, st.binary(min_size=16, max_size=16), st.binary(min_size=16, max_size=16), st.integers(1, 255))
 
 
-def read(data: bytes, *cuts: int) -> list[Hello | tuple[Sent, ...]]:
-    words, found = Words(), list[Hello | tuple[Sent, ...]]()
+def read(data: bytes, *cuts: int) -> list[Hello | tuple[Told, ...]]:
+    words, found = Words(), list[Hello | tuple[Told, ...]]()
     places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
     for begin, end in pairwise(places):
         words.give(data[begin:end])
@@ -35,6 +48,19 @@ def read(data: bytes, *cuts: int) -> list[Hello | tuple[Sent, ...]]:
 def test_what_is_printed_is_read_however_it_is_cut(hello: Hello, told: list[list[Sent]], cuts: list[int]) -> None:
     data = print_hello(hello) + b"".join(print_sent(each) for each in told)
     assert read(data, *cuts) == [hello, *map(tuple, told)]
+
+
+@given(st.lists(beginnings, max_size=70), st.lists(st.integers(0), max_size=9))
+def test_beginnings_are_read_as_they_are_printed_in_frames_that_are_not_too_long(
+    begun: list[Beginning], cuts: list[int]
+) -> None:
+    words = read(print_begun(begun), *cuts)
+    assert [each for word in words if not isinstance(word, Hello) for each in word] == begun
+
+
+def test_of_a_beginning_is_told_what_fits() -> None:
+    (word,) = read(print_begun([Beginning("10.0.0.1:80", ("0" * 8,) * 99, "s" * 40, 1e300)]))
+    assert word == (Beginning("10.0.0.1:80", ("0" * 8,) * BLOCKS_MOST, None, 1e9),)
 
 
 def test_more_than_a_frame_holds_is_several() -> None:
@@ -56,9 +82,9 @@ def test_whatever_comes_is_words_or_a_word_error(data: bytes, greeted: bool) -> 
     with suppress(WordError):
         while (word := words.take()) is not None:
             for each in () if isinstance(word, Hello) else word:
-                assert each.requests >= 0
-                assert math.isfinite(each.tokens + each.age)
-                assert min(each.tokens, each.age) >= 0
+                number = each.age if isinstance(each, Sent) else each.trust
+                assert math.isfinite(each.tokens + number)
+                assert min(each.tokens, number) >= 0
 
 
 @given(st.binary(max_size=200))
@@ -90,6 +116,26 @@ def test_what_is_no_entry_ends_it(entry: bytes) -> None:
         read(struct.pack(">HB", len(entry), 2) + entry)
 
 
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        struct.pack(">BBBff", 4, 0, 0, math.nan, 1.0) + b"a:80",
+        struct.pack(">BBBff", 4, 0, 0, -1.0, 1.0) + b"a:80",
+        struct.pack(">BBBff", 4, 0, 0, 1.0, 1.5) + b"a:80",
+        struct.pack(">BBBff", 4, 0, 0, 1.0, math.inf) + b"a:80",
+        struct.pack(">BBBff", 0, 0, 0, 1.0, 1.0),
+        struct.pack(">BBBff", 4, 0, 1, 1.0, 1.0) + b"a:80abc",
+        struct.pack(">BBBff", 4, 4, 0, 1.0, 1.0) + b"a:80ab\xffd",
+        struct.pack(">BBBff", 4, 33, 0, 1.0, 1.0) + b"a:80" + b"s" * 33,
+        struct.pack(">BBBff", 4, 0, 65, 1.0, 1.0) + b"a:80" + b"h" * 260,
+        b"ab",
+    ],
+)
+def test_what_is_no_beginning_ends_it(beginning: bytes) -> None:
+    with pytest.raises(WordError):
+        read(struct.pack(">HB", len(beginning), 3) + beginning)
+
+
 def test_a_frame_that_is_too_long_is_refused_before_it_is_there() -> None:
     words = Words()
     words.give(struct.pack(">HB", LONGEST + 1, 2))
@@ -114,19 +160,24 @@ def _longer(hello: Hello) -> bytes:
     return struct.pack(">HB", len(body), 1) + body
 
 
+def count(company: Company, now: float) -> tuple[int, int, int]:
+    heard = company.count(now)
+    return heard.processes, heard.envoys, heard.beside
+
+
 def test_who_is_heard_counts_by_envoy_once_all_of_its_processes_are() -> None:
     def one(process: str, envoy: str, processes: int = 1) -> Hello:
         return Hello(process.encode() * 16, envoy.encode() * 16, processes)
 
     company = Company(one("a", "A", 2))
-    assert company.count(0.0) == (0, 0)
+    assert count(company, 0.0) == (0, 0, 0)
     company.hear(one("b", "A", 2), 0.0)
-    assert company.count(0.0) == (1, 0), "beside our own Envoy"
+    assert count(company, 0.0) == (1, 0, 1), "beside our own Envoy"
     company.hear(one("c", "C", 2), 0.0)
-    assert company.count(0.1) == (2, 0), "one of two"
+    assert count(company, 0.1) == (2, 0, 1), "one of two"
     company.hear(one("d", "C", 2), 0.1)
     company.hear(one("e", "E"), 0.5)
-    assert company.count(0.5) == (4, 2)
-    assert company.count(HEARD + 0.3) == (1, 1)
+    assert count(company, 0.5) == (4, 2, 1)
+    assert count(company, HEARD + 0.3) == (1, 1, 0)
     company.forget(b"e" * 16)
-    assert company.count(HEARD + 0.3) == (0, 0)
+    assert count(company, HEARD + 0.3) == (0, 0, 0)

@@ -18,15 +18,20 @@ TEXT = json.dumps({"messages": [{"role": "user", "content": "why does a queue gr
 
 
 def bootstrap() -> dict[str, Any]:
-    """Answers with what the script wrote; /plain has a route that does not name it."""
+    """Answers with what the script wrote; /plain has a route that does not name it, /key/N one with a key."""
     lua = {"@type": f"{_TYPES}.http.lua.v3.Lua", "source_codes": {"blocks": {"inline_string": write_blocks()}}}
     named = {"blocks": {"@type": f"{_TYPES}.http.lua.v3.LuaPerRoute", "name": "blocks"}}
     told = [
         {"header": {"key": f"told-{name}", "value": f"%REQ(x-weighbridge-{name})%"}} for name in ("blocks", "session")
     ]
     answer = {"direct_response": {"status": 200}, "response_headers_to_add": told}
+
+    def give(key: int) -> dict[str, Any]:
+        return {"blocks": {**named["blocks"], "filter_context": {"k0": key, "k1": 7 * key}}}
+
     routes = [
         {"match": {"path": "/plain"}, **answer},
+        *({"match": {"path": f"/key/{key}"}, **answer, "typed_per_filter_config": give(key)} for key in (1, -2)),
         {"match": {"prefix": "/"}, **answer, "typed_per_filter_config": named},
     ]
     manager = {
@@ -63,15 +68,18 @@ async def ask(port: int, body: str | None, path: str = "/", **headers: str) -> t
     return [] if blocks == "-" else blocks.split("."), None if session == "-" else session
 
 
-async def test_all_workers_of_an_envoy_agree_on_a_beginning_and_no_other_envoy_does() -> None:
+async def test_all_workers_of_an_envoy_agree_on_a_beginning_and_other_envoys_where_the_route_gives_the_key() -> None:
     async with AsyncExitStack() as running:
         envoys = [await running.enter_async_context(RealEnvoy(bootstrap(), concurrency=4)) for _ in range(2)]
         ports = [await envoy.listener_port() for envoy in envoys]
         ours = [await ask(ports[0], TEXT, x_session_id="a") for _ in range(24)]
         theirs = await ask(ports[1], TEXT, x_session_id="a")
+        shared = [[await ask(port, TEXT, f"/key/{key}") for port in ports] for key in (1, -2)]
     assert all(one == ours[0] for one in ours)
     assert len(ours[0][0]) == len(TEXT) // 1024
     assert not set(ours[0][0]) & set(theirs[0])
+    assert all(one == two and len(one[0]) == len(TEXT) // 1024 for one, two in shared)
+    assert not set(shared[0][0][0]) & (set(shared[1][0][0]) | set(ours[0][0]))
     assert ours[0][1] == theirs[1]  # conversations are the same to all
 
 

@@ -146,6 +146,7 @@ class Rule:
     timeouts: Timeouts
     default: str | None = None
     precise: bool = False  # whether a node is named for each request, where the data plane can
+    seed: str = ""  # by which all Envoys hash how requests begin; empty: each by its own
 
 
 @dataclass(frozen=True, slots=True)

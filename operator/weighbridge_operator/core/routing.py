@@ -179,6 +179,8 @@ def _rule(policy: RoutePolicy | None) -> ir.Rule:
         retry=ir.Retry(spec.retry.attempts, spec.retry.budget),
         timeouts=ir.Timeouts(spec.timeouts.first_token, spec.timeouts.idle, spec.timeouts.total),
         precise=spec.balance.precise,
+        # What an API server draws for the object: every replica knows it, and no caller.
+        seed=policy.metadata.uid if policy and spec.balance.precise else "",
     )
 
 

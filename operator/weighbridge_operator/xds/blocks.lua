@@ -4,8 +4,9 @@
 -- Where a node has just read the beginning of a prompt, it need not read it again. "x-weighbridge-blocks" holds a hash for
 -- each whole block of 1,024 bytes from the prompt on, of all bytes up to the block's end, at most 64, joined by ".". Two
 -- bodies share as many hashes as blocks of their prompts' beginning. The hash is HalfSipHash-1-3: additions, rotations and
--- exclusive ors of 32 bits, which LuaJIT compiles, and nobody without the key can make two beginnings meet. The key is
--- drawn by the kernel for this process; it is the same in every worker, leaves it nowhere, and nobody need hand it on.
+-- exclusive ors of 32 bits, which LuaJIT compiles, and nobody without the key can make two beginnings meet. The route says
+-- which key, the same to every Envoy, so that their data planes can tell each other what begins how. Where it says none, it
+-- is one that the kernel draws for this process: the same in every worker, it leaves it nowhere.
 
 local ffi, bit = require("ffi"), require("bit")
 local bxor, rol, tobit, tohex = bit.bxor, bit.rol, bit.tobit, bit.tohex
@@ -113,6 +114,13 @@ end
 
 local K0, K1 = draw_key()
 
+local function pick_key(handle)
+  local told = handle:filterContext()
+  local k0, k1 = told:get("k0"), told:get("k1")
+  if k0 and k1 then return k0, k1 end
+  return K0, K1
+end
+
 -- The conversation: as the header says, else as the body does in its first or last 64 KiB, else whose it is. Callers with
 -- keys of their own have conversations of their own.
 local KEYS = { '"prompt_cache_key"', '"user"' }
@@ -136,7 +144,8 @@ function envoy_on_request(handle)
   if not body then return end
   local size = body:length()
   local start = body:getBytes(0, math.min(size, SPAN + BLOCK))
-  local blocks, session = hash_blocks(sub(start, find_prompt(start)), K0, K1), name_session(body, size, start, named, caller)
+  local blocks = hash_blocks(sub(start, find_prompt(start)), pick_key(handle))
+  local session = name_session(body, size, start, named, caller)
   headers = handle:headers()
   if blocks then headers:add("x-weighbridge-blocks", blocks) end
   if session then headers:add("x-weighbridge-session", session) end

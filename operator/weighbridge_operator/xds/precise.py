@@ -14,7 +14,9 @@ interface: no second way from the operator, and nothing that serves is touched b
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Collection, Iterable, Mapping
+from hashlib import blake2b
 
 from envoy.service.runtime.v3.rtds_pb2 import Runtime
 from google.protobuf.message import Message
@@ -77,20 +79,32 @@ def choose_over(policy: Json) -> Json:
     return extension("envoy.load_balancing_policies.override_host", kind, fields)
 
 
-def ask_on(route: Json, clusters: tuple[str, ...], via: bool) -> Json:
+def ask_on(route: Json, clusters: tuple[str, ...], via: bool, seed: str) -> Json:
     """The route, on which the data plane is asked for a node of these clusters.
 
-    `via`: the answer names the cluster, too.
+    `via`: the answer names the cluster, too. `seed`: by which all Envoys hash alike how a request begins, so that their
+    data planes can tell each other; without one each Envoy has a key of its own, and they say nothing of it.
     """
     sent = {"request_header_mode": "SEND", "response_header_mode": "SKIP"}
     asked = packed(f"{_KIND}.ExtProcPerRoute", {"overrides": {"processing_mode": sent}})
-    policy = json.dumps({"clusters": list(clusters), "via": via}, separators=(",", ":"))
+    asks: Json = {"clusters": list(clusters), "via": via}
+    script: Json = {"name": "blocks"}
+    if seed:
+        asks["shared"] = True
+        script["filter_context"] = _draw_key(seed)
+    policy = json.dumps(asks, separators=(",", ":"))
     told = route["metadata"]["filter_metadata"]
     metadata = {"filter_metadata": {**told, METADATA: {**told[METADATA], "precise": policy}}}
-    begins = packed(f"{_LUA}PerRoute", {"name": "blocks"})
+    begins = packed(f"{_LUA}PerRoute", script)
     removed = [*route.get("request_headers_to_remove", ()), BLOCKS_HEADER, SESSION_HEADER]
     filters = {**route.get("typed_per_filter_config", {}), FILTER: asked, BEGINNING: begins}
     return {**route, "metadata": metadata, "typed_per_filter_config": filters, "request_headers_to_remove": removed}
+
+
+def _draw_key(seed: str) -> Json:
+    """Of 64 bits, for blocks.lua."""
+    first, second = struct.unpack(">ii", blake2b(seed.encode(), digest_size=8, person=b"beginnings").digest())
+    return {"k0": first, "k1": second}
 
 
 def go_where_named(route: Json) -> Json:

@@ -1,0 +1,92 @@
+"""How much of a prompt each node is taken to have read: what was sent there, by us and others, and at its home. Pure.
+
+Other Envoys' data planes tell which beginnings they sent where, if routes let all name them alike. What is not told is
+not lost either where conversations have names: each has a home, and all lean that way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from weighbridge_dataplane.affinity import Affinity, Found
+from weighbridge_dataplane.facts import Asked, Beginning, Member
+from weighbridge_dataplane.homes import Homes
+
+HOME_SHARE, HOME_LEAST = 0.9, 1500.0  # of a prompt, and tokens, that a conversation's home is taken to have read
+HOME_UNKNOWN = 0.5  # of a new conversation's prompt: where more of it is known to be read somewhere, that counts alone
+AGAIN = 0.2  # of the sessions, from which on a new one may have been at another Envoy before, or come again
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Tokens of a prompt, by node: by how many each draws it, and how many it need not read.
+
+    `trust`: how far it goes on what its session had before, 0 to 1; None where the session is not known here.
+    """
+
+    draws: Mapping[str, float]
+    read: Mapping[str, float]
+    trust: float | None
+
+
+class Beginnings:
+    """Of one set of nodes, in one of so many processes beside this Envoy."""
+
+    def __init__(self, processes: int) -> None:
+        self._processes, self._envoys = processes, 1
+        self._told = False
+        self._affinity = Affinity()
+        self._homes = Homes()
+
+    def tell(self, members: Sequence[Member], envoys: int, gone: Collection[str]) -> None:
+        """The nodes and Envoys now; what is known of those that are gone is forgotten."""
+        self._envoys = envoys
+        self._affinity.forget(gone)
+        self._affinity.tell(len(members))
+        self._homes.tell(members if envoys * self._processes > 1 else ())
+
+    def attend(self, told: bool) -> None:
+        """Whether all other data planes of the gateway tell us now what they send."""
+        self._told = told
+
+    def forget(self, address: str) -> None:
+        """This node has begun anew."""
+        self._affinity.forget((address,))
+
+    def find(self, asked: Asked, size: float) -> Drawn:
+        """For a prompt of `size` tokens."""
+        found = self._affinity.find(asked.blocks, asked.session, size)
+        if asked.shared and self._told:
+            return Drawn(found.tokens, found.tokens, found.going_on)
+        return self._lean_home(asked.session, found, size)
+
+    def remember(self, address: str, asked: Asked, size: float, trust: float | None) -> Beginning | None:
+        """It was sent there, with what `find` said; what others may be told of it, if anything."""
+        if not asked.blocks and asked.session is None:
+            return None
+        begun = Beginning(address, asked.blocks, asked.session, size, 1.0 if trust is None else trust)
+        self._affinity.remember(begun)
+        return begun if asked.shared else None
+
+    def hear(self, begun: Beginning) -> None:
+        """Another data plane sent it."""
+        self._affinity.remember(begun, ours=False)
+
+    def _lean_home(self, session: str | None, found: Found, size: float) -> Drawn:
+        """Its home draws a prompt by more than is known.
+
+        What came through another Envoy is not remembered here, and what is may be old: the turns since were others'.
+        Where all lean the same way they are not lost. What begins as others' prompts do needs no home, nor what does
+        not go on, nor sessions of which none comes again.
+        """
+        tokens, trust, read = found.tokens, found.going_on, 1.0
+        if session is None or (home := self._homes.find(session)) is None:
+            return Drawn(tokens, tokens, found.going_on)
+        if trust is None:
+            read = self._affinity.sessions.go_on(self._envoys * self._processes)
+            trust = float(read >= AGAIN and max(tokens.values(), default=0.0) < HOME_UNKNOWN * size)
+        known, claim = tokens.get(home, 0.0), min(size, trust * max(HOME_SHARE * size, HOME_LEAST))
+        if claim <= known:
+            return Drawn(tokens, tokens, found.going_on)
+        return Drawn({**tokens, home: claim}, {**tokens, home: max(known, read * claim)}, found.going_on)
