@@ -1,7 +1,8 @@
 """What it costs a data plane that others tell it what they send, and it them: `python bench/peer_cost.py`.
 
-So many processes over mutual TLS on loopback, each of which sends so many requests a second to six nodes; CPU of each,
-less that of the same work with nobody to tell, in parts of a core.
+So many processes over mutual TLS on loopback, each of which sends so many requests a second to six nodes, each with a
+conversation's name and twelve blocks of its beginning; CPU of each, less that of the same work with nobody to tell, in
+parts of a core.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from statistics import mean
 
 from weighbridge_api.wire import PEER_IDENTITY
 from weighbridge_dataplane.chooser import Chooser
-from weighbridge_dataplane.facts import Choice, Member
+from weighbridge_dataplane.facts import Asked, Beginning, Choice, Member
 from weighbridge_dataplane.peer_trust import Trust
 from weighbridge_dataplane.peers import Peers
 from weighbridge_dataplane.pools import Pools
+from weighbridge_dataplane.readings import Texts
 from weighbridge_dataplane.records import Levels, Records
 from weighbridge_dataplane.words import Hello
 from weighbridge_operator.trust.minting import CLIENT, SERVER, issue, make_authority
@@ -30,6 +32,7 @@ from weighbridge_operator.trust.minting import CLIENT, SERVER, issue, make_autho
 PORT = 19_700
 RATES = (0, 5, 200)  # requests a second of each
 SETTLE, LASTS = 5.0, 10.0  # seconds
+BLOCKS = 12  # of a beginning
 
 
 def main() -> None:
@@ -67,11 +70,11 @@ def measure(folder: str, number: int, rate: int) -> tuple[float, ...]:
 
 async def run(folder: str, number: int, rate: int, which: int) -> None:
     """One data plane, as far as others are concerned."""
-    records, pools, member = (
-        Records(),
-        Pools(lambda: Chooser(random.random)),
-        [Member(f"10.0.0.{n}:8000", "pool", f"default/n{n}", "vllm") for n in range(6)],
-    )
+    records, pools = Records(), Pools(lambda: Chooser(random.random))
+    member = [Member(f"10.0.0.{n}:8000", "pool", f"default/n{n}", "vllm") for n in range(6)]
+    told = [{"address": each.address, "node": each.node, "engine": each.engine} for each in member]
+    pools.tell(Texts({"pool": json.dumps({"nodes": told})}, {}), 0.0)
+    pools.choose(("pool",), Asked(), 0.0)  # from now on there is somebody who hears
     own = Hello(random.randbytes(16), random.randbytes(16))
     targets = [("127.0.0.1", PORT + n) for n in range(number)]
     peers = Peers(own, targets, Trust(Path(folder)), pools, records)
@@ -82,7 +85,7 @@ async def run(folder: str, number: int, rate: int, which: int) -> None:
     for last in (False, True):
         while (now := asyncio.get_running_loop().time()) < ends[-1]:
             if rate:
-                peers.note(Choice(random.choice(member), tokens=300.0), now)
+                peers.note(choose(member), now)
             pause = random.expovariate(rate) if rate else 0.1
             await asyncio.sleep(pause)
             if last:
@@ -93,6 +96,14 @@ async def run(folder: str, number: int, rate: int, which: int) -> None:
         ends.append(ends[-1] + LASTS)
     running.cancel()
     print(json.dumps([cpu / LASTS, frames / LASTS / max(1, number - 1), heard, longest]))
+
+
+def choose(members: list[Member]) -> Choice:
+    """A request's node, by chance."""
+    chosen = random.choice(members)
+    blocks = tuple(f"{random.getrandbits(32):08x}" for _ in range(BLOCKS))
+    begun = Beginning(chosen.address, blocks, f"{random.getrandbits(64):016x}", 256.0 * BLOCKS)
+    return Choice(chosen, tokens=300.0, begun=begun)
 
 
 if __name__ == "__main__":

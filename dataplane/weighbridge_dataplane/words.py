@@ -19,6 +19,7 @@ from weighbridge_dataplane.facts import Beginning, Sent, Told
 VERSION: Final = 1
 HELLO, SENT, BEGUN = 1, 2, 3
 LONGEST: Final = 16 * 1024  # bytes of a frame's body
+BEGUN_LONGEST: Final = 2 * 1024  # of one that says how requests began: to remember that may take a millisecond
 ENTRIES: Final = 200  # of a frame, so that reading one holds no request up
 ADDRESS_LONGEST: Final = 60  # bytes; of IPv6 with brackets and port 47
 SESSION_LONGEST: Final = 32  # characters; a hash has 16
@@ -57,7 +58,7 @@ def print_begun(begun: Sequence[Beginning]) -> bytes:
     """As many frames as it needs."""
     frames, body = [], b""
     for each in map(_print_beginning, begun):
-        if len(body) + len(each) > LONGEST:
+        if len(body) + len(each) > BEGUN_LONGEST:
             frames.append(_frame(BEGUN, body))
             body = b""
         body += each
@@ -145,6 +146,8 @@ def _read_sent(body: bytes) -> tuple[Sent, ...]:
 
 
 def _read_begun(body: bytes) -> tuple[Beginning, ...]:
+    if len(body) > BEGUN_LONGEST:
+        raise WordError(f"beginnings of {len(body)} bytes")
     begun: list[Beginning] = []
     at = 0
     while at < len(body):

@@ -61,6 +61,14 @@ def test_a_head_says_what_was_asked() -> None:
     assert head == Head(Policy(("a", "b"), True), Asked(2048, "s", ("0123abcd", "deadbeef")), "id")
 
 
+@pytest.mark.parametrize(("told", "shared"), [("true", True), ("false", False), ('"true"', False)])
+def test_a_route_says_whether_all_envoys_name_beginnings_alike(told: str, shared: bool) -> None:
+    head = Exchange(Policies()).receive(make(policy=f'{{"clusters": ["a"], "shared": {told}}}'))
+    assert isinstance(head, Head)
+    assert head.policy == Policy(("a",), False, shared)
+    assert head.asked == Asked(shared=shared)
+
+
 @pytest.mark.parametrize(
     ("told", "asked"),
     [

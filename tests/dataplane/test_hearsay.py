@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.choosing import CHAT, Scene
 from weighbridge_dataplane.facts import Beginning, Judged, Sent
 from weighbridge_dataplane.hearsay import WORDS, Hearsay
-from weighbridge_dataplane.outbox import ADDRESSES, BEGINNINGS, Outbox
+from weighbridge_dataplane.outbox import ADDRESSES, BESIDE, BLOCKS, Outbox
 
 words = st.lists(st.tuples(st.floats(0, 100), st.integers(0, 9), st.floats(0, 1e4)), max_size=3 * WORDS)
 
@@ -139,14 +139,16 @@ def test_what_was_sent_is_added_up_by_address_until_it_is_told() -> None:
 
 
 def test_beginnings_wait_in_order_up_to_so_many() -> None:
-    outbox = Outbox()
-    begun = [Beginning("a", (f"{number:08x}",), None, 100.0) for number in range(BEGINNINGS + 1)]
+    outbox, fit = Outbox(), BLOCKS // (BESIDE + 1)
+    begun = [Beginning("a", (f"{number:08x}",), None, 100.0) for number in range(fit + 1)]
     for each in begun:
         outbox.put("a", 100.0, 1.0, each)
     outbox.put("a", 100.0, 1.0)
     sent, told = outbox.take(1.0)
-    assert (sent[0].requests, list(told)) == (BEGINNINGS + 2, begun[:BEGINNINGS])
+    assert (sent[0].requests, list(told)) == (fit + 2, begun[:fit])
     assert outbox.take(1.1)[1] == ()
+    outbox.put("a", 100.0, 1.2, begun[-1])
+    assert outbox.take(1.2)[1] == (begun[-1],)
 
 
 def test_a_word_goes_out_at_once_but_the_more_are_told_the_fewer_there_are() -> None:

@@ -70,11 +70,11 @@ class Gateway:
 
         await wait_until(holds, limit)
 
-    async def name(self, which: int) -> str:
+    async def name(self, which: int, policy: str = POLICY, **headers: str) -> str:
         """The node that it names for a request."""
         async with asyncio.timeout(20):
             while True:
-                answer = await ask(self.dataplanes[which].socket, POLICY)
+                answer = await ask(self.dataplanes[which].socket, policy, **headers)
                 if answer is not None and answer.dynamic_metadata.fields:
                     return str(answer.dynamic_metadata["weighbridge.choice"]["node"])
 
@@ -126,6 +126,29 @@ async def test_what_one_sends_the_other_counts_at_once(two: Gateway) -> None:
     assert told['weighbridge_dataplane_peer_frames_total{way="in"}'] > 3
     assert told['weighbridge_dataplane_peer_frames_total{way="out"}'] > 3
     assert sum(value for name, value in told.items() if "peer_refusals" in name) == 0
+
+
+@pytest.mark.parametrize("shared", [True, False])
+async def test_how_a_prompt_begins_is_told_where_all_name_it_alike(two: Gateway, shared: bool) -> None:
+    await two.start(0, 1)
+    for which in (0, 1):
+        await two.wait(which, peers=1, peer_envoys=1, peers_told=1)
+        await two.dataplanes[which].wait_named(3)
+    policy = json.dumps({"clusters": ["p"], "shared": shared})
+    begins = ".".join(f"{number:08x}" for number in range(12))
+    await two.name(1)  # who was never asked for these nodes remembers nothing of them
+    node = await two.name(0, policy, content_length="13000", x_weighbridge_blocks=begins)
+    frames = 'weighbridge_dataplane_peer_frames_total{way="in"}'
+    before = await two.tell(1, frames)
+
+    async def is_told() -> bool:
+        return await two.tell(1, frames) >= before + 2  # signs of life, of which the second came after the word
+
+    await wait_until(is_told, 10)
+    await two.name(1, policy, content_length="13000", x_weighbridge_blocks=begins)
+    (last,) = await two.dataplanes[1].choices("last=1")
+    found = {each["address"]: each["hit"] for each in last["candidates"] if each["hit"]}
+    assert list(found) == ([node] if shared else [])
 
 
 async def test_who_is_killed_or_stands_still_is_not_heard_and_comes_back(two: Gateway) -> None:

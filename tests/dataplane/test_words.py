@@ -129,6 +129,7 @@ def test_what_is_no_entry_ends_it(entry: bytes) -> None:
         struct.pack(">BBBff", 4, 33, 0, 1.0, 1.0) + b"a:80" + b"s" * 33,
         struct.pack(">BBBff", 4, 0, 65, 1.0, 1.0) + b"a:80" + b"h" * 260,
         b"ab",
+        (struct.pack(">BBBff", 4, 0, 0, 1.0, 1.0) + b"a:80") * 150,
     ],
 )
 def test_what_is_no_beginning_ends_it(beginning: bytes) -> None:

@@ -90,10 +90,13 @@ class FakeEnvoy:
         return web.Response(body=PAGE)
 
 
-async def ask(socket: str, policy: str | None) -> ProcessingResponse | None:
-    """One head of a request, as Envoy sends it."""
+async def ask(socket: str, policy: str | None, **headers: str) -> ProcessingResponse | None:
+    """One head of a request, as Envoy sends it; in the names of headers write _ for a dash."""
     request = ProcessingRequest()
     request.request_headers.SetInParent()
+    for name, value in headers.items():
+        header = request.request_headers.headers.headers.add()
+        header.key, header.raw_value = name.replace("_", "-"), value.encode()
     if policy is not None:
         request.attributes[FILTER].update({"xds.route_metadata": policy})
     async with grpc.aio.insecure_channel(f"unix:{socket}") as channel:
