@@ -41,7 +41,7 @@ class Sessions:
     system: int = 0
     groups: int = 1
     most: int = 8000
-    named: Literal["conversation", "application"] = "conversation"
+    named: Literal["conversation", "application", "nothing"] = "conversation"
 
 
 def draw_sessions(rate: float, seconds: float, sizes: Sizes, sessions: Sessions, random: Random) -> list[Arrival]:
@@ -60,7 +60,7 @@ def draw_sessions(rate: float, seconds: float, sizes: Sizes, sessions: Sessions,
 def _converse(at: float, number: int, sizes: Sizes, sessions: Sessions, random: Random) -> Iterator[Arrival]:
     """The turns of one conversation."""
     said: tuple[Turn, ...] = ()
-    name = f"conversation-{number}"
+    name = f"conversation-{number}" if sessions.named == "conversation" else None
     if sessions.system or sessions.named == "application":
         group = 1 + _draw_group(sessions.groups, random)
         said = (Turn("system", group, sessions.system),) if sessions.system else ()

@@ -113,8 +113,8 @@ class Sessions(Shape):
     """How many applications; the second has half as many users as the first, the third a third, and so on."""
     most: Tokens = 8000
     """Tokens of a prompt; a conversation that would grow longer is over."""
-    named: Literal["conversation", "application"] = "conversation"
-    """What requests name as their session; an application's have nothing in common but its prompt."""
+    named: Literal["conversation", "application", "nothing"] = "conversation"
+    """What requests name as their session, if anything; an application's have nothing in common but its prompt."""
 
     @model_validator(mode="after")
     def _room(self) -> Self:

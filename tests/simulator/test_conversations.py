@@ -63,6 +63,15 @@ def test_prompts_of_an_application_begin_alike_and_those_of_others_do_not() -> N
     assert users[0] > 1.5 * users[1] > users[2]
 
 
+def test_a_session_is_what_requests_name() -> None:
+    named = {name: draw(Sessions(turns=6, groups=3, named=name)) for name in ("conversation", "application", "nothing")}
+    assert len({arrival.session for arrival in named["conversation"]}) > 500
+    assert len({arrival.session for arrival in named["application"]}) == 3
+    assert {arrival.session for arrival in named["nothing"]} == {None}
+    sent = [Question().write(arrivals[0], 1, "host") for arrivals in named.values()]
+    assert [b"x-session-id" in each for each in sent] == [True, True, False]
+
+
 def test_as_many_come_as_were_asked_for_from_the_first_minute_on() -> None:
     arrivals = draw(Sessions(share=0.7, turns=6, most=2000), rate=40.0, seconds=300.0)
     assert abs(len(arrivals) / 300 - 40) < 3
