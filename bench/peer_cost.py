@@ -70,7 +70,7 @@ def measure(folder: str, number: int, rate: int) -> tuple[float, ...]:
 
 async def run(folder: str, number: int, rate: int, which: int) -> None:
     """One data plane, as far as others are concerned."""
-    records, pools = Records(), Pools(lambda: Chooser(random.random))
+    records, pools = Records(), Pools(lambda pool: Chooser(random.random, pool=pool))
     member = [Member(f"10.0.0.{n}:8000", "pool", f"default/n{n}", "vllm") for n in range(6)]
     told = [{"address": each.address, "node": each.node, "engine": each.engine} for each in member]
     pools.tell(Texts({"pool": json.dumps({"nodes": told})}, {}), 0.0)

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from weighbridge_dataplane.facts import Beginning
-from weighbridge_dataplane.sessions import SESSIONS_KEPT, Last, Sessions
+from weighbridge_dataplane.sessions import SESSIONS_KEPT, Sessions
 
 BLOCK = 256  # tokens of a block of 1,024 bytes
 BLOCKS_KEPT, BLOCKS_KEPT_IN_ALL = 4096, 200_000  # of one node, of a pool (some 80 MB)
@@ -23,10 +23,12 @@ class Found:
     """Of a prompt the tokens that each node need not read, of those that it has any of.
 
     `going_on`: how far it goes on what its session had before, 0 to 1; None where the session is not known here.
+    `common`: the node at which all data planes knew the session last.
     """
 
     tokens: dict[str, float]
     going_on: float | None = None
+    common: str | None = None
 
 
 class Affinity:
@@ -60,10 +62,10 @@ class Affinity:
         claim = trust * last.claim(size) if size >= BLOCK else 0.0
         if claim > found.tokens.get(last.node, 0.0):
             found.tokens[last.node] = claim
-        return Found(found.tokens, trust)
+        return Found(found.tokens, trust, last.common)
 
-    def remember(self, begun: Beginning, ours: bool = True) -> None:
-        """A request went to its node; not `ours`: another data plane sent it."""
+    def remember(self, begun: Beginning, told: bool = False, ours: bool = True) -> None:
+        """A request went to its node. `told`: all data planes know of it; not `ours`: another one sent it."""
         node, blocks = begun.address, begun.blocks
         if blocks:
             kept = self._blocks.setdefault(node, OrderedDict())
@@ -76,7 +78,7 @@ class Affinity:
             while len(kept) > self._kept:
                 self._drop(node, kept.popitem(last=False)[0])
         if begun.session is not None:
-            self.sessions.remember(begun.session, Last(node, begun.tokens, len(blocks), begun.trust), ours)
+            self.sessions.remember(begun.session, begun, told, ours)
 
     def forget(self, nodes: Collection[str]) -> None:
         """These are gone, or have begun anew."""

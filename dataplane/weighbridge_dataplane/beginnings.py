@@ -31,10 +31,10 @@ class Drawn:
 
 
 class Beginnings:
-    """Of one set of nodes, in one of so many processes beside this Envoy."""
+    """Of one set of nodes, which others know as `pool`, in one of so many processes beside this Envoy."""
 
-    def __init__(self, processes: int) -> None:
-        self._processes, self._envoys = processes, 1
+    def __init__(self, processes: int, pool: int) -> None:
+        self._processes, self._pool, self._envoys = processes, pool, 1
         self._told = False
         self._affinity = Affinity()
         self._homes = Homes()
@@ -47,7 +47,7 @@ class Beginnings:
         self._homes.tell(members if envoys * self._processes > 1 else ())
 
     def attend(self, told: bool) -> None:
-        """Whether all other data planes of the gateway tell us now what they send."""
+        """Whether all other data planes of the gateway tell us now how the requests begin that they send."""
         self._told = told
 
     def forget(self, address: str) -> None:
@@ -65,23 +65,24 @@ class Beginnings:
         """It was sent there, with what `find` said; what others may be told of it, if anything."""
         if not asked.blocks and asked.session is None:
             return None
-        begun = Beginning(address, asked.blocks, asked.session, size, 1.0 if trust is None else trust)
-        self._affinity.remember(begun)
+        begun = Beginning(address, asked.blocks, asked.session, size, 1.0 if trust is None else trust, self._pool)
+        self._affinity.remember(begun, told=asked.shared and self._told)
         return begun if asked.shared else None
 
     def hear(self, begun: Beginning) -> None:
         """Another data plane sent it."""
-        self._affinity.remember(begun, ours=False)
+        self._affinity.remember(begun, told=True, ours=False)
 
     def _lean_home(self, session: str | None, found: Found, size: float) -> Drawn:
         """Its home draws a prompt by more than is known.
 
         What came through another Envoy is not remembered here, and what is may be old: the turns since were others'.
         Where all lean the same way they are not lost. What begins as others' prompts do needs no home, nor what does
-        not go on, nor sessions of which none comes again.
+        not go on, nor sessions of which none comes again. Where all knew a session, before one was not heard any more,
+        that node is its home.
         """
         tokens, trust, read = found.tokens, found.going_on, 1.0
-        if session is None or (home := self._homes.find(session)) is None:
+        if session is None or (home := found.common or self._homes.find(session)) is None:
             return Drawn(tokens, tokens, found.going_on)
         if trust is None:
             read = self._affinity.sessions.go_on(self._envoys * self._processes)

@@ -24,7 +24,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from weighbridge_dataplane.beginnings import Beginnings
 from weighbridge_dataplane.draws import Draws
-from weighbridge_dataplane.facts import Asked, Beginning, Choice, Counts, Member, Sample, Sent, Silence
+from weighbridge_dataplane.facts import Asked, Beginning, Choice, Counts, Heard, Member, Sample, Sent, Silence
 from weighbridge_dataplane.rates import ROOM_KV, fill_of_request, make_sound, middle, rates_of_reading
 from weighbridge_dataplane.sizes import Sizes
 from weighbridge_dataplane.standing import FRESH, OTHERS_WEIGHT, Standing, tells_reading
@@ -46,20 +46,23 @@ Row = tuple[str, float, float, float, float, bool]
 
 
 class Chooser:
-    """For one set of nodes, in one of so many processes beside this Envoy. `random` gives numbers from 0 to below 1."""
+    """For one set of nodes, which others know as `pool`, in one of so many processes beside this Envoy.
 
-    def __init__(self, random: Callable[[], float], processes: int = 1) -> None:
+    `random` gives numbers from 0 to below 1.
+    """
+
+    def __init__(self, random: Callable[[], float], processes: int = 1, pool: int = 0) -> None:
         self._random, self._processes = random, processes
         self._nodes: dict[str, Standing] = {}
         self._order: tuple[Standing, ...] = ()
         self._draws = Draws(random)  # from those that may be named, as of the last look
         self._envoys = 1
-        self._attended = self._unheard = 0  # other Envoys that tell us what they send, and that don't
-        self._beside = 0  # other data planes of this Envoy that do
+        self._attended = Heard()  # of the other data planes
+        self._unheard = 0  # other Envoys that don't tell us what they send
         self._counted = self._heard = float("-inf")
         self._quiet_until = float("-inf")
         self._spoke = False
-        self._beginnings = Beginnings(processes)
+        self._beginnings = Beginnings(processes, pool)
         self._sizes = Sizes()
         self._reading: float | None = None  # the pool's P
         self._stale = True
@@ -78,7 +81,7 @@ class Chooser:
         gone = {address for address, standing in known.items() if self._nodes.get(address) is not standing}
         self._order, self._envoys, self._stale = tuple(self._nodes.values()), max(1, envoys), True
         self._beginnings.tell(members, self._envoys, gone)
-        self.attend(self._attended, self._beside)
+        self.attend(self._attended)
         self._draws.tell(())
         self._looked = self._refreshed = float("-inf")
 
@@ -110,11 +113,11 @@ class Chooser:
             standing.others = None if told is None else float(max(0, told - standing.own))
             standing.hinted = address in suspect
 
-    def attend(self, others: int, beside: int = 0) -> None:
-        """So many other Envoys tell us now what they send, and data planes of this one; of the rest it is guessed."""
-        self._attended, self._beside = others, beside
-        self._unheard = max(0, self._envoys - 1 - others)
-        self._beginnings.attend(not self._unheard and beside >= self._processes - 1)
+    def attend(self, heard: Heard) -> None:
+        """Who tells us now what is sent; of the rest it is guessed."""
+        self._attended = heard
+        self._unheard = max(0, self._envoys - 1 - heard.envoys)
+        self._beginnings.attend(heard.begins and not self._unheard and heard.beside >= self._processes - 1)
 
     def hear_sent(self, sent: Sent, now: float) -> None:
         """What another data plane sent to a node of late."""

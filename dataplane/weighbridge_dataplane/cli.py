@@ -92,7 +92,8 @@ async def _serve(options: argparse.Namespace) -> int:
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    records, pools = Records(options.keep_choices), Pools(lambda: Chooser(random.random, options.peer_processes))
+    records = Records(options.keep_choices)
+    pools = Pools(lambda pool: Chooser(random.random, options.peer_processes, pool))
     watch = Watch(options.admin_url, pools, records)
     peers = make_peers(options, pools, records)
 

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from weighbridge_dataplane.facts import Heard
 from weighbridge_dataplane.words import Hello
 
 HEARD = 1.25  # seconds since its last word for which somebody is heard; one comes every half second at least
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """So many processes are heard; of them `beside` stand at our own Envoy, and `envoys` others are heard whole."""
-
-    processes: int
-    envoys: int
-    beside: int
 
 
 class Company:
@@ -40,11 +30,13 @@ class Company:
     def count(self, now: float) -> Heard:
         """Who is heard now."""
         beside: dict[bytes, list[int]] = {}
+        begins = True
         for process, (hello, at) in list(self._heard.items()):
             if now - at > HEARD:
                 del self._heard[process]
             else:
                 beside.setdefault(hello.envoy, []).append(hello.processes)
+                begins = begins and hello.begins
         processes = sum(map(len, beside.values()))
         whole = sum(len(told) >= max(told) for envoy, told in beside.items() if envoy != self.own.envoy)
-        return Heard(processes, whole, len(beside.get(self.own.envoy, ())))
+        return Heard(processes, whole, len(beside.get(self.own.envoy, ())), begins)

@@ -88,7 +88,8 @@ class Sent:
 class Beginning:
     """How a request began that was sent to a node, and how many tokens its prompt has.
 
-    `trust`: how far the session's prompts go on what came before, 0 to 1.
+    `trust`: how far the session's prompts go on what came before, 0 to 1. `pool`: a hash of the clusters among whose
+    nodes was chosen.
     """
 
     address: str
@@ -96,6 +97,21 @@ class Beginning:
     session: str | None
     tokens: float
     trust: float = 1.0
+    pool: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """Of the other data planes so many processes are heard, of whom `beside` stand at our own Envoy, and so many others'
+    Envoys are heard whole.
+
+    `begins`: whether each of them tells how requests begin.
+    """
+
+    processes: int = 0
+    envoys: int = 0
+    beside: int = 0
+    begins: bool = True
 
 
 #: What data planes tell each other.

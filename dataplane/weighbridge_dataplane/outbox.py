@@ -7,30 +7,32 @@ second costs in what others do not know is felt (simulated, others' load, four E
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from weighbridge_dataplane.facts import Beginning, Sent
 
 ADDRESSES = 1_000  # of one word; what goes to more nodes than that within one is not told of
-#: Blocks of beginnings of one word, of which what else is said of each counts as so many: 4,000 requests a second with
-#: two Envoys and twelve blocks each, 1,300 with 64. Beyond, some are not told of.
-BLOCKS, BESIDE = 1_000, 11
+#: Blocks of beginnings in a second, of which what else is said of each counts as so many: 4,300 requests with twelve
+#: blocks each. Beyond, and beyond so many of one word, a request's session is told alone, and if it has none, nothing.
+BLOCKS, BESIDE, BLOCKS_MOST = 100_000, 12, 8_000
 LEAST, FOR_EACH = 0.01, 0.006  # seconds between two words, at least, and for each who is told: 2 % of a core in all
 
 
 class Outbox:
-    """One data plane's. `hearers`: how many are told."""
+    """One data plane's. `hearers`: how many are told; `untold` counts what there was no room for."""
 
-    def __init__(self, hearers: int = 0) -> None:
+    def __init__(self, hearers: int = 0, untold: dict[str, int] | None = None) -> None:
         self.hearers = hearers
+        self._untold = untold if untold is not None else {"blocks": 0, "all": 0}
         self._sent: dict[str, list[float]] = {}  # requests, tokens, sum of the moments
         self._begun: list[Beginning] = []
-        self._left = BLOCKS
+        self._left = self._room
         self._next = float("-inf")
 
     def put(self, address: str, tokens: float, now: float, begun: Beginning | None = None) -> None:
         """A request with tokens that have to be read was sent there, and what may be told of its beginning."""
-        if begun is not None and (size := BESIDE + len(begun.blocks)) <= self._left:
-            self._begun.append(begun)
-            self._left -= size
+        if begun is not None:
+            self._note(begun)
         sums = self._sent.get(address)
         if sums is not None:
             sums[0] += 1
@@ -39,6 +41,25 @@ class Outbox:
         elif len(self._sent) < ADDRESSES:
             self._sent[address] = [1, tokens, now]
 
+    @property
+    def _pause(self) -> float:
+        """Seconds between two words."""
+        return max(LEAST, FOR_EACH * self.hearers)
+
+    @property
+    def _room(self) -> float:
+        return min(BLOCKS * self._pause, BLOCKS_MOST)
+
+    def _note(self, begun: Beginning) -> None:
+        if (size := BESIDE + len(begun.blocks)) > self._left:
+            alone = begun.session is not None and self._left >= BESIDE
+            self._untold["blocks" if alone else "all"] += 1
+            if not alone:
+                return
+            size, begun = BESIDE, replace(begun, blocks=())
+        self._begun.append(begun)
+        self._left -= size
+
     def wait(self, now: float) -> float | None:
         """Seconds until the next word may go out; None where there is nothing to tell."""
         return max(0.0, self._next - now) if self._sent else None
@@ -46,8 +67,8 @@ class Outbox:
     def take(self, now: float) -> tuple[tuple[Sent, ...], tuple[Beginning, ...]]:
         """All of it, and it is empty."""
         sent, self._sent = self._sent, {}
-        begun, self._begun, self._left = tuple(self._begun), [], BLOCKS
-        self._next = now + max(LEAST, FOR_EACH * self.hearers)
+        begun, self._begun, self._left = tuple(self._begun), [], self._room
+        self._next = now + self._pause
         told = (
             Sent(address, int(requests), tokens, max(0.0, now - moments / requests))
             for address, (requests, tokens, moments) in sent.items()

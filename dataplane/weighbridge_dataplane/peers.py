@@ -55,7 +55,7 @@ class Peers:
         self, own: Hello, targets: Sequence[Address], trust: Trust | None, pools: Pools, records: Records
     ) -> None:
         self._targets, self._trust, self._pools = targets, trust, pools
-        self._company, self._outbox = Company(own), Outbox()
+        self._company, self._outbox = Company(own), Outbox(untold=records.peer_untold)
         self._scene = Scene(self._company, records, self._hear, self._say)
         self._listening: sockets.socket | None = None
         self._ears: set[Ear] = set()
@@ -124,7 +124,9 @@ class Peers:
             told = [mouth for mouth in self._mouths.values() if mouth.tells]
             self._outbox.hearers = len(told)
             sent, begun = self._outbox.take(self._told)
-            self._tell_some(told, print_sent(sent) + print_begun(begun))
+            self._tell_some(told, print_sent(sent))
+            if told and begun:
+                self._tell_some(told, print_begun(begun))
 
     def _tell_some(self, told: Sequence[Mouth], data: bytes) -> None:
         """The rest in the loop's next turn: a request may have come."""
@@ -139,8 +141,7 @@ class Peers:
         for turn in count():
             with self._survive():
                 now = time.monotonic()
-                heard = self._company.count(now)
-                self._pools.attend(heard.envoys, heard.beside)
+                self._pools.attend(self._company.count(now))
                 for link in (*self._ears, *self._mouths.values()) if turn % 10 == 0 else ():
                     self._check(link, now)
                 if now - self._told >= SIGN - LOOK / 2:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from zlib import crc32
 
 from weighbridge_dataplane.chooser import Chooser
-from weighbridge_dataplane.facts import Asked, Choice, Counts, Member, Sample, Sent, Told
+from weighbridge_dataplane.facts import Asked, Choice, Counts, Heard, Member, Sample, Sent, Told
 from weighbridge_dataplane.readings import Others, Texts, read_others, read_pool, spell
 
 CHOOSERS_MAXIMUM = 1_024
@@ -20,9 +21,9 @@ Clusters = tuple[str, ...]
 
 
 class Pools:
-    """`build` makes a chooser."""
+    """`build` makes a chooser, given what others know its pool as."""
 
-    def __init__(self, build: Callable[[], Chooser]) -> None:
+    def __init__(self, build: Callable[[int], Chooser]) -> None:
         self._build = build
         self._texts = Texts({}, {})
         self._pools: dict[str, tuple[Member, ...]] = {}
@@ -32,7 +33,8 @@ class Pools:
         self._counted: float | None = None
         self._choosers: OrderedDict[Clusters, Chooser] = OrderedDict()
         self._holders: dict[str, list[Chooser]] = {}
-        self._attended = (0, 0)
+        self._known_as: dict[int, Chooser] = {}
+        self._attended = Heard()
         #: Every node once, and the last sample of each.
         self.members: dict[str, Member] = {}
         self.samples: dict[str, Sample] = {}
@@ -90,21 +92,21 @@ class Pools:
         for chooser in self._holders.get(address, ()):
             chooser.read(address, sample, now)
 
-    def attend(self, others: int, beside: int = 0) -> None:
-        """So many other Envoys tell us now what they send, and so many other data planes of this one."""
-        if (others, beside) != self._attended:
-            self._attended = others, beside
+    def attend(self, heard: Heard) -> None:
+        """Who tells us now what is sent."""
+        if heard != self._attended:
+            self._attended = heard
             for chooser in self._choosers.values():
-                chooser.attend(others, beside)
+                chooser.attend(heard)
 
     def hear(self, told: Iterable[Told], now: float) -> None:
-        """Takes what another data plane sent of late; nodes that are not known here are passed over."""
+        """Takes what another data plane sent of late; nodes and pools that are not known here are passed over."""
         for each in told:
-            for chooser in self._holders.get(each.address, ()):
-                if isinstance(each, Sent):
+            if isinstance(each, Sent):
+                for chooser in self._holders.get(each.address, ()):
                     chooser.hear_sent(each, now)
-                else:
-                    chooser.hear_begun(each)
+            elif (one := self._known_as.get(each.pool)) is not None:
+                one.hear_begun(each)
 
     def choose(self, clusters: Clusters, asked: Asked, now: float) -> Choice:
         """The node for a request, among those of the clusters."""
@@ -116,8 +118,8 @@ class Pools:
         return chooser.choose(asked, now)
 
     def _open(self, clusters: Clusters, now: float) -> Chooser:
-        chooser = self._choosers[clusters] = self._build()
-        chooser.attend(*self._attended)
+        chooser = self._choosers[clusters] = self._build(name_pool(clusters))
+        chooser.attend(self._attended)
         if len(self._choosers) > CHOOSERS_MAXIMUM:
             self._choosers.popitem(last=False)
         self._introduce(clusters, chooser)
@@ -147,10 +149,16 @@ class Pools:
         chooser.hear(active, suspect, min(now, self._heard))
 
     def _index(self) -> None:
+        self._known_as = {name_pool(clusters): chooser for clusters, chooser in self._choosers.items()}
         self._holders = {}
         for clusters, chooser in self._choosers.items():
             for address in {m.address for name in clusters if name in self._pools for m in self._pools[name]}:
                 self._holders.setdefault(address, []).append(chooser)
+
+
+def name_pool(clusters: Clusters) -> int:
+    """What data planes call them among each other: 32 bits."""
+    return crc32("\n".join(clusters).encode())
 
 
 def _add(one: Counts, other: Counts) -> Counts:

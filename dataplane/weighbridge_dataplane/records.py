@@ -44,6 +44,7 @@ class Records:
         self.silent: dict[str, int] = dict.fromkeys(("unknown", "stale", "few", "none", UNREADABLE, FAILED), 0)
         self.samples: dict[str, int] = {"read": 0, "failed": 0, "skipped": 0}
         self.pages: dict[str, int] = {"read": 0, "failed": 0}
+        self.peer_untold: dict[str, int] = {"blocks": 0, "all": 0}
         self.peer_frames: dict[str, int] = {"in": 0, "out": 0}
         self.peer_refusals: dict[str, int] = dict.fromkeys(REFUSALS, 0)
         self.choices = Choices(kept)
@@ -90,6 +91,7 @@ class Records:
             *_print_gauge("peers_told", "Other data planes that are told what is sent.", levels.peers_told),
             *_print_gauge("peer_envoys", "Other Envoys, all of whose data planes are heard.", levels.peer_envoys),
             *_print_family("peer_frames_total", "Words from and to other data planes.", "way", self.peer_frames),
+            *_print_family("peer_untold_total", "Requests' beginnings too many to be told.", "part", self.peer_untold),
             *_print_family("peer_refusals_total", "Connections refused or ended.", "reason", self.peer_refusals),
         ]
 

@@ -11,6 +11,8 @@ from collections import OrderedDict
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from weighbridge_dataplane.facts import Beginning
+
 SESSIONS_KEPT = 20_000
 ANSWERED = 0.5  # of what a turn adds to a conversation; the rest is asked
 TAIL = 1  # blocks at a prompt's end that hold more than the prompt, and differ in the next
@@ -19,12 +21,17 @@ LEAN = 0.02  # of one request on whether sessions come again
 
 @dataclass(frozen=True, slots=True)
 class Last:
-    """A session's last request: its node, tokens and whole blocks, and how far its prompts go on, 0 to 1."""
+    """A session's last request: its node, tokens and whole blocks, and how far its prompts go on, 0 to 1.
+
+    `common`: the node of the last one that all data planes knew of. `ours`: whether one of its requests came by here.
+    """
 
     node: str
     tokens: float
     blocks: int
     trust: float = 1.0
+    common: str | None = None
+    ours: bool = True
 
     def claim(self, size: float) -> float:
         """Tokens of a next prompt of `size` that the node need not read, if it goes on."""
@@ -60,16 +67,21 @@ class Sessions:
         """Its last request that came by here."""
         return self._last.get(session)
 
-    def remember(self, session: str, last: Last, ours: bool = True) -> None:
-        """A request went there; not `ours`: another data plane sent it."""
+    def remember(self, session: str, begun: Beginning, told: bool = False, ours: bool = True) -> None:
+        """A request went there. `told`: all data planes know of it; not `ours`: another one sent it."""
+        before = self._last.get(session)
+        here = before is not None and before.ours
         if ours:
-            self.repeated += LEAN * ((session in self._last) - self.repeated)
-        self._last[session] = last
+            self.repeated += LEAN * (here - self.repeated)
+        common = begun.address if told else before.common if before is not None else None
+        self._last[session] = Last(
+            begun.address, begun.tokens, len(begun.blocks), begun.trust, common, ours=ours or here
+        )
         self._last.move_to_end(session)
         while len(self._last) > self._most:
             self._last.popitem(last=False)
 
     def forget(self, nodes: Collection[str]) -> None:
         """These are gone, or have begun anew."""
-        for session in [session for session, last in self._last.items() if last.node in nodes]:
+        for session in [one for one, last in self._last.items() if last.node in nodes or last.common in nodes]:
             del self._last[session]

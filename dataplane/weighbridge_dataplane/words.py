@@ -27,7 +27,7 @@ BLOCKS_MOST: Final = 64
 REQUESTS_MOST, TOKENS_MOST, AGE_MOST = 1_000_000, 1e9, 10.0
 _MAGIC = b"weighbridge"
 _HEAD, _HELLO, _ENTRY = struct.Struct(">HB"), struct.Struct(">11sB16s16sB"), struct.Struct(">BIff")
-_BEGINNING = struct.Struct(">BBBff")
+_BEGINNING = struct.Struct(">BBBIff")
 _HASH = 4  # bytes
 
 
@@ -37,15 +37,20 @@ class WordError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """Who speaks: a process, the Envoy that it stands beside, and how many processes that Envoy has."""
+    """Who speaks: a process, the Envoy that it stands beside, and how many processes that Envoy has.
+
+    `begins`: whether it tells how requests begin.
+    """
 
     process: bytes  # 16 bytes, drawn at its start
     envoy: bytes  # 16 bytes, the same for all beside one Envoy
     processes: int = 1
+    begins: bool = True
 
 
 def print_hello(hello: Hello) -> bytes:
-    return _frame(HELLO, _HELLO.pack(_MAGIC, VERSION, hello.process, hello.envoy, hello.processes))
+    told = _HELLO.pack(_MAGIC, VERSION, hello.process, hello.envoy, hello.processes)
+    return _frame(HELLO, told + bytes((hello.begins,)))
 
 
 def print_sent(sent: Sequence[Sent]) -> bytes:
@@ -69,7 +74,8 @@ def _print_beginning(each: Beginning) -> bytes:
     address, session = each.address.encode()[:ADDRESS_LONGEST], (each.session or "").encode("ascii", "ignore")
     session = session if len(session) <= SESSION_LONGEST else b""
     blocks = each.blocks[:BLOCKS_MOST]
-    head = _BEGINNING.pack(len(address), len(session), len(blocks), min(each.tokens, TOKENS_MOST), each.trust)
+    tokens = min(each.tokens, TOKENS_MOST)
+    head = _BEGINNING.pack(len(address), len(session), len(blocks), each.pool, tokens, each.trust)
     return head + address + session + bytes.fromhex("".join(blocks))
 
 
@@ -121,7 +127,7 @@ class Words:
 def _read_hello(body: bytes) -> Hello:
     if body[:12] == _MAGIC + bytes((VERSION,)) and len(body) >= _HELLO.size:
         _, _, process, envoy, processes = _HELLO.unpack_from(body)
-        return Hello(process, envoy, max(1, processes))
+        return Hello(process, envoy, max(1, processes), begins=body[_HELLO.size : _HELLO.size + 1] == b"\1")
     if len(body) > 11 and body.startswith(_MAGIC):
         raise WordError(f"it speaks version {body[11]}, not {VERSION}")
     raise WordError("it is no data plane")
@@ -153,7 +159,7 @@ def _read_begun(body: bytes) -> tuple[Beginning, ...]:
     while at < len(body):
         if len(body) - at < _BEGINNING.size:
             raise WordError("a frame that does not hold what it says")
-        long, named, count, tokens, trust = _BEGINNING.unpack_from(body, at)
+        long, named, count, pool, tokens, trust = _BEGINNING.unpack_from(body, at)
         at += _BEGINNING.size
         end = at + long + named + _HASH * count
         if not 0 < long <= ADDRESS_LONGEST or named > SESSION_LONGEST or count > BLOCKS_MOST or end > len(body):
@@ -164,7 +170,7 @@ def _read_begun(body: bytes) -> tuple[Beginning, ...]:
             raise WordError("a beginning that is none")
         blocks = tuple(hashes[place : place + 2 * _HASH] for place in range(0, len(hashes), 2 * _HASH))
         address, session = text[:long].decode(), text[long:].decode()
-        begun.append(Beginning(address, blocks, session or None, tokens, trust))
+        begun.append(Beginning(address, blocks, session or None, tokens, trust, pool))
     return tuple(begun)
 
 

@@ -14,7 +14,7 @@ from random import Random
 
 from weighbridge_dataplane.affinity import BLOCK, Affinity
 from weighbridge_dataplane.chooser import Chooser
-from weighbridge_dataplane.facts import Asked, Beginning, Counts, Member, Sample, Sent
+from weighbridge_dataplane.facts import Asked, Beginning, Counts, Heard, Member, Sample, Sent
 from weighbridge_dataplane.outbox import Outbox
 from weighbridge_simulator.conversations import name_beginning
 from weighbridge_simulator.observation import Observation, Report
@@ -52,7 +52,7 @@ class Precise:
         self._under_way: list[tuple[float, int, tuple[Sent, ...], tuple[Beginning, ...]]] = []
         self._named_at = 0.0
         for chooser in self._choosers if self._outboxes else ():
-            chooser.attend(gateways - 1)
+            chooser.attend(Heard(gateways - 1, gateways - 1))
         self._members: tuple[int, ...] = ()
         self._pages: deque[Observation] = deque()
         self._heard = 0.0

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.choosing import CHAT, Scene
-from weighbridge_dataplane.facts import Beginning, Judged, Sent
+from weighbridge_dataplane.facts import Beginning, Heard, Judged, Sent
 from weighbridge_dataplane.hearsay import WORDS, Hearsay
-from weighbridge_dataplane.outbox import ADDRESSES, BESIDE, BLOCKS, Outbox
+from weighbridge_dataplane.outbox import ADDRESSES, BESIDE, BLOCKS, FOR_EACH, LEAST, Outbox
 
 words = st.lists(st.tuples(st.floats(0, 100), st.integers(0, 9), st.floats(0, 1e4)), max_size=3 * WORDS)
 
@@ -42,7 +42,7 @@ def test_it_is_bounded_and_loses_nothing_of_what_a_page_has_not_shown(said: list
 def test_what_others_sent_makes_a_node_fuller_until_its_next_page() -> None:
     scene = Scene(envoys=2)
     scene.step({}, times=8)
-    scene.chooser.attend(1)
+    scene.chooser.attend(Heard(1, 1))
     before = {each.address: each for each in scene.choose().judged}
     scene.step({})
     scene.chooser.hear_sent(Sent("a:80", 30, 40_000.0, 0.0), scene.now + 0.01)
@@ -69,7 +69,7 @@ def test_whatever_peers_say_a_node_never_looks_better_than_without(said: list[tu
     told, untold = Scene(envoys=3), Scene(envoys=3)
     for scene in (told, untold):
         scene.step({"b": {"kv": 0.5, "running": 20}, "c": None}, times=8)
-        scene.chooser.attend(2)
+        scene.chooser.attend(Heard(2, 2))
     for name, requests, tokens, age in said:
         told.chooser.hear_sent(Sent(f"{name}:80", requests, tokens, age), told.now)
     heard, plain = judge(told), judge(untold)
@@ -101,7 +101,7 @@ def test_the_guess_of_what_others_send_is_for_those_alone_that_are_not_heard() -
     for heard in (0, 1, 3, 7):
         scene = Scene(envoys=4)
         scene.step({}, times=8)
-        scene.chooser.attend(heard)
+        scene.chooser.attend(Heard(heard, heard))
         scene.name(30)
         fills.append(sum(each.fill for each in scene.choose().judged) / len(scene.choose().judged))
     assert fills[0] > fills[1] > fills[2] == fills[3]
@@ -111,9 +111,9 @@ def test_all_nodes_are_looked_at_once_all_others_are_heard() -> None:
     scene = Scene("abcdefgh", envoys=4)
     scene.step({}, times=8)
     assert len(scene.choose().judged) == 3
-    scene.chooser.attend(3)
+    scene.chooser.attend(Heard(3, 3))
     assert len(scene.choose().judged) == 8
-    scene.chooser.attend(0)
+    scene.chooser.attend(Heard())
     assert len(scene.choose().judged) == 3
 
 
@@ -138,17 +138,31 @@ def test_what_was_sent_is_added_up_by_address_until_it_is_told() -> None:
     assert len(outbox.take(2.0)[0]) == ADDRESSES
 
 
-def test_beginnings_wait_in_order_up_to_so_many() -> None:
-    outbox, fit = Outbox(), BLOCKS // (BESIDE + 1)
-    begun = [Beginning("a", (f"{number:08x}",), None, 100.0) for number in range(fit + 1)]
+def test_beginnings_wait_in_order_and_where_they_are_too_many_their_sessions_alone() -> None:
+    untold = {"blocks": 0, "all": 0}
+    outbox, fit = Outbox(untold=untold), int(BLOCKS * LEAST) // (BESIDE + 30)
+    begun = [Beginning("a", ("0" * 8,) * 30, f"{number}", 100.0) for number in range(fit + 1)]
     for each in begun:
         outbox.put("a", 100.0, 1.0, each)
+    outbox.put("a", 100.0, 1.0, Beginning("a", ("0" * 8,) * 30, None, 100.0))
     outbox.put("a", 100.0, 1.0)
     sent, told = outbox.take(1.0)
-    assert (sent[0].requests, list(told)) == (fit + 2, begun[:fit])
+    assert (sent[0].requests, list(told[:fit])) == (fit + 3, begun[:fit])
+    assert [each.blocks for each in told[fit:]] == [()]
+    assert untold == {"blocks": 1, "all": 1}
     assert outbox.take(1.1)[1] == ()
     outbox.put("a", 100.0, 1.2, begun[-1])
     assert outbox.take(1.2)[1] == (begun[-1],)
+
+
+def test_as_many_beginnings_a_second_are_told_however_many_hear_them() -> None:
+    for hearers in (1, 4, 12):
+        outbox = Outbox(hearers)
+        outbox.take(0.0)
+        for number in range(10_000):
+            outbox.put("a", 100.0, 0.0, Beginning("a", ("0" * 8,) * 12, f"{number}", 100.0))
+        told, pause = outbox.take(0.1)[1], outbox.wait(0.1) or max(LEAST, FOR_EACH * hearers)
+        assert 0.8 < sum(BESIDE + len(each.blocks) for each in told) / pause / BLOCKS <= 1.0
 
 
 def test_a_word_goes_out_at_once_but_the_more_are_told_the_fewer_there_are() -> None:

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from weighbridge_dataplane.chooser import Chooser
-from weighbridge_dataplane.facts import Asked, Counts, Member, Sample
+from weighbridge_dataplane.facts import Asked, Beginning, Counts, Heard, Member, Sample
 from weighbridge_dataplane.homes import Homes
 
 SESSIONS = [f"{number:016x}" for number in range(8000)]
@@ -146,7 +146,7 @@ def test_data_planes_that_tell_each_other_how_prompts_begin_choose_as_one() -> N
     members = make_members(*(None,) * 6)
     choosers = [start(members, seed) for seed in (1, 2)]
     for chooser in choosers:
-        chooser.attend(1)
+        chooser.attend(Heard(1, 1))
     homes = place(members)
     strayed = 0
     for number, session in enumerate(SESSIONS[:40]):
@@ -161,7 +161,7 @@ def test_a_session_of_prompts_that_share_nothing_is_not_believed_of_others_eithe
     members = make_members(*(None,) * 6)
     choosers = [start(members, seed) for seed in (1, 2)]
     for chooser in choosers:
-        chooser.attend(1)
+        chooser.attend(Heard(1, 1))
     nodes = Counter(
         tell_each_other(choosers, number % 2, "app", tuple(f"{number:04x}{b:04x}" for b in range(12)), 20.0)
         for number in range(60)
@@ -169,14 +169,54 @@ def test_a_session_of_prompts_that_share_nothing_is_not_believed_of_others_eithe
     assert max(nodes.values()) < 20
 
 
-@pytest.mark.parametrize("unheard", [0, 1])
-def test_homes_serve_as_long_as_somebody_is_not_heard(unheard: int) -> None:
+@pytest.mark.parametrize(
+    ("heard", "shared", "processes", "homes_serve"),
+    [
+        (Heard(2, 2), True, 1, False),
+        (Heard(1, 1), True, 1, True),
+        (Heard(2, 2), False, 1, True),
+        (Heard(2, 2, begins=False), True, 1, True),
+        (Heard(2, 2), True, 2, True),
+        (Heard(3, 2, beside=1), True, 2, False),
+    ],
+)
+def test_homes_serve_as_long_as_somebody_does_not_tell(
+    heard: Heard, shared: bool, processes: int, homes_serve: bool
+) -> None:
     members = make_members(*(None,) * 6)
     homes, at_home = place(members), 0
     for session in SESSIONS[:60]:
-        chooser = start(members, 1, envoys=3)
-        chooser.attend(2 - unheard)
-        choice = chooser.choose(Asked(2000, session, shared=True), 20.0)
+        chooser = start(members, 1, envoys=3, processes=processes)
+        chooser.attend(heard)
+        choice = chooser.choose(Asked(2000, session, shared=shared), 20.0)
         assert choice.member is not None
         at_home += choice.member.address == homes[session]
-    assert at_home > 50 if unheard else at_home < 30
+    assert at_home > 50 if homes_serve else at_home < 30
+
+
+def test_who_is_not_heard_any_more_finds_conversations_where_all_knew_them() -> None:
+    members = make_members(*(None,) * 6)
+    choosers = [start(members, seed) for seed in (1, 2)]
+    for chooser in choosers:
+        chooser.attend(Heard(1, 1))
+    talks = {s: tuple(f"{number:04x}{block:04x}" for block in range(40)) for number, s in enumerate(SESSIONS[:40])}
+    nodes = {session: tell_each_other(choosers, 0, session, talk[:8], 20.0) for session, talk in talks.items()}
+    for chooser in choosers:
+        chooser.attend(Heard())
+    for turn in range(1, 5):
+        for session, talk in talks.items():
+            blocks = talk[: 8 + 8 * turn]
+            choice = choosers[turn % 2].choose(Asked(1024 * len(blocks), session, blocks, shared=True), 20.0)
+            assert choice.member is not None
+            assert choice.member.address == nodes[session], turn
+
+
+def test_what_is_heard_of_a_node_that_is_gone_is_not_remembered() -> None:
+    members = make_members(*(None,) * 6)
+    chooser = start(members, 1)
+    chooser.attend(Heard(1, 1))
+    chooser.hear_begun(Beginning("10.9.9.9:80", ("0" * 8,) * 8, "talk", 2000.0))
+    chooser.hear_begun(Beginning(members[0].address, ("1" * 8,) * 8, "other", 2000.0))
+    asked = [Asked(8192, name, (digit * 8,) * 8, shared=True) for name, digit in (("talk", "0"), ("other", "1"))]
+    hits = [{each.address for each in chooser.choose(one, 20.0).judged if each.hit} for one in asked]
+    assert hits == [set(), {members[0].address}]

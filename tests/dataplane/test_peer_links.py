@@ -31,7 +31,7 @@ WORD = print_sent([Sent("127.0.0.1:1", 1, 1.0, 0.0)])
     ],
 )
 async def test_whoever_says_what_no_data_plane_says_is_cut_off(said: bytes, reason: str) -> None:
-    records, pools = Records(), Pools(lambda: Chooser(random.random))
+    records, pools = Records(), Pools(lambda pool: Chooser(random.random, pool=pool))
     peers = Peers(Hello(b"o" * 16, b"o" * 16), [], None, pools, records)
     port = peers.start("127.0.0.1", 0)
     running = asyncio.create_task(peers.run())

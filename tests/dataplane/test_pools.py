@@ -6,7 +6,7 @@ import json
 import random
 
 from weighbridge_dataplane.chooser import Chooser
-from weighbridge_dataplane.facts import Asked, Choice, Counts, Sample, Sent
+from weighbridge_dataplane.facts import Asked, Choice, Counts, Heard, Sample, Sent
 from weighbridge_dataplane.pools import CHOOSERS_MAXIMUM, Pools
 from weighbridge_dataplane.readings import Texts
 
@@ -14,7 +14,7 @@ A, B, C = "10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"
 
 
 def build() -> Pools:
-    return Pools(lambda: Chooser(random.Random(1).random))
+    return Pools(lambda pool: Chooser(random.Random(1).random, pool=pool))
 
 
 def pool(*addresses: str) -> str:
@@ -129,6 +129,24 @@ def test_what_another_data_plane_sent_reaches_every_chooser_that_has_the_node() 
     pools.tell(Texts({"p": pool(A, B), "q": pool(A, C)}, {}), 1.0)
     fill(pools, 1.0)
     assert {name(pools, "p", now=1.1), name(pools, "q", now=1.1)} <= {A, B, C}
-    pools.attend(1)
+    pools.attend(Heard(1, 1))
     pools.hear([Sent(A, 50, 1e5, 0.0), Sent("10.9.9.9:80", 1, 1.0, 0.0)], 1.1)
     assert [name(pools, cluster, now=1.1) for cluster in ("p", "q") for _ in range(3)] == [B] * 3 + [C] * 3
+
+
+def test_how_a_request_began_is_for_the_chooser_of_the_same_clusters_alone() -> None:
+    told = {"p": pool(A, B), "q": pool(A, B, C)}
+    one, other = build(), build()
+    for pools in (one, other):
+        pools.tell(Texts(told, {}), 1.0)
+        fill(pools, 1.0)
+        pools.attend(Heard(1, 1))
+    asked = Asked(8192, None, ("0" * 8,) * 8, shared=True)
+    for clusters in (("p",), ("q",)):
+        other.choose(clusters, Asked(), 1.1)
+    choice = one.choose(("p",), asked, 1.1)
+    assert choice.member is not None
+    assert choice.begun is not None
+    other.hear([choice.begun], 1.2)
+    hits = [{j.address for j in other.choose((name,), asked, 1.2).judged if j.hit} for name in ("p", "q")]
+    assert hits == [{choice.member.address}, set()]

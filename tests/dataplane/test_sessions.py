@@ -12,6 +12,7 @@ from weighbridge_dataplane.facts import Beginning
 from weighbridge_dataplane.sessions import Last, Sessions
 
 SIZE = 8.0 * BLOCK
+BEGUN = Beginning("n", (), None, 1.0)
 CHAIN = tuple(f"{number:08x}" for number in range(8))
 OTHER = tuple(f"{number:08x}" for number in range(100, 108))
 
@@ -57,7 +58,7 @@ def test_how_many_go_on_is_reckoned_from_those_that_come_again_here(dataplanes: 
     for number in range(3000):
         while True:
             if random.randrange(dataplanes) == 0:
-                sessions.remember(str(number), Last("n", 1.0, 0))
+                sessions.remember(str(number), BEGUN)
             if random.random() < 0.2:
                 break
         found.append(sessions.go_on(dataplanes))
@@ -67,6 +68,18 @@ def test_how_many_go_on_is_reckoned_from_those_that_come_again_here(dataplanes: 
 def test_a_session_is_remembered_until_many_others_came() -> None:
     sessions = Sessions(most=2)
     for each in "abc":
-        sessions.remember(each, Last("n", 1.0, 0))
+        sessions.remember(each, BEGUN)
     assert sessions.find("a") is None
     assert sessions.find("c") == Last("n", 1.0, 0)
+
+
+def test_those_that_came_by_others_alone_do_not_come_again_here() -> None:
+    sessions = Sessions()
+    for number in range(400):
+        sessions.remember(str(number), BEGUN, told=True, ours=False)
+        sessions.remember(str(number), BEGUN)
+    assert sessions.repeated < 0.01
+    for number in range(400):
+        sessions.remember(str(number), BEGUN, told=True, ours=False)
+        sessions.remember(str(number), BEGUN)
+    assert sessions.repeated > 0.99, "these came by here before, whoever had them last"

@@ -74,7 +74,7 @@ def test_the_chooser_knows_how_many_choose_beside_it() -> None:
             super().tell(members, envoys)
 
     part = ir.Part("p", (make_endpoint("default/a"),), None, None)
-    pools = Pools(lambda: Told(random.Random(1).random))
+    pools = Pools(lambda _: Told(random.Random(1).random))
     nodes = list_choices({"c": part}, {})
     pools.tell(as_envoy_shows(nodes), 1.0)
     pools.choose(("c",), Asked(), 1.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from contextlib import suppress
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -119,17 +120,17 @@ def test_what_is_no_entry_ends_it(entry: bytes) -> None:
 @pytest.mark.parametrize(
     "beginning",
     [
-        struct.pack(">BBBff", 4, 0, 0, math.nan, 1.0) + b"a:80",
-        struct.pack(">BBBff", 4, 0, 0, -1.0, 1.0) + b"a:80",
-        struct.pack(">BBBff", 4, 0, 0, 1.0, 1.5) + b"a:80",
-        struct.pack(">BBBff", 4, 0, 0, 1.0, math.inf) + b"a:80",
-        struct.pack(">BBBff", 0, 0, 0, 1.0, 1.0),
-        struct.pack(">BBBff", 4, 0, 1, 1.0, 1.0) + b"a:80abc",
-        struct.pack(">BBBff", 4, 4, 0, 1.0, 1.0) + b"a:80ab\xffd",
-        struct.pack(">BBBff", 4, 33, 0, 1.0, 1.0) + b"a:80" + b"s" * 33,
-        struct.pack(">BBBff", 4, 0, 65, 1.0, 1.0) + b"a:80" + b"h" * 260,
+        struct.pack(">BBBIff", 4, 0, 0, 7, math.nan, 1.0) + b"a:80",
+        struct.pack(">BBBIff", 4, 0, 0, 7, -1.0, 1.0) + b"a:80",
+        struct.pack(">BBBIff", 4, 0, 0, 7, 1.0, 1.5) + b"a:80",
+        struct.pack(">BBBIff", 4, 0, 0, 7, 1.0, math.inf) + b"a:80",
+        struct.pack(">BBBIff", 0, 0, 0, 7, 1.0, 1.0),
+        struct.pack(">BBBIff", 4, 0, 1, 7, 1.0, 1.0) + b"a:80abc",
+        struct.pack(">BBBIff", 4, 4, 0, 7, 1.0, 1.0) + b"a:80ab\xffd",
+        struct.pack(">BBBIff", 4, 33, 0, 7, 1.0, 1.0) + b"a:80" + b"s" * 33,
+        struct.pack(">BBBIff", 4, 0, 65, 7, 1.0, 1.0) + b"a:80" + b"h" * 260,
         b"ab",
-        (struct.pack(">BBBff", 4, 0, 0, 1.0, 1.0) + b"a:80") * 150,
+        (struct.pack(">BBBIff", 4, 0, 0, 7, 1.0, 1.0) + b"a:80") * 150,
     ],
 )
 def test_what_is_no_beginning_ends_it(beginning: bytes) -> None:
@@ -147,7 +148,9 @@ def test_a_frame_that_is_too_long_is_refused_before_it_is_there() -> None:
 def test_a_later_kind_is_passed_over_and_another_version_is_named() -> None:
     hello = Hello(b"p" * 16, b"e" * 16, 2)
     assert read(struct.pack(">HB", 3, 9) + b"new" + print_hello(hello)) == [hello]
-    assert read(print_hello(hello)[:0] + _longer(hello)) == [hello], "fields may be added behind"
+    assert read(_longer(hello)) == [hello], "fields may be added behind"
+    (old,) = read(_change(hello, 0, 1))
+    assert old == replace(hello, begins=False), "one of before says nothing of beginnings"
     later = bytearray(print_hello(hello))
     later[3 + 11] = 2
     with pytest.raises(WordError, match="version 2, not 1"):
@@ -157,12 +160,19 @@ def test_a_later_kind_is_passed_over_and_another_version_is_named() -> None:
 
 
 def _longer(hello: Hello) -> bytes:
-    body = print_hello(hello)[3:] + b"more"
+    return _change(hello, 4, 0)
+
+
+def _change(hello: Hello, more: int, fewer: int) -> bytes:
+    """Its bytes with so many more at the end, or fewer."""
+    body = print_hello(hello)[3:]
+    body = body[: len(body) - fewer] + b"more"[:more]
     return struct.pack(">HB", len(body), 1) + body
 
 
 def count(company: Company, now: float) -> tuple[int, int, int]:
     heard = company.count(now)
+    assert heard.begins
     return heard.processes, heard.envoys, heard.beside
 
 
@@ -180,5 +190,8 @@ def test_who_is_heard_counts_by_envoy_once_all_of_its_processes_are() -> None:
     company.hear(one("e", "E"), 0.5)
     assert count(company, 0.5) == (4, 2, 1)
     assert count(company, HEARD + 0.3) == (1, 1, 0)
+    company.hear(replace(one("f", "F"), begins=False), HEARD + 0.3)
+    assert not company.count(HEARD + 0.3).begins, "one of them does not tell how requests begin"
+    company.forget(b"f" * 16)
     company.forget(b"e" * 16)
     assert count(company, HEARD + 0.3) == (0, 0, 0)

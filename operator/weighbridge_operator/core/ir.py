@@ -146,7 +146,6 @@ class Rule:
     timeouts: Timeouts
     default: str | None = None
     precise: bool = False  # whether a node is named for each request, where the data plane can
-    seed: str = ""  # by which all Envoys hash how requests begin; empty: each by its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,11 +162,15 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """All that the entrance knows. Pools by name, entries by kind and key; `kinds` are those that some node serves."""
+    """All that the entrance knows. Pools by name, entries by kind and key; `kinds` are those that some node serves.
+
+    `seed`: by which all Envoys hash how requests begin; empty: each by its own.
+    """
 
     pools: tuple[Pool, ...] = ()
     entries: tuple[Entry, ...] = ()
     kinds: tuple[Kind, ...] = ()
+    seed: str = ""
 
     @property
     def precise(self) -> bool:

@@ -46,6 +46,15 @@ def _specificity(policy: RoutePolicy, model: str) -> tuple[int, int, int] | None
     return None if best is None else (*best, len(match.headers))
 
 
+def find_seed(policies: Iterable[RoutePolicy]) -> str:
+    """What an API server drew for the oldest policy that lets nodes be named: every replica knows it, and no caller.
+
+    Empty where none is from an API server.
+    """
+    drawn = [policy for policy in policies if policy.spec.balance.precise and policy.metadata.uid]
+    return min(drawn, key=_tiebreak).metadata.uid if drawn else ""
+
+
 def _negated(specificity: tuple[int, int, int]) -> tuple[int, int, int]:
     exactness, length, headers = specificity
     return (-exactness, -length, -headers)

@@ -14,7 +14,7 @@ from weighbridge_api.routepolicy import RoutePolicy, RoutePolicySpec
 from weighbridge_operator.core import ir
 from weighbridge_operator.core.findings import Finding
 from weighbridge_operator.core.pools import Demand, Pools, is_named, select_nodes, select_servers
-from weighbridge_operator.core.precedence import rank_defaults, rank_policies
+from weighbridge_operator.core.precedence import find_seed, rank_defaults, rank_policies
 from weighbridge_operator.core.roster import Roster
 from weighbridge_operator.state import Ref
 
@@ -56,7 +56,8 @@ class Router:
         ]
         entries += self._defaults(entries)
         self._note_fallbacks()
-        return ir.Gateway(pools, tuple(sorted(entries, key=lambda e: (e.kind, e.key))), tuple(self._offers))
+        ordered = tuple(sorted(entries, key=lambda e: (e.kind, e.key)))
+        return ir.Gateway(pools, ordered, tuple(self._offers), find_seed(self._policies))
 
     def _draft(self, kind: ir.Kind, model: str, version: str) -> _Draft:
         draft: _Draft = []
@@ -179,8 +180,6 @@ def _rule(policy: RoutePolicy | None) -> ir.Rule:
         retry=ir.Retry(spec.retry.attempts, spec.retry.budget),
         timeouts=ir.Timeouts(spec.timeouts.first_token, spec.timeouts.idle, spec.timeouts.total),
         precise=spec.balance.precise,
-        # What an API server draws for the object: every replica knows it, and no caller.
-        seed=policy.metadata.uid if policy and spec.balance.precise else "",
     )
 
 

@@ -122,12 +122,16 @@ _Entries = Iterable[tuple[str, object, Callable[[], Json]]]
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """All that an entry's routes are made of. `targets`: of each branch, with the clusters of which a node is named."""
+    """All that an entry's routes are made of. `targets`: of each branch, with the clusters of which a node is named.
+
+    `seed`: that of the gateway.
+    """
 
     entry: ir.Entry
     targets: tuple[tuple[Target, tuple[str, ...]], ...]
     refusal: Json | None  # of what no rule takes
     debug_headers: bool
+    seed: str
 
 
 def _models(gateway: ir.Gateway, plan: Plan, debug_headers: bool) -> _Entries:
@@ -144,7 +148,7 @@ def _models(gateway: ir.Gateway, plan: Plan, debug_headers: bool) -> _Entries:
             (plan.target(destinations, _asked(entry, rule)), plan.candidates(destinations) if rule.precise else ())
             for rule, destinations in branches
         )
-        way = _Way(entry, targets, _refuse(entry, gateway, unknown[entry.kind]), debug_headers)
+        way = _Way(entry, targets, _refuse(entry, gateway, unknown[entry.kind]), debug_headers, gateway.seed)
         for mode in MODES:
             yield f"{word_of(entry.kind)} {mode} {entry.key} ", way, partial(_find, way, mode)
 
@@ -188,7 +192,7 @@ def _find(way: _Way, mode: str) -> Json:
             route = name_route(route, entry, rule, mode)
             if target.adapts or rule.default is not None or limit_of(entry.kind) != BODY_LIMIT:
                 route["request_body_buffer_limit"] = limit_of(entry.kind) + LONGER
-            routes += _choose(route, candidates, rule.seed) if rule.precise else [route]
+            routes += _choose(route, candidates, way.seed) if rule.precise else [route]
     return on(*routes, *([way.refusal] if way.refusal is not None else ()))
 
 
