@@ -102,10 +102,9 @@ class Beginning:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """Of the other data planes so many processes are heard, of whom `beside` stand at our own Envoy, and so many others'
-    Envoys are heard whole.
+    """Of the other data planes: how many processes are heard, and how many of the other Envoys are heard whole.
 
-    `begins`: whether each of them tells how requests begin.
+    `beside`: how many of them stand at our own Envoy. `begins`: whether each tells how requests begin.
     """
 
     processes: int = 0
