@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from weighbridge_api import flags
 from weighbridge_api.wire import KEPT_MOST
@@ -92,8 +93,7 @@ async def _serve(options: argparse.Namespace) -> int:
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    records = Records(options.keep_choices)
-    pools = Pools(lambda pool: Chooser(random.random, options.peer_processes, pool))
+    records, pools = Records(options.keep_choices), Pools(partial(Chooser, random.random, options.peer_processes))
     watch = Watch(options.admin_url, pools, records)
     peers = make_peers(options, pools, records)
 
