@@ -64,7 +64,7 @@ class Sessions:
         return self.repeated / (here + self.repeated * (1 - here))
 
     def find(self, session: str) -> Last | None:
-        """Its last request that came by here."""
+        """Its last request that is known of."""
         return self._last.get(session)
 
     def remember(self, session: str, begun: Beginning, told: bool = False, ours: bool = True) -> None:

@@ -178,3 +178,18 @@ def test_objects_of_another_namespace_are_told_so_and_disturb_nothing() -> None:
     found = settle(other, node("b", 2, "m"))
     assert [n.metadata.name for n in found.nodes] == ["b"]
     assert "serves namespace default" in told(found)["NamespaceNotServed"]
+
+
+def drawn(name: str, made: str, uid: str, precise: bool = True) -> dict[str, Any]:
+    told = policy(name, balance={"precise": precise}, match={"models": ["m"], "headers": {"x": name}})
+    told["metadata"] |= {"uid": uid, "creationTimestamp": made}
+    return told
+
+
+def test_how_requests_begin_is_hashed_by_what_was_drawn_for_the_oldest_policy_that_lets_nodes_be_named() -> None:
+    one = node("a", 9001, "m")
+    old, young = drawn("b", "2026-01-01T00:00:00Z", "old"), drawn("a", "2026-02-01T00:00:00Z", "young")
+    assert settle(one, old, young).gateway.seed == settle(one, young, old).gateway.seed == "old"
+    assert settle(one, drawn("b", "2026-01-01T00:00:00Z", "old", precise=False), young).gateway.seed == "young"
+    assert settle(one, drawn("b", "", ""), young).gateway.seed == "young"
+    assert settle(one, policy("files", balance={"precise": True})).gateway.seed == ""
