@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
 
 from support.oracle import Oracle
 from support.stack import Stack, node, policy
@@ -136,6 +137,33 @@ async def test_the_data_plane_is_told_how_a_request_begins_and_its_conversation_
             heard = [one for one in (*a.heard, *b.heard) if b"why?" in one.body][-1]
             assert not {"x-weighbridge-blocks", "x-weighbridge-session"} & {name for name, _ in heard.headers}
             assert json.loads(heard.body)["messages"] == messages
+
+
+def find_beginning(request: ProcessingRequest) -> tuple[str, bool]:
+    """The hashes of a request's beginning, and whether its route says that all Envoys have the same."""
+    told = {header.key: header.raw_value.decode() for header in request.request_headers.headers.headers}
+    (attributes,) = request.attributes.values()
+    (text,) = (value.string_value for value in attributes.fields.values())
+    return told["x-weighbridge-blocks"], json.loads(text).get("shared", False)
+
+
+@pytest.mark.parametrize("uid", ["drawn", None])
+async def test_envoys_name_a_beginning_alike_where_an_api_server_drew_the_policy_s_uid(uid: str | None) -> None:
+    told = policy("p", **PRECISE)
+    told["metadata"] |= {"uid": uid} if uid else {}
+    body = {"model": "m", "messages": [{"role": "user", "content": "why does a queue grow? " * 200}]}
+    async with (
+        Oracle() as oracle,
+        Witness() as a,
+        Stack(node("a", a.port), told, envoys=2, dataplanes=(oracle.path,)) as stack,
+        asyncio.timeout(30),
+    ):
+        while not all([await envoy.stat("http.entrance.ext_proc.streams_started") for envoy in stack.envoys]):
+            async with aiohttp.ClientSession() as http:  # the kernel gives each connection to one of them
+                await (await http.post(f"{stack.url}/v1/chat/completions", json=body)).read()
+        found = {find_beginning(request) for request in oracle.asked}
+    assert {shared for _, shared in found} == {uid is not None}
+    assert len({blocks for blocks, _ in found}) == (1 if uid else 2)
 
 
 async def test_routes_without_it_never_ask() -> None:
