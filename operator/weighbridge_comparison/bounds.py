@@ -70,11 +70,11 @@ def _judge(setting: Setting, bound: Bound, found: Found) -> Iterator[Result]:
 
 
 def _judge_alone(setting: Setting, bound: Bound, profile: str, own: Sequence[Cell]) -> Iterator[Result]:
-    """What is bounded as it is, whatever others reach."""
+    """What is bounded as it is, whatever others reach; seconds to the hundredth, as they are stated and told."""
     for name, most, seconds in (("p50", bound.p50, p50(own)), ("p99", bound.p99, p99(own))):
         if most is not None:
             what = f"{name} of {profile} at most {most:g} s"
-            yield _say(setting, bound, what, f"{tell_time(seconds)} s", seconds <= most)
+            yield _say(setting, bound, what, f"{tell_time(seconds)} s", round(seconds, 2) <= most)
     if bound.cached is not None:
         cached = min(cell.cached for cell in own)
         what = f"{profile} need not read {bound.cached:.0%} of the prompts' tokens"

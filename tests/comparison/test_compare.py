@@ -148,6 +148,13 @@ def test_the_tolerance_is_that_of_the_promises(tmp_path: Path) -> None:
     assert p99([replace(cell, p99=x) for x in (1, 2, 9)]) == 2
 
 
+@pytest.mark.parametrize(("seconds", "holds"), [(0.8, True), (0.8049, True), (0.8051, False)])
+def test_seconds_are_held_to_the_hundredth_as_they_are_told(tmp_path: Path, seconds: float, holds: bool) -> None:
+    one = setting(tmp_path, UNEVEN.replace("atMost: 0.5", "p99: 0.8"))
+    (result,) = judge(one, [Cell("mine", 0.8, "llm", 1, 100, 0.1, seconds, 1.0, {}, 0, 0.0, None, 0.0)])
+    assert (result.holds, result.found) == (holds, f"{seconds:.2f} s")
+
+
 @pytest.mark.parametrize(
     ("ours", "theirs", "told", "ratio"),
     [
