@@ -34,21 +34,30 @@ class Beginnings:
     """Of one set of nodes, which others know as `pool`, in one of so many processes beside this Envoy."""
 
     def __init__(self, processes: int, pool: int) -> None:
-        self._processes, self._pool, self._envoys = processes, pool, 1
+        self._processes, self._pool = processes, pool
+        self._members: Sequence[Member] = ()
+        self._envoys, self._heard = 1, 0  # as the operator says, and others as they say themselves
         self._told = False
         self._affinity = Affinity()
         self._homes = Homes()
 
     def tell(self, members: Sequence[Member], envoys: int, gone: Collection[str]) -> None:
         """The nodes and Envoys now; what is known of those that are gone is forgotten."""
-        self._envoys = envoys
+        self._envoys, self._members = envoys, members
         self._affinity.forget(gone)
         self._affinity.tell(len(members))
-        self._homes.tell(members if envoys * self._processes > 1 else ())
+        self._homes.tell(members if self._dataplanes > 1 else ())
 
-    def attend(self, told: bool) -> None:
-        """Whether all other data planes of the gateway tell us now how the requests begin that they send."""
-        self._told = told
+    def attend(self, others: int, told: bool) -> None:
+        """So many other Envoys are heard now. `told`: all data planes of the gateway tell how their requests begin."""
+        before, self._heard, self._told = self._dataplanes, others, told
+        if (before > 1) != (self._dataplanes > 1):
+            self._homes.tell(self._members if self._dataplanes > 1 else ())
+
+    @property
+    def _dataplanes(self) -> int:
+        """Those through which a conversation may come. Others' Envoys may be another operator's."""
+        return max(self._envoys, self._heard + 1) * self._processes
 
     def forget(self, address: str) -> None:
         """This node has begun anew."""
@@ -85,7 +94,7 @@ class Beginnings:
         if session is None or (home := found.common or self._homes.find(session)) is None:
             return Drawn(tokens, tokens, found.going_on)
         if trust is None:
-            read = self._affinity.sessions.go_on(self._envoys * self._processes)
+            read = self._affinity.sessions.go_on(self._dataplanes)
             trust = float(read >= AGAIN and max(tokens.values(), default=0.0) < HOME_UNKNOWN * size)
         known, claim = tokens.get(home, 0.0), min(size, trust * max(HOME_SHARE * size, HOME_LEAST))
         if claim <= known:

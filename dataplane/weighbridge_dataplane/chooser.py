@@ -117,7 +117,8 @@ class Chooser:
         """Who tells us now what is sent; of the rest it is guessed."""
         self._attended = heard
         self._unheard = max(0, self._envoys - 1 - heard.envoys)
-        self._beginnings.attend(heard.begins and not self._unheard and heard.beside >= self._processes - 1)
+        told = heard.begins and not self._unheard and heard.beside >= self._processes - 1
+        self._beginnings.attend(heard.envoys, told)
 
     def hear_sent(self, sent: Sent, now: float) -> None:
         """What another data plane sent to a node of late."""

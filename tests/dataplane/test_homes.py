@@ -194,6 +194,19 @@ def test_homes_serve_as_long_as_somebody_does_not_tell(
     assert at_home > 50 if homes_serve else at_home < 30
 
 
+@pytest.mark.parametrize("heard", [Heard(1, 1), Heard()])
+def test_envoys_of_other_operators_count_once_their_data_planes_are_heard(heard: Heard) -> None:
+    members = make_members(*(None,) * 6)
+    homes, at_home = place(members), 0
+    for session in SESSIONS[:60]:
+        chooser = start(members, 1, envoys=1)
+        chooser.attend(heard)
+        choice = chooser.choose(Asked(2000, session), 20.0)
+        assert choice.member is not None
+        at_home += choice.member.address == homes[session]
+    assert at_home > 50 if heard.envoys else at_home < 30
+
+
 def test_who_is_not_heard_any_more_finds_conversations_where_all_knew_them() -> None:
     members = make_members(*(None,) * 6)
     choosers = [start(members, seed) for seed in (1, 2)]
