@@ -22,12 +22,12 @@ BLOCKS_KEPT, BLOCKS_KEPT_IN_ALL = 4096, 200_000  # of one node, of a pool (some 
 class Found:
     """Of a prompt the tokens that each node need not read, of those that it has any of.
 
-    `going_on`: how far it goes on what its session had before, 0 to 1; None where the session is not known here.
+    `trust`: how far it goes on what its session had before, 0 to 1; None where the session is not known here.
     `common`: the node at which all data planes knew the session last.
     """
 
     tokens: dict[str, float]
-    going_on: float | None = None
+    trust: float | None = None
     common: str | None = None
 
 

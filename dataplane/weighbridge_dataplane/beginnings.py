@@ -67,7 +67,7 @@ class Beginnings:
         """For a prompt of `size` tokens."""
         found = self._affinity.find(asked.blocks, asked.session, size)
         if asked.shared and self._told:
-            return Drawn(found.tokens, found.tokens, found.going_on)
+            return Drawn(found.tokens, found.tokens, found.trust)
         return self._lean_home(asked.session, found, size)
 
     def remember(self, address: str, asked: Asked, size: float, trust: float | None) -> Beginning | None:
@@ -90,13 +90,13 @@ class Beginnings:
         not go on, nor sessions of which none comes again. Where all knew a session, before one was not heard any more,
         that node is its home.
         """
-        tokens, trust, read = found.tokens, found.going_on, 1.0
+        tokens, trust, read = found.tokens, found.trust, 1.0
         if session is None or (home := found.common or self._homes.find(session)) is None:
-            return Drawn(tokens, tokens, found.going_on)
+            return Drawn(tokens, tokens, found.trust)
         if trust is None:
             read = self._affinity.sessions.go_on(self._dataplanes)
             trust = float(read >= AGAIN and max(tokens.values(), default=0.0) < HOME_UNKNOWN * size)
         known, claim = tokens.get(home, 0.0), min(size, trust * max(HOME_SHARE * size, HOME_LEAST))
         if claim <= known:
-            return Drawn(tokens, tokens, found.going_on)
-        return Drawn({**tokens, home: claim}, {**tokens, home: max(known, read * claim)}, found.going_on)
+            return Drawn(tokens, tokens, found.trust)
+        return Drawn({**tokens, home: claim}, {**tokens, home: max(known, read * claim)}, found.trust)

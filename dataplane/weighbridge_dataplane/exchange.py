@@ -23,12 +23,12 @@ from envoy.service.ext_proc.v3.external_processor_pb2 import HttpHeaders, Proces
 from google.protobuf.message import DecodeError
 
 from weighbridge_api.wire import BLOCKS_HEADER, CHOICE, CLUSTER_HEADER, SESSION_HEADER
-from weighbridge_dataplane.facts import Asked
+from weighbridge_dataplane.facts import BLOCKS_MAXIMUM, Asked
 
 FILTER: Final = "envoy.filters.http.ext_proc"
 POLICIES_MAXIMUM: Final = 1_024  # distinct texts that are remembered
 POLICY_MAXIMUM: Final = 65_536  # characters of one
-BLOCKS_MAXIMUM, TEXT_MAXIMUM = 64, 256
+TEXT_MAXIMUM: Final = 256  # characters of an id or a session
 _BLOCK: Final = re.compile(r"[0-9a-f]{8}")
 
 Kind = Literal[

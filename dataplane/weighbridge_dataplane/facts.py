@@ -6,7 +6,9 @@ Times are seconds of one monotonic clock. Absent is not zero: what a node did no
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
+
+BLOCKS_MAXIMUM: Final = 64  # hashes of a beginning; blocks.lua gives no more
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ second costs in what others do not know is felt (simulated, others' load, four E
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 from weighbridge_dataplane.facts import Beginning, Sent
@@ -14,7 +15,7 @@ from weighbridge_dataplane.facts import Beginning, Sent
 ADDRESSES = 1_000  # of one word; what goes to more nodes than that within one is not told of
 #: Blocks of beginnings in a second, of which what else is said of each counts as so many: 4,300 requests with twelve
 #: blocks each. Beyond, and beyond so many of one word, a request's session is told alone, and if it has none, nothing.
-BLOCKS, BESIDE, BLOCKS_MOST = 100_000, 12, 8_000
+BLOCKS, BESIDE, WORD_MOST = 100_000, 12, 8_000
 LEAST, FOR_EACH = 0.01, 0.006  # seconds between two words, at least, and for each who is told: 2 % of a core in all
 
 
@@ -23,7 +24,7 @@ class Outbox:
 
     def __init__(self, hearers: int = 0, untold: dict[str, int] | None = None) -> None:
         self.hearers = hearers
-        self._untold = untold if untold is not None else {"blocks": 0, "all": 0}
+        self._untold = Counter[str]() if untold is None else untold
         self._sent: dict[str, list[float]] = {}  # requests, tokens, sum of the moments
         self._begun: list[Beginning] = []
         self._left = self._room
@@ -48,7 +49,7 @@ class Outbox:
 
     @property
     def _room(self) -> float:
-        return min(BLOCKS * self._pause, BLOCKS_MOST)
+        return min(BLOCKS * self._pause, WORD_MOST)
 
     def _note(self, begun: Beginning) -> None:
         if (size := BESIDE + len(begun.blocks)) > self._left:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from weighbridge_dataplane.facts import Beginning
 
@@ -83,5 +83,8 @@ class Sessions:
 
     def forget(self, nodes: Collection[str]) -> None:
         """These are gone, or have begun anew."""
-        for session in [one for one, last in self._last.items() if last.node in nodes or last.common in nodes]:
-            del self._last[session]
+        for session, last in list(self._last.items()):
+            if last.node in nodes:
+                del self._last[session]
+            elif last.common in nodes:
+                self._last[session] = replace(last, common=None)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from weighbridge_dataplane.facts import Beginning, Sent, Told
+from weighbridge_dataplane.facts import BLOCKS_MAXIMUM, Beginning, Sent, Told
 
 VERSION: Final = 1
 HELLO, SENT, BEGUN = 1, 2, 3
@@ -23,7 +23,6 @@ BEGUN_LONGEST: Final = 2 * 1024  # of one that says how requests began: to remem
 ENTRIES: Final = 200  # of a frame, so that reading one holds no request up
 ADDRESS_LONGEST: Final = 60  # bytes; of IPv6 with brackets and port 47
 SESSION_LONGEST: Final = 32  # characters; a hash has 16
-BLOCKS_MOST: Final = 64
 REQUESTS_MOST, TOKENS_MOST, AGE_MOST = 1_000_000, 1e9, 10.0
 _MAGIC = b"weighbridge"
 _HEAD, _HELLO, _ENTRY = struct.Struct(">HB"), struct.Struct(">11sB16s16sB"), struct.Struct(">BIff")
@@ -73,7 +72,7 @@ def print_begun(begun: Sequence[Beginning]) -> bytes:
 def _print_beginning(each: Beginning) -> bytes:
     address, session = each.address.encode()[:ADDRESS_LONGEST], (each.session or "").encode("ascii", "ignore")
     session = session if len(session) <= SESSION_LONGEST else b""
-    blocks = each.blocks[:BLOCKS_MOST]
+    blocks = each.blocks[:BLOCKS_MAXIMUM]
     tokens = min(each.tokens, TOKENS_MOST)
     head = _BEGINNING.pack(len(address), len(session), len(blocks), each.pool, tokens, each.trust)
     return head + address + session + bytes.fromhex("".join(blocks))
@@ -162,7 +161,7 @@ def _read_begun(body: bytes) -> tuple[Beginning, ...]:
         long, named, count, pool, tokens, trust = _BEGINNING.unpack_from(body, at)
         at += _BEGINNING.size
         end = at + long + named + _HASH * count
-        if not 0 < long <= ADDRESS_LONGEST or named > SESSION_LONGEST or count > BLOCKS_MOST or end > len(body):
+        if not 0 < long <= ADDRESS_LONGEST or named > SESSION_LONGEST or count > BLOCKS_MAXIMUM or end > len(body):
             raise WordError("a beginning that is none")
         text, hashes = body[at : at + long + named], body[at + long + named : end].hex()
         at = end

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weighbridge_dataplane.exchange import (
-    BLOCKS_MAXIMUM,
     FILTER,
     POLICY_MAXIMUM,
     Exchange,
@@ -25,7 +24,7 @@ from weighbridge_dataplane.exchange import (
     let_pass,
     name_node,
 )
-from weighbridge_dataplane.facts import Asked
+from weighbridge_dataplane.facts import BLOCKS_MAXIMUM, Asked
 
 TRANSCRIPTS = Path(__file__).parent / "transcripts"
 KINDS = get_args(Kind)

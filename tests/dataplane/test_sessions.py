@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from statistics import mean
 
@@ -21,7 +22,7 @@ def test_one_session_for_prompts_that_share_nothing_claims_nothing() -> None:
     memory = Affinity()
     memory.remember(Beginning("a", CHAIN, "app", SIZE))
     found = memory.find(OTHER, "app", SIZE)
-    assert (found.tokens, found.going_on) == ({}, 0.0)
+    assert (found.tokens, found.trust) == ({}, 0.0)
 
 
 def test_a_conversation_that_goes_on_claims_its_answer_too_whatever_stands_behind_the_prompt() -> None:
@@ -29,21 +30,21 @@ def test_a_conversation_that_goes_on_claims_its_answer_too_whatever_stands_behin
     memory.remember(Beginning("a", CHAIN, "talk", SIZE))
     longer = (*CHAIN[:7], *OTHER[:5])
     found = memory.find(longer, "talk", 12.0 * BLOCK)
-    assert (found.tokens, found.going_on) == ({"a": 10.0 * BLOCK}, 1.0)
+    assert (found.tokens, found.trust) == ({"a": 10.0 * BLOCK}, 1.0)
 
 
 def test_of_a_common_prompt_with_other_questions_counts_what_is_common() -> None:
     memory = Affinity()
     memory.remember(Beginning("a", CHAIN, "app", SIZE))
     found = memory.find((*CHAIN[:3], *OTHER[:5]), "app", SIZE)
-    assert found.going_on == 0.5
+    assert found.trust == 0.5
     assert found.tokens == {"a": 4.0 * BLOCK}
 
 
 def test_where_no_block_is_seen_it_is_believed_as_before() -> None:
     memory = Affinity()
     memory.remember(Beginning("a", CHAIN, "app", SIZE))
-    memory.remember(Beginning("a", OTHER, "app", SIZE, memory.find(OTHER, "app", SIZE).going_on or 0.0))
+    memory.remember(Beginning("a", OTHER, "app", SIZE, memory.find(OTHER, "app", SIZE).trust or 0.0))
     assert memory.find((), "app", SIZE).tokens == {}
     memory.remember(Beginning("b", (), "talk", SIZE))
     assert memory.find((), "talk", SIZE).tokens == {"b": SIZE}
@@ -83,3 +84,13 @@ def test_those_that_came_by_others_alone_do_not_come_again_here() -> None:
         sessions.remember(str(number), BEGUN, told=True, ours=False)
         sessions.remember(str(number), BEGUN)
     assert sessions.repeated > 0.99, "these came by here before, whoever had them last"
+
+
+def test_a_node_that_is_gone_is_nobody_s_common_one_and_what_another_read_since_is_still_known() -> None:
+    sessions = Sessions()
+    sessions.remember("talk", BEGUN, told=True)
+    sessions.remember("talk", replace(BEGUN, address="m"))
+    sessions.forget({"n"})
+    assert sessions.find("talk") == Last("m", 1.0, 0, common=None)
+    sessions.forget({"m"})
+    assert sessions.find("talk") is None

@@ -13,9 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weighbridge_dataplane.company import HEARD, Company
-from weighbridge_dataplane.facts import Beginning, Sent, Told
+from weighbridge_dataplane.facts import BLOCKS_MAXIMUM, Beginning, Sent, Told
 from weighbridge_dataplane.words import (
-    BLOCKS_MOST,
     ENTRIES,
     LONGEST,
     Hello,
@@ -29,7 +28,7 @@ from weighbridge_dataplane.words import (
 addresses = st.builds("10.0.{}.{}:{}".format, st.integers(0, 255), st.integers(0, 255), st.integers(1, 65535))
 numbers = st.floats(0, 9, width=32)
 entries = st.builds(Sent, addresses, st.integers(0, 1_000_000), st.floats(0, 1e9, width=32), numbers)
-hashes = st.lists(st.integers(0, 2**32 - 1).map("{:08x}".format), max_size=BLOCKS_MOST).map(tuple)
+hashes = st.lists(st.integers(0, 2**32 - 1).map("{:08x}".format), max_size=BLOCKS_MAXIMUM).map(tuple)
 sessions = st.one_of(st.none(), st.integers(0, 2**64 - 1).map("{:016x}".format))
 beginnings = st.builds(Beginning, addresses, hashes, sessions, st.floats(0, 1e9, width=32), st.floats(0, 1, width=32))
 hellos = st.builds(Hello, st.binary(min_size=16, max_size=16), st.binary(min_size=16, max_size=16), st.integers(1, 255))
@@ -61,7 +60,7 @@ def test_beginnings_are_read_as_they_are_printed_in_frames_that_are_not_too_long
 
 def test_of_a_beginning_is_told_what_fits() -> None:
     (word,) = read(print_begun([Beginning("10.0.0.1:80", ("0" * 8,) * 99, "s" * 40, 1e300)]))
-    assert word == (Beginning("10.0.0.1:80", ("0" * 8,) * BLOCKS_MOST, None, 1e9),)
+    assert word == (Beginning("10.0.0.1:80", ("0" * 8,) * BLOCKS_MAXIMUM, None, 1e9),)
 
 
 def test_more_than_a_frame_holds_is_several() -> None:
