@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from weighbridge_dataplane.affinity import Affinity, Found
-from weighbridge_dataplane.facts import Asked, Beginning, Member
+from weighbridge_dataplane.facts import Asked, Beginning, Known, Member
 from weighbridge_dataplane.homes import Homes
 
 HOME_SHARE, HOME_LEAST = 0.9, 1500.0  # of a prompt, and tokens, that a conversation's home is taken to have read
@@ -23,11 +23,14 @@ class Drawn:
     """Tokens of a prompt, by node: by how many each draws it, and how many it need not read.
 
     `trust`: how far it goes on what its session had before, 0 to 1; None where the session is not known here.
+    `home`: the address whose draw is more than is known of it.
     """
 
     draws: Mapping[str, float]
     read: Mapping[str, float]
     trust: float | None
+    known: Known | None
+    home: str | None = None
 
 
 class Beginnings:
@@ -65,9 +68,11 @@ class Beginnings:
 
     def find(self, asked: Asked, size: float) -> Drawn:
         """For a prompt of `size` tokens."""
+        if not asked.blocks and asked.session is None:
+            return Drawn({}, {}, None, None)
         found = self._affinity.find(asked.blocks, asked.session, size)
         if asked.shared and self._told:
-            return Drawn(found.tokens, found.tokens, found.trust)
+            return Drawn(found.tokens, found.tokens, found.trust, "all")
         return self._lean_home(asked.session, found, size)
 
     def remember(self, address: str, asked: Asked, size: float, trust: float | None) -> Beginning | None:
@@ -92,11 +97,11 @@ class Beginnings:
         """
         tokens, trust, read = found.tokens, found.trust, 1.0
         if session is None or (home := found.common or self._homes.find(session)) is None:
-            return Drawn(tokens, tokens, found.trust)
+            return Drawn(tokens, tokens, found.trust, "own")
         if trust is None:
             read = self._affinity.sessions.go_on(self._dataplanes)
             trust = float(read >= AGAIN and max(tokens.values(), default=0.0) < HOME_UNKNOWN * size)
         known, claim = tokens.get(home, 0.0), min(size, trust * max(HOME_SHARE * size, HOME_LEAST))
         if claim <= known:
-            return Drawn(tokens, tokens, found.trust)
-        return Drawn({**tokens, home: claim}, {**tokens, home: max(known, read * claim)}, found.trust)
+            return Drawn(tokens, tokens, found.trust, "own")
+        return Drawn({**tokens, home: claim}, {**tokens, home: max(known, read * claim)}, found.trust, "home", home)

@@ -77,20 +77,23 @@ def _pack(kept: Kept) -> bytes:
         asked.size,
         len(asked.blocks),
         asked.session is not None,
+        kept.choice.known,
+        kept.choice.home,
         kept.choice.rows,
     )
     return marshal.dumps(told)
 
 
-_FIELDS = ("at", "request", "clusters", "node", "address", "cluster", "silence", "size", "blocks", "session")
+_FIELDS = ("at", "request", "clusters", "node", "address", "cluster", "silence", "size", "blocks", "session", "known")
 
 
 def _unpack(data: bytes, names: Mapping[str, str]) -> dict[str, Any]:
-    *told, rows = marshal.loads(data)  # noqa: S302  bytes of our own
-    return dict(zip(_FIELDS, told, strict=True)) | {"candidates": [_describe(Judged(*row), names) for row in rows]}
+    *told, home, rows = marshal.loads(data)  # noqa: S302  bytes of our own
+    candidates = [_describe(Judged(*row), names, home) for row in rows]
+    return dict(zip(_FIELDS, told, strict=True)) | {"candidates": candidates}
 
 
-def _describe(judged: Judged, names: Mapping[str, str]) -> dict[str, Any]:
+def _describe(judged: Judged, names: Mapping[str, str], home: str | None) -> dict[str, Any]:
     return {
         "address": judged.address,
         "node": names.get(judged.address),
@@ -99,5 +102,6 @@ def _describe(judged: Judged, names: Mapping[str, str]) -> dict[str, Any]:
         "backlog": round(judged.backlog, 4),
         "saved": round(max(0.0, judged.fill**2 + judged.backlog - judged.load), 4),
         "hit": round(judged.hit, 1),
+        "home": judged.address == home,
         "by": "count" if judged.by_count else "page",
     }

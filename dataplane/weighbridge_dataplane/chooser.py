@@ -158,7 +158,7 @@ class Chooser:
         address = best.member.address
         tokens = self._send(best, size, min(drawn.read.get(address, 0.0), size), now)
         begun = self._beginnings.remember(address, asked, size, drawn.trust)
-        return Choice(best.member, None, tuple(rows), tokens, begun)
+        return Choice(best.member, None, tuple(rows), tokens, begun, drawn.known, drawn.home)
 
     @property
     def _pause(self) -> float:

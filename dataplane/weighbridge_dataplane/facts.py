@@ -123,6 +123,11 @@ Told = Sent | Beginning
 Silence = Literal["unknown", "stale", "few", "none"]
 
 
+#: By what it was reckoned how much of a prompt each node has read: what all data planes of the gateway sent, this one
+#: alone, or that and its conversation's home.
+Known = Literal["all", "own", "home"]
+
+
 @dataclass(frozen=True, slots=True)
 class Judged:
     """One candidate: its J and what it is made of. `by_count` means that only our own counts were usable."""
@@ -140,6 +145,7 @@ class Choice:
     """The node that was named, or None and why not. `rows` are the fields of each `Judged`, put together when asked.
 
     `tokens` are those that the node has to read of the request, `begun` what others may be told of its beginning.
+    `known` is None where the request has neither beginning nor conversation; `home` the address that drew it as such.
     """
 
     member: Member | None
@@ -147,6 +153,8 @@ class Choice:
     rows: tuple[tuple[str, float, float, float, float, bool], ...] = ()
     tokens: float = 0.0
     begun: Beginning | None = None
+    known: Known | None = None
+    home: str | None = None
 
     @property
     def judged(self) -> tuple[Judged, ...]:

@@ -42,6 +42,7 @@ class Records:
     def __init__(self, kept: int = KEPT) -> None:
         self.named: dict[str, int] = {}
         self.silent: dict[str, int] = dict.fromkeys(("unknown", "stale", "few", "none", UNREADABLE, FAILED), 0)
+        self.known: dict[str, int] = dict.fromkeys(("all", "own", "home"), 0)
         self.samples: dict[str, int] = {"read": 0, "failed": 0, "skipped": 0}
         self.pages: dict[str, int] = {"read": 0, "failed": 0}
         self.peer_untold: dict[str, int] = {"blocks": 0, "all": 0}
@@ -60,6 +61,8 @@ class Records:
         else:
             name = member.cluster if member.cluster in self.named or len(self.named) < CLUSTERS_MAXIMUM else OTHER
             self.named[name] = self.named.get(name, 0) + 1
+        if (known := kept.choice.known) is not None:
+            self.known[known] += 1
         self.choices.note(kept)
         self._seconds[bisect_left(BUCKETS, seconds)] += 1
         self._sum += seconds
@@ -69,6 +72,7 @@ class Records:
         lines = [
             *_print_family("named_total", "Requests for which a node was named.", "cluster", self.named),
             *_print_family("silent_total", "Requests that were left to the weights.", "reason", self.silent),
+            *_print_family("beginnings_total", "Requests with a beginning, by whose memory.", "known", self.known),
             *_print_family("samples_total", "Readings of nodes' pages.", "result", self.samples),
             *_print_family("envoy_pages_total", "Readings of the Envoy beside it.", "result", self.pages),
             *_print_gauge("nodes", "Nodes among which is chosen.", levels.nodes),

@@ -18,7 +18,8 @@ NAMES = {"10.0.0.1:80": "default/a"}
 
 def named(request_id: str = "id", at: float = 1_000.5) -> Kept:
     head = Head(HEAD.policy, HEAD.asked, request_id)
-    return Kept(at, head, Choice(Member("10.0.0.1:80", "p", "default/a", "vllm"), None, (ROW, COUNTED)))
+    member = Member("10.0.0.1:80", "p", "default/a", "vllm")
+    return Kept(at, head, Choice(member, None, (ROW, COUNTED), known="home", home="10.0.0.1:80"))
 
 
 def ids(told: dict[str, Any]) -> list[str]:
@@ -46,6 +47,7 @@ def test_a_choice_is_told_with_its_parts_and_no_more_of_the_request() -> None:
         "size": 12,
         "blocks": 1,
         "session": True,
+        "known": "home",
     }
     assert first == {
         "address": "10.0.0.1:80",
@@ -55,9 +57,10 @@ def test_a_choice_is_told_with_its_parts_and_no_more_of_the_request() -> None:
         "backlog": 0.2,
         "saved": 0.06,
         "hit": 7.0,
+        "home": True,
         "by": "page",
     }
-    assert (second["node"], second["by"], second["saved"]) == (None, "count", 0.0)
+    assert (second["node"], second["by"], second["saved"], second["home"]) == (None, "count", 0.0, False)
 
 
 def test_silence_is_told_with_its_reason() -> None:

@@ -86,6 +86,19 @@ def test_no_home_draws_a_conversation_to_a_node_without_room() -> None:
     assert name(start(members, 1, full=home), SESSIONS[0]) != home
 
 
+def test_it_is_told_by_whose_memory_a_beginning_was_judged() -> None:
+    members = make_members(*(None,) * 6)
+    talk, homes = Asked(4000, SESSIONS[0], shared=True), place(members)
+    alone, among = start(members, 1, envoys=1), start(members, 1)
+    asked = [talk, Asked(4000, SESSIONS[1]), Asked(4000)]
+    told = [(each.known, each.home) for each in (alone.choose(one, 20.0) for one in asked)]
+    assert told == [("all", None), ("own", None), (None, None)]
+    told = [(each.known, each.home) for each in (among.choose(one, 20.0) for one in asked)]
+    assert told == [("home", homes[SESSIONS[0]]), ("home", homes[SESSIONS[1]]), (None, None)]
+    among.attend(Heard(1, 1))
+    assert among.choose(talk, 20.0).known == "all"
+
+
 def test_what_one_data_plane_remembers_does_not_keep_it_from_a_home_that_knows_more() -> None:
     """It saw an early turn go elsewhere; those after it came through the other Envoy."""
     members = make_members(*(None,) * 6)

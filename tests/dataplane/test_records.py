@@ -15,7 +15,7 @@ ROW = ("10.0.0.1:80", 0.5, 0.4, 0.1, 7.0, False)
 
 def named(cluster: str = "p", request_id: str = "id") -> Kept:
     head = Head(HEAD.policy, HEAD.asked, request_id)
-    return Kept(1_000.5, head, Choice(Member("10.0.0.1:80", cluster, "default/a", "vllm"), None, (ROW,)))
+    return Kept(1_000.5, head, Choice(Member("10.0.0.1:80", cluster, "default/a", "vllm"), None, (ROW,), known="own"))
 
 
 def parse(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -36,6 +36,7 @@ def test_named_and_silent_are_counted() -> None:
     assert found["silent_total", frozenset({("reason", "few")})] == 1
     assert found["silent_total", frozenset({("reason", "policy")})] == 1
     assert found["silent_total", frozenset({("reason", "stale")})] == 0
+    assert [found["beginnings_total", frozenset({("known", known)})] for known in ("all", "own", "home")] == [0, 1, 0]
     assert found["request_seconds_bucket", frozenset({("le", "0.0001")})] == 0
     assert found["request_seconds_bucket", frozenset({("le", "0.001")})] == 2
     assert found["request_seconds_bucket", frozenset({("le", "+Inf")})] == 3

@@ -24,7 +24,7 @@ B = {"address": "10.0.0.2:80", "node": None, "load": 0.81, "fill": 0.9, "backlog
 def choice(**other: Any) -> dict[str, Any]:
     told = {"at": 1764195000.25, "request": "r-1", "clusters": ["p"], "node": "default/a", "address": "10.0.0.1:80",
             "cluster": "p", "silence": None, "size": 2048, "blocks": 2, "session": True,
-            "candidates": [B, A]}  # fmt: skip
+            "known": "all", "candidates": [B, A]}  # fmt: skip
     return told | other
 
 
@@ -58,10 +58,26 @@ def test_a_named_node_is_told_with_the_parts_of_every_candidate_the_best_first()
     assert blank == ""
     assert head == "request r-1  2025-11-26 22:10:00.250 UTC"
     assert named.strip() == "✓ named default/a at 10.0.0.1:80: the least load of 2"
-    assert request.strip() == "2,048 bytes, 2 blocks of its beginning, of a conversation"
+    assert request.strip() == (
+        "2,048 bytes, 2 blocks of its beginning, of a conversation, known of every Envoy's requests"
+    )
     assert titles.split() == ["NODE", "LOAD", "FILL²", "UNREAD", "SAVED", "FOUND", "JUDGED", "BY"]
     assert " ".join(first.split()) == "→ default/a 10.0.0.1:80 0.210 = 0.160 + 0.250 s - 0.200 s 1,500 tokens its page"
     assert " ".join(second.split()) == "10.0.0.2:80 0.810 = 0.810 + 0.000 s - 0.000 s 0 tokens our own counts"
+
+
+def test_what_a_home_counts_as_having_read_is_told_apart_from_what_was_sent_there() -> None:
+    _, text = run(place(answer(choice(known="home", candidates=[A | {"home": True}, B | {"home": False}]))))
+    *_, request, _, first, second = text.splitlines()
+    assert request.endswith("known of this data plane's requests, and drawn home")
+    assert "home, 1,500 tokens" in first
+    assert "home" not in second
+
+
+def test_a_data_plane_of_an_earlier_version_that_does_not_say_whose_memory_it_was_is_read() -> None:
+    code, text = run(place(answer({key: value for key, value in choice().items() if key != "known"})))
+    assert code == 0
+    assert "of a conversation\n" in text
 
 
 @pytest.mark.parametrize("reason", [*SILENCE, "a reason of\x1b[31m a later version"])

@@ -37,6 +37,13 @@ SILENCE: Final = MappingProxyType(
         "error": "of a fault of the data plane's; its log says where",
     }
 )
+KNOWN: Final = MappingProxyType(
+    {
+        "all": "known of every Envoy's requests",
+        "own": "known of this data plane's requests alone",
+        "home": "known of this data plane's requests, and drawn home",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -50,12 +57,16 @@ class Candidate:
     saved: float
     hit: float  # tokens
     by: Literal["page", "count"]
+    home: bool = False  # whether `hit` is what the conversation's home counts as having read
     node: str | None = None
 
 
 @dataclass(frozen=True)
 class ToldChoice:
-    """One choice, at a Unix time. `blocks` are hashes of the body's beginning, `session` whether it is of a talk."""
+    """One choice, at a Unix time. `blocks` are hashes of the body's beginning, `session` whether it is of a talk.
+
+    `known`: whose memory said what nodes have read of it; None where there is nothing to remember.
+    """
 
     at: float
     request: str
@@ -66,6 +77,7 @@ class ToldChoice:
     blocks: int
     session: bool
     candidates: tuple[Candidate, ...] = Field(max_length=100_000)
+    known: Literal["all", "own", "home"] | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +148,7 @@ def _tell_request(choice: ToldChoice) -> str:
     size = "size not told" if choice.size is None else f"{choice.size:,} bytes"
     parts = [size, f"{choice.blocks} blocks of its beginning" if choice.blocks else ""]
     parts.append("of a conversation" if choice.session else "")
+    parts.append(KNOWN[choice.known] if choice.known else "")
     return ", ".join(part for part in parts if part)
 
 
@@ -152,7 +165,7 @@ def _row(each: Candidate, named: str | None) -> tuple[Span, ...]:
         Span(f"{each.backlog:.3f} s"),
         Span("-", "dim"),
         Span(f"{each.saved:.3f} s"),
-        Span(f"{each.hit:,.0f} tokens"),
+        Span(f"{'home, ' if each.home else ''}{each.hit:,.0f} tokens"),
         Span("its page" if each.by == "page" else "our own counts", "plain" if each.by == "page" else "warn"),
     )
 
