@@ -23,12 +23,14 @@ class Found:
     """Of a prompt the tokens that each node need not read, of those that it has any of.
 
     `trust`: how far it goes on what its session had before, 0 to 1; None where the session is not known here.
-    `common`: the node at which all data planes knew the session last.
+    `common`: the node at which all data planes knew the session last; `last`: where it was as known here, if it goes
+    on.
     """
 
     tokens: dict[str, float]
     trust: float | None = None
     common: str | None = None
+    last: str | None = None
 
 
 class Affinity:
@@ -62,7 +64,7 @@ class Affinity:
         claim = trust * last.claim(size) if size >= BLOCK else 0.0
         if claim > found.tokens.get(last.node, 0.0):
             found.tokens[last.node] = claim
-        return Found(found.tokens, trust, last.common)
+        return Found(found.tokens, trust, last.common, last.node if trust else None)
 
     def remember(self, begun: Beginning, told: bool = False, ours: bool = True) -> None:
         """A request went to its node. `told`: all data planes know of it; not `ours`: another one sent it."""

@@ -23,7 +23,7 @@ class Drawn:
     """Tokens of a prompt, by node: by how many each draws it, and how many it need not read.
 
     `trust`: how far it goes on what its session had before, 0 to 1; None where the session is not known here.
-    `home`: the address whose draw is more than is known of it.
+    `home`: the address whose draw is more than is known of it; `last` where its session was last, if it goes on.
     """
 
     draws: Mapping[str, float]
@@ -31,6 +31,7 @@ class Drawn:
     trust: float | None
     known: Known | None
     home: str | None = None
+    last: str | None = None
 
 
 class Beginnings:
@@ -72,7 +73,7 @@ class Beginnings:
             return Drawn({}, {}, None, None)
         found = self._affinity.find(asked.blocks, asked.session, size)
         if asked.shared and self._told:
-            return Drawn(found.tokens, found.tokens, found.trust, "all")
+            return Drawn(found.tokens, found.tokens, found.trust, "all", last=found.last)
         return self._lean_home(asked.session, found, size)
 
     def remember(self, address: str, asked: Asked, size: float, trust: float | None) -> Beginning | None:
@@ -97,11 +98,11 @@ class Beginnings:
         """
         tokens, trust, read = found.tokens, found.trust, 1.0
         if session is None or (home := found.common or self._homes.find(session)) is None:
-            return Drawn(tokens, tokens, found.trust, "own")
+            return Drawn(tokens, tokens, found.trust, "own", last=found.last)
         if trust is None:
             read = self._affinity.sessions.go_on(self._dataplanes)
             trust = float(read >= AGAIN and max(tokens.values(), default=0.0) < HOME_UNKNOWN * size)
         known, claim = tokens.get(home, 0.0), min(size, trust * max(HOME_SHARE * size, HOME_LEAST))
         if claim <= known:
-            return Drawn(tokens, tokens, found.trust, "own")
+            return Drawn(tokens, tokens, found.trust, "own", last=found.last)
         return Drawn({**tokens, home: claim}, {**tokens, home: max(known, read * claim)}, found.trust, "home", home)

@@ -1,6 +1,6 @@
 """Names a node for each request, from samples a quarter of a second old, or is silent where it has no right to.
 
-Least J wins, ties at random:
+Least J wins; of those that nothing tells apart one at random (`ties`):
 
     fill_i = kv_i + (waiting_i + sent since the sample) · g_i       at least 0.9 · (own_i + 0.7 · others_i) · g_i
     fill_i · min(4, max(1, median(v) / v_i)) ^ 0.5                  a slow node holds its requests longer
@@ -28,6 +28,7 @@ from weighbridge_dataplane.facts import Asked, Beginning, Choice, Counts, Heard,
 from weighbridge_dataplane.rates import ROOM_KV, fill_of_request, make_sound, middle, rates_of_reading
 from weighbridge_dataplane.sizes import Sizes
 from weighbridge_dataplane.standing import FRESH, OTHERS_WEIGHT, Standing, tells_reading
+from weighbridge_dataplane.ties import Row, pick
 
 FLOOR = 0.9
 FOLLOW = 0.5  # of what we sent since the sample, that each Envoy we don't hear sent: it finds the same node best
@@ -41,8 +42,6 @@ OTHERS_FRESH = 10.0  # seconds
 LOOK, LOOK_AT_ONE = 0.05, 0.0002  # seconds between two looks at all nodes, at least, and for each node
 FEW, DRAWS, MANY_DRAWS = 32, 3, 16  # nodes that are all looked at; draws with two Envoys unheard, and with more nodes
 LEAK = 5.0  # seconds in which two thirds of what seems unread are forgotten where no engine tells it: guesses add up
-
-Row = tuple[str, float, float, float, float, bool]
 
 
 class Chooser:
@@ -142,23 +141,19 @@ class Chooser:
         weight = min(LARGEST, 1 - PROMPT_PART + PROMPT_PART * self._sizes.compare(size))
         drawn = self._beginnings.find(asked, size)
         hits = drawn.draws
-        rows: list[Row] = []
-        best, least, ties = None, float("inf"), 0
-        for standing in self._draw(hits):
-            if standing.is_open(now):
-                row = self._judge(standing, size, min(hits.get(standing.member.address, 0.0), size), weight, now)
-                rows.append(row)
-                if row[1] < least:
-                    best, least, ties = standing, row[1], 1
-                elif row[1] == least:
-                    ties += 1
-                    best = standing if self._random() * ties < 1 else best
+        judged = [
+            (each, self._judge(each, size, min(hits.get(each.member.address, 0.0), size), weight, now))
+            for each in self._draw(hits)
+            if each.is_open(now)
+        ]
+        best = pick(judged, size * self._sizes.ratio, weight, drawn.last, self._random)
         if best is None:
             return Choice(None, "none")
         address = best.member.address
         tokens = self._send(best, size, min(drawn.read.get(address, 0.0), size), now)
         begun = self._beginnings.remember(address, asked, size, drawn.trust)
-        return Choice(best.member, None, tuple(rows), tokens, begun, drawn.known, drawn.home)
+        rows = tuple(row for _, row in judged)
+        return Choice(best.member, None, rows, tokens, begun, drawn.known, drawn.home)
 
     @property
     def _pause(self) -> float:
@@ -204,6 +199,7 @@ class Chooser:
         self._reading = middle(readings)
         for node, fill, reading in zip(nodes, fills, readings, strict=True):
             node.g, node.reading = fill, reading
+            node.doubt = OWN_PART * node.rates.doubt / reading if reading else 0.0
             own = node.rates.speed
             node.slow = min(SLOWEST, max(1.0, speed / own)) ** 0.5 if speed and own else 1.0
 

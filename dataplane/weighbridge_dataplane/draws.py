@@ -21,13 +21,12 @@ class Draws:
     def __init__(self, random: Callable[[], float]) -> None:
         self._random = random
         self.nodes: tuple[Standing, ...] = ()
-        self._rooms: list[float] | None = None  # capacities, added up; None where not every node has one
+        self._rooms: list[float] | None = None
 
     def tell(self, nodes: Sequence[Standing]) -> None:
         """The nodes now, all of them."""
         self.nodes = tuple(nodes)
-        rooms = [node.member.capacity or 0.0 for node in self.nodes]
-        self._rooms = list(accumulate(rooms)) if rooms and all(rooms) else None
+        self._rooms = _add_up(self.nodes)
 
     def draw(self, number: int) -> dict[str, Standing]:
         """Up to so many, each once, by address; all of them where there are no more."""
@@ -42,7 +41,21 @@ class Draws:
         return drawn
 
     def _draw_one(self) -> Standing:
-        if self._rooms is None:
-            return self.nodes[int(self._random() * len(self.nodes))]
-        place = bisect_right(self._rooms, self._random() * self._rooms[-1])
-        return self.nodes[min(place, len(self.nodes) - 1)]
+        return _draw(self.nodes, self._rooms, self._random)
+
+
+def draw_one(nodes: Sequence[Standing], random: Callable[[], float]) -> Standing:
+    """One of these, in proportion to their room; `random` gives numbers from 0 to below 1."""
+    return _draw(nodes, _add_up(nodes), random)
+
+
+def _add_up(nodes: Sequence[Standing]) -> list[float] | None:
+    """Capacities, added up; None where not every node has one."""
+    rooms = [node.member.capacity or 0.0 for node in nodes]
+    return list(accumulate(rooms)) if rooms and all(rooms) else None
+
+
+def _draw(nodes: Sequence[Standing], rooms: list[float] | None, random: Callable[[], float]) -> Standing:
+    if rooms is None:
+        return nodes[int(random() * len(nodes))]
+    return nodes[min(bisect_right(rooms, random() * rooms[-1]), len(nodes) - 1)]

@@ -57,6 +57,11 @@ class Rates:
         self.told = False  # whether its pages say when it reads
         self.read = self.spent = 0.0  # tokens of late, and the seconds in which they were read
 
+    @property
+    def doubt(self) -> float:
+        """By which part the rate of reading may be wrong: of a prompt is seen a look or none, whatever it took."""
+        return math.sqrt(2 * GLIMPSE * self.spent) / (self.spent + LEAN_READING) if self.told else 0.0
+
     def learn(self, sample: Sample, reading: float | None) -> None:
         """Takes a sample; a counter that fell means a new start, from which is counted anew.
 

@@ -27,7 +27,7 @@ class Standing:
     """Mutable; belongs to one chooser."""
 
     __slots__ = (
-        "_asked", "_counted", "_doubts", "_failed", "_failures", "_pause", "backlog", "backlog_at", "count",
+        "_asked", "_counted", "_doubts", "_failed", "_failures", "_pause", "backlog", "backlog_at", "count", "doubt",
         "g", "hearsay", "hinted", "left_out_until", "member", "others", "rates", "reading", "sent", "sent_at_count",
         "sent_at_sample", "sent_tokens", "slow", "suspect_until", "unread",
     )  # fmt: skip
@@ -50,6 +50,7 @@ class Standing:
         self.sent_tokens = 0.0  # since the sample
         self.g = self.slow = 1.0
         self.reading: float | None = None  # prompt tokens a second
+        self.doubt = 0.0  # seconds by which J may be wrong for each token that is to be read
 
     @property
     def own(self) -> int:

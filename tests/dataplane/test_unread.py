@@ -101,8 +101,8 @@ def test_a_prompt_that_another_gateway_sent_turns_the_next_one_away() -> None:
     scene = Scene("ab", envoys=2)
     told = {"running": 2, "first_tokens": 2, "ended": 0, "kv": 0.2}
     for second in range(1, 30):
-        told_now = {**told, "first_tokens": 2 + second, "ended": second}
+        told_now = {**told, "first_tokens": 2 + second, "ended": second, "prompt_tokens": 50 * second}
         scene.step(dict.fromkeys("ab", told_now), dict.fromkeys("ab", Counts(1, 0, True)))
-    busy = {"running": 5, "first_tokens": 31, "ended": 29, "kv": 0.2}
-    scene.step({"a": busy, "b": {**told, "first_tokens": 31, "ended": 29}})
+    now = {**told, "first_tokens": 31, "ended": 29, "prompt_tokens": 1450}
+    scene.step({"a": {**now, "running": 5}, "b": now})
     assert scene.name(1, Asked(2000)) == {"b": 1}
