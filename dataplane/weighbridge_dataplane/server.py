@@ -15,6 +15,7 @@ import logging
 import os
 import secrets
 import socket as sockets
+import stat
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -76,6 +77,8 @@ class Server:
             listening.listen(BACKLOG)
             return
         path = Path(socket).absolute()
+        if os.path.lexists(path) and not stat.S_ISSOCK(path.lstat().st_mode):
+            raise SocketUnavailableError(f"cannot listen on {path}: it is there and no socket; name another path")
         if len(os.fsencode(path)) > PATH_LIMIT:
             raise SocketUnavailableError(f"cannot listen on {path}: it is longer than {PATH_LIMIT} bytes")
         # Drawn, since processes of several containers may share the directory and each be number 1 of its own.

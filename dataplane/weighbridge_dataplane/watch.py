@@ -32,6 +32,7 @@ ENVOY_SIZE = 32 * 2**20  # of Envoy's: 1,000 nodes make 0.5 MB
 COUNTS_PERIOD, RUNTIME_PERIOD = 0.25, 1.0  # seconds
 AT_ONCE = 64  # nodes asked at once
 FRESH = 1.5  # seconds
+ENVOY_SILENT = 3.0  # seconds without a page of Envoy's, after which that is said
 HEADERS = {"Accept": "text/plain;version=0.0.4, text/plain;q=0.5, */*;q=0.1", "Accept-Encoding": "identity"}
 
 
@@ -55,6 +56,7 @@ class Watch:
         self._windows: dict[str, MutableMapping[str, Window]] = {}
         self._counted: float | None = None
         self._told = float("-inf")
+        self._envoy_answered, self._envoy_silent = time.monotonic(), False
 
     async def run(self) -> None:
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
@@ -112,9 +114,26 @@ class Watch:
             answer = await fetch(http, self._admin + path, ENVOY_SIZE)
         except PageError:
             self._records.pages["failed"] += 1
+            self._tell_envoy(answers=False)
             raise
         self._records.pages["read"] += 1
+        self._tell_envoy(answers=True)
         return answer
+
+    def _tell_envoy(self, *, answers: bool) -> None:
+        """Says once that it does not answer for a while, and once that it does again."""
+        now = time.monotonic()
+        if answers:
+            if self._envoy_silent:
+                log.warning("%s answers again", self._admin)
+            self._envoy_answered, self._envoy_silent = now, False
+        elif not self._envoy_silent and now - self._envoy_answered >= ENVOY_SILENT:
+            self._envoy_silent = True
+            log.error(
+                "%s gives no page of Envoy's, so that the weights decide: "
+                "is it the administration interface of the Envoy beside this (--admin-url)?",
+                self._admin,
+            )
 
     async def _follow_nodes(self, http: aiohttp.ClientSession, tasks: asyncio.TaskGroup) -> None:
         while True:

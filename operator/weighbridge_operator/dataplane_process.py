@@ -53,7 +53,10 @@ class DataplaneProcess:
     async def tell_choices(self, query: str) -> tuple[int, bytes]:
         """Status and JSON of what it answers to `/choices?QUERY`."""
         if self._url is None:
-            return _refuse("no data plane runs here now: it starts once a policy has `balance.precise`")
+            return _refuse(
+                "no data plane runs here now: it starts once a policy has `balance.precise`, "
+                "and anew some seconds after it ended"
+            )
         limit = aiohttp.ClientTimeout(total=ANSWER_LIMIT)
         try:
             async with (

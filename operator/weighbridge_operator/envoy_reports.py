@@ -19,6 +19,7 @@ from weighbridge_operator.xds.snapshot import Resource, Snapshot, combine_versio
 
 MOST = 100  # clusters among which the one that is missing is looked for
 LASTING = 10.0  # seconds; a change takes less
+ENVOYS = 5  # that notices name
 BEHIND = "it does not hold the newest configuration"
 
 
@@ -140,3 +141,16 @@ def _report_here(envoy: EnvoyState, answered: EnvoyRound, now: float) -> EnvoyRe
     )
     error = envoy.doubt or answered.missing.get(envoy.id)
     return EnvoyReport(envoy.id, envoy.build, now - envoy.since, envoy.current, tuple(kinds), error)
+
+
+def tell_dataplanes(answered: EnvoyRound) -> tuple[str, ...]:
+    """Why the weights alone decide at some Envoy, though a policy is `precise`; a line each, the first few."""
+    told = [
+        f"Envoy {name}'s data plane does not answer: there the weights decide, whatever balance.precise says"
+        if state.dataplane
+        else f"Envoy {name} has no data plane beside it: there the weights decide, whatever balance.precise says"
+        for name, state in answered.states.items()
+        if not state.dataplane_answers
+    ]
+    rest = [f"the same of {len(told) - ENVOYS} more Envoys"] if len(told) > ENVOYS else []
+    return (*told[:ENVOYS], *rest)

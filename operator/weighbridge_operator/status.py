@@ -6,6 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TypedDict
 
 from weighbridge_api.base import Metadata
@@ -17,7 +18,7 @@ from weighbridge_operator.core.doors import Doors
 from weighbridge_operator.core.findings import Finding
 from weighbridge_operator.core.tick import Weighed
 from weighbridge_operator.core.verdict import Verdict
-from weighbridge_operator.envoy_reports import Elsewhere, report_envoys
+from weighbridge_operator.envoy_reports import Elsewhere, report_envoys, tell_dataplanes
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.loop import Loop
 from weighbridge_operator.report import (
@@ -101,7 +102,7 @@ class Reporter:
             uptime=now - self._began,
             models=len({entry.key.partition("@")[0] for entry in gateway.entries if entry.key}),
             prometheus=report_servers(loop.knowledge.get(), now),
-            remarks=self._remark(loop.doors),
+            remarks=self._remark_all(precise=gateway.precise),
             writer=self.describe_writer(),
         )
 
@@ -113,6 +114,11 @@ class Reporter:
     @property
     def _answered(self) -> EnvoyRound:
         return self._loop.envoy_rounds.get() or EnvoyRound({}, {})
+
+    def _remark_all(self, *, precise: bool) -> Remarks:
+        remarks = self._remark(self._loop.doors)
+        told = tell_dataplanes(self._answered) if precise else ()
+        return replace(remarks, notices=(*remarks.notices, *told))
 
     def _gather(self, elsewhere: Mapping[str, Lack | None]) -> Evidence:
         loaded, resolved = self._objects, self._loop.resolved

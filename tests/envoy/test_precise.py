@@ -51,6 +51,19 @@ async def wait_reason(stack: Stack, reason: str) -> str:
                         return condition.message
 
 
+async def wait_notice(stack: Stack, begins: str | None) -> None:
+    """Waits until this is the only notice of the gateway, or there is none though its Envoys were read."""
+    version = 0
+    async with asyncio.timeout(20):
+        while True:
+            report, version = await stack.reporter.reports.wait_newer(version)
+            told, answered = report.remarks.notices, stack.loop.envoy_rounds.get()
+            if begins is None and answered is not None and answered.states and not told:
+                return
+            if begins is not None and len(told) == 1 and told[0].startswith(begins):
+                return
+
+
 async def name_by_choice(stack: Stack, **headers: str) -> set[str]:
     """The nodes of 20 answers that were chosen; on a busy machine some time out, and then the weights serve."""
     told = [(await ask(stack, **headers))[1] for _ in range(20)]
@@ -257,5 +270,9 @@ async def test_a_policy_says_where_no_data_plane_is() -> None:
         async with Stack(*objects) as bare:
             message = await wait_reason(bare, "NoDataPlane")
             assert message.startswith("Envoy envoy-0 has no data plane beside it")
+            await wait_notice(bare, "Envoy envoy-0 has no data plane beside it: there the weights decide")
         async with Stack(*objects, dataplanes=("/nowhere/socket",)) as beside:
             await wait_reason(beside, "Programmed")
+            await wait_notice(beside, "Envoy envoy-0's data plane does not answer: there the weights decide")
+        async with Oracle() as oracle, Stack(*objects, dataplanes=(oracle.path,)) as well:
+            await wait_notice(well, None)

@@ -87,3 +87,21 @@ async def test_requests_pass_it_and_a_signal_ends_it(
 def test_a_socket_that_cannot_be_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["--socket", str(tmp_path / "missing" / "socket")]) == 2
     assert "weighbridge dataplane: cannot listen on" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["file", "directory", "link"])
+def test_what_is_no_socket_is_left_as_it_is(tmp_path: Path, capfd: pytest.CaptureFixture[str], what: str) -> None:
+    """A path that was meant for something else: nobody's file is put aside."""
+    kept, path = tmp_path / "kept", tmp_path / "nodes.yaml"
+    kept.write_text("precious")
+    match what:
+        case "file":
+            path.write_text("precious")
+        case "directory":
+            path.mkdir()
+        case _:
+            path.symlink_to(kept)
+    assert main(["--socket", str(path)]) == 2
+    assert f"cannot listen on {path}: it is there and no socket" in capfd.readouterr().err
+    assert path.is_dir() if what == "directory" else path.read_text() == "precious"
+    assert sorted(tmp_path.iterdir()) == [kept, path]

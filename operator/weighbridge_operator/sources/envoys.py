@@ -25,7 +25,7 @@ TIMEOUT = 1.0  # seconds for one Envoy
 SIZE = 32 * 2**20  # bytes of its page: 80,000 endpoints
 _WANTED = (
     r"^(cluster\..+\.endpoint\..+\.(rq_active|rq_total|healthy)|cluster_manager\.warming_clusters|server\.live"
-    r"|cluster\.dataplane\.membership_total"
+    r"|cluster\.dataplane\.membership_(total|healthy)"
     r"|(cluster_manager\.cds|listener_manager\.lds|http\.entrance\.rds\.entrance|sds\..+)\.version_text)$"
 )
 PATH = f"/stats/prometheus?text_readouts&filter={quote(_WANTED)}"
@@ -39,7 +39,8 @@ _VERSIONS = {
 }
 _SDS = "envoy_sds_version_text"
 _DATAPLANES = "envoy_cluster_membership_total"  # asked for of that cluster alone
-_FAMILIES = frozenset({_WARMING, _LIVE, _SDS, _DATAPLANES, *_VERSIONS})
+_ANSWERING = "envoy_cluster_membership_healthy"  # the same
+_FAMILIES = frozenset({_WARMING, _LIVE, _SDS, _DATAPLANES, _ANSWERING, *_VERSIONS})
 #: Lines of endpoints are all but a few of a page, so that they have a reader of their own, in half of the time.
 _COUNTS = r"^envoy_cluster_endpoint_(rq_active|rq_total|healthy)[ {]"
 _LINE = re.compile(_COUNTS, re.MULTILINE)
@@ -72,6 +73,7 @@ class EnvoyState:
     #: Of each secret that it asked for, the version of the response that brought it; "" where none did yet.
     secrets: Mapping[str, str] = field(default_factory=dict)
     dataplane: bool = False  # whether it was started with one beside it
+    dataplane_answers: bool = False  # by its own health check
 
     def holds(self, versions: Mapping[str, str], endpoints: Iterable[Endpoint]) -> bool:
         """Whether it runs these versions and has all of these endpoints."""
@@ -167,6 +169,7 @@ def read_statistics(text: bytes, at: float) -> EnvoyState | None:
             for sample in page.families.get(_SDS, ())
         },
         dataplane=bool(_read_one(page, _DATAPLANES)),
+        dataplane_answers=bool(_read_one(page, _ANSWERING)),
     )
 
 
