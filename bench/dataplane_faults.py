@@ -58,8 +58,11 @@ FAULTS: dict[str, Callable[[], Awaitable[Figure]]] = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("fault", nargs="*", choices=[*FAULTS, []], help="default: all")
-    for name in parser.parse_args().fault or FAULTS:
+    parser.add_argument("fault", nargs="*", metavar="fault", help=f"of {', '.join(FAULTS)}; default: all")
+    faults = parser.parse_args().fault or list(FAULTS)
+    if unknown := set(faults) - set(FAULTS):
+        parser.error(f"there is no fault {', '.join(sorted(unknown))}; there are {', '.join(FAULTS)}")
+    for name in faults:
         figure = asyncio.run(FAULTS[name]())
         print(f"{figure.fault:36} asked {figure.asked:5}  lost {figure.lost:4}  {json.dumps(figure.told)}", flush=True)
     return 0

@@ -61,7 +61,7 @@ async def run(settings: Sequence[Setting], files: Sequence[Setting]) -> balance.
 
 def main() -> int:
     """0 if every bound holds, 1 if not, 2 where something given is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     selection.add_flags(parser)
     add_flags(parser, mechanisms=False)
     options = parser.parse_args()
