@@ -40,8 +40,7 @@ class Admin:
         app = web.Application()
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._health)
-        if choices:
-            app.router.add_get("/choices", self._choices)
+        app.router.add_get("/choices", self._choices if choices else _refuse_choices)
         runner = web.AppRunner(app, access_log=None)
         self._runners.append(runner)
         await runner.setup()
@@ -69,3 +68,8 @@ class Admin:
             return web.json_response({"error": {"message": f"last: give a number of 1 to {TOLD_MOST}"}}, status=400)
         names = {address: member.node for address, member in self._members().items()}
         return web.json_response(self._who | self._records.choices.tell(int(text[:6]), request_id, names))
+
+
+async def _refuse_choices(_: web.Request) -> web.Response:
+    told = "this port tells numbers alone; choices are told where the data plane's --listen is"
+    return web.json_response({"error": {"message": told}}, status=404)

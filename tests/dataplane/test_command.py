@@ -100,7 +100,9 @@ async def test_what_others_may_read_tells_of_no_request() -> None:
         dataplane.url = f"http://127.0.0.1:{port}"
         assert "weighbridge_dataplane_nodes" in (await dataplane.get("/metrics"))[1]
         assert await dataplane.get("/healthz") == (200, "ok\n")
-        assert (await dataplane.get("/choices"))[0] == 404
+        status, text = await dataplane.get("/choices")
+        assert status == 404
+        assert "choices are told where the data plane's --listen is" in text
 
 
 async def test_processes_of_several_containers_share_a_directory(tmp_path: Path) -> None:
