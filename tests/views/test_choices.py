@@ -66,6 +66,11 @@ def test_a_named_node_is_told_with_the_parts_of_every_candidate_the_best_first()
     assert " ".join(second.split()) == "10.0.0.2:80 0.810 = 0.810 + 0.000 s - 0.000 s 0 tokens our own counts"
 
 
+def test_one_that_nothing_tells_apart_from_the_least_is_not_called_the_least() -> None:
+    _, text = run(place(answer(choice(node="default/b", address="10.0.0.2:80", candidates=[A, B | {"load": 0.2101}]))))
+    assert "named default/b at 10.0.0.2:80: as good as the least load of 2" in text
+
+
 def test_what_a_home_counts_as_having_read_is_told_apart_from_what_was_sent_there() -> None:
     _, text = run(place(answer(choice(known="home", candidates=[A | {"home": True}, B | {"home": False}]))))
     *_, request, _, first, second = text.splitlines()

@@ -130,8 +130,7 @@ def _tell_choice(choice: ToldChoice, width: int | None) -> list[Line]:
     head: Line = (Span("request ", "dim"), Span(clean(choice.request) or "without an id", "bold"))
     lines: list[Line] = [(*head, Span(f"  {_moment(choice.at)}", "dim"))]
     if choice.node is not None:
-        of = "the only candidate" if len(choice.candidates) == 1 else f"the least load of {len(choice.candidates)}"
-        named = f"named {clean(choice.node)} at {clean(choice.address or words.UNKNOWN)}: {of}"
+        named = f"named {clean(choice.node)} at {clean(choice.address or words.UNKNOWN)}: {_tell_place(choice)}"
         lines += _wrap(f"{words.GOOD} {named}", width, 2, Span("", "good"))
     else:
         why = SILENCE.get(choice.silence or "none", clean(choice.silence or ""))
@@ -142,6 +141,17 @@ def _tell_choice(choice: ToldChoice, width: int | None) -> list[Line]:
         table = tabulate(COLUMNS, [_row(each, choice.address) for each in ordered], indent=2, gap=1)
         lines += table if width is None else [clip(line, width) for line in table]
     return lines
+
+
+def _tell_place(choice: ToldChoice) -> str:
+    """Where the named one stands among the candidates."""
+    number = len(choice.candidates)
+    if number == 1:
+        return "the only candidate"
+    least = min(choice.candidates, key=lambda each: each.load, default=None)
+    own = next((each for each in choice.candidates if each.address == choice.address), None)
+    as_good = least is not None and own is not None and own.load > least.load
+    return f"as good as the least load of {number}" if as_good else f"the least load of {number}"
 
 
 def _tell_request(choice: ToldChoice) -> str:
