@@ -75,7 +75,7 @@ class Pod(DataplaneScene):
             self.listening[name] = dict(flags)["--listen"]
             # The path of the interpreter is the image's.
             command = (sys.executable, *container["command"][1:], *(f"{key}={value}" for key, value in flags))
-            process = self.dataplanes[name] = Process(*command, log=self.folder / name)
+            process = self.dataplanes[name] = Process(*command, log=self.folder / f"{name}.log")
             await process.start()
             self._running.push_async_callback(self._end, process)
 
