@@ -13,10 +13,9 @@ from collections.abc import Callable, Sequence
 from weighbridge_dataplane.draws import draw_one
 from weighbridge_dataplane.standing import Standing
 
-Row = tuple[str, float, float, float, float, bool]  # a `Judged`
-
-
 FILL_DOUBT = 0.1  # of what the request itself adds to the square of the fill
+
+Row = tuple[str, float, float, float, float, bool]  # a `Judged`
 
 
 def pick(
