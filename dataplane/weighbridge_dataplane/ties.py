@@ -1,9 +1,9 @@
 """Which of the candidates is named that nothing tells apart. Pure.
 
 How fast a node reads is known from looks a quarter of a second apart, and of prompts that take some hundredths it is
-not known well; nor is what a request fills. Where J differs by no more than that, the node that by chance seems best
-would get nearly all of what comes one by one, and be no better. So these are as good as equal: a session stays where it
-was, the rest is drawn by room.
+not known well; nor is what a request fills. What is better by no more than that, and by no more than anybody feels, is
+chance, and would get nearly all of what comes one by one, and be no better. So these are as good as equal: a session
+stays where it was, the rest is drawn by room.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from weighbridge_dataplane.draws import draw_one
 from weighbridge_dataplane.standing import Standing
 
 FILL_DOUBT = 0.1  # of what the request itself adds to the square of the fill
+FELT = 0.01  # seconds, as J counts: where prompts are long what is known least well is worth most
 
 Row = tuple[str, float, float, float, float, bool]  # a `Judged`
 
@@ -37,8 +38,8 @@ def pick(
         return standing.doubt * (tokens - row[4]) + FILL_DOUBT * weight * standing.g * row[2]
 
     best, least = min(judged, key=lambda one: one[1][1])
-    most = least[1] + doubt(best, least)
-    equal = [one for one, row in judged if row[4] >= least[4] and row[1] - doubt(one, row) <= most]
+    own = doubt(best, least)
+    equal = [one for one, row in judged if row[4] >= least[4] and row[1] - least[1] <= min(FELT, own + doubt(one, row))]
     for standing in equal:
         if standing.member.address == last:
             return standing
