@@ -24,11 +24,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from weighbridge_dataplane.beginnings import Beginnings
 from weighbridge_dataplane.draws import Draws
-from weighbridge_dataplane.facts import Asked, Beginning, Choice, Counts, Heard, Member, Sample, Sent, Silence
+from weighbridge_dataplane.facts import Asked, Beginning, Choice, Counts, Heard, Member, Row, Sample, Sent, Silence
 from weighbridge_dataplane.rates import ROOM_KV, fill_of_request, make_sound, middle, rates_of_reading
 from weighbridge_dataplane.sizes import Sizes
 from weighbridge_dataplane.standing import FRESH, OTHERS_WEIGHT, Standing, tells_reading
-from weighbridge_dataplane.ties import Row, pick
+from weighbridge_dataplane.ties import pick
 
 FLOOR = 0.9
 FOLLOW = 0.5  # of what we sent since the sample, that each Envoy we don't hear sent: it finds the same node best

@@ -122,10 +122,11 @@ Told = Sent | Beginning
 #: half of the nodes (or than two) can be judged, or every one that can be judged is left out.
 Silence = Literal["unknown", "stale", "few", "none"]
 
-
 #: By what it was reckoned how much of a prompt each node has read: what all data planes of the gateway sent, this one
 #: alone, or that and its conversation's home.
 Known = Literal["all", "own", "home"]
+
+Row = tuple[str, float, float, float, float, bool]  # the fields of a `Judged`, cheaper to make
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,7 @@ class Choice:
 
     member: Member | None
     silence: Silence | None = None
-    rows: tuple[tuple[str, float, float, float, float, bool], ...] = ()
+    rows: tuple[Row, ...] = ()
     tokens: float = 0.0
     begun: Beginning | None = None
     known: Known | None = None

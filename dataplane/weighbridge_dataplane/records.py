@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 from bisect import bisect_left
 from dataclasses import dataclass
+from typing import get_args
 
 from weighbridge_dataplane.choices import KEPT, Choices, Kept
+from weighbridge_dataplane.facts import Known
 
 CLUSTERS_MAXIMUM = 1_000
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1)  # seconds
@@ -42,7 +44,7 @@ class Records:
     def __init__(self, kept: int = KEPT) -> None:
         self.named: dict[str, int] = {}
         self.silent: dict[str, int] = dict.fromkeys(("unknown", "stale", "few", "none", UNREADABLE, FAILED), 0)
-        self.known: dict[str, int] = dict.fromkeys(("all", "own", "home"), 0)
+        self.known: dict[str, int] = dict.fromkeys(get_args(Known), 0)
         self.samples: dict[str, int] = {"read": 0, "failed": 0, "skipped": 0}
         self.pages: dict[str, int] = {"read": 0, "failed": 0}
         self.peer_untold: dict[str, int] = {"blocks": 0, "all": 0}

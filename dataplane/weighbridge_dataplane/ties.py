@@ -11,12 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from weighbridge_dataplane.draws import draw_one
+from weighbridge_dataplane.facts import Row
 from weighbridge_dataplane.standing import Standing
 
 FILL_DOUBT = 0.1  # of what the request itself adds to the square of the fill
 FELT = 0.01  # seconds, as J counts: where prompts are long what is known least well is worth most
-
-Row = tuple[str, float, float, float, float, bool]  # a `Judged`
 
 
 def pick(

@@ -145,10 +145,9 @@ def _report_here(envoy: EnvoyState, answered: EnvoyRound, now: float) -> EnvoyRe
 
 def tell_dataplanes(answered: EnvoyRound) -> tuple[str, ...]:
     """Why the weights alone decide at some Envoy, though a policy is `precise`; a line each, the first few."""
+    silent, none = "'s data plane does not answer", " has no data plane beside it"
     told = [
-        f"Envoy {name}'s data plane does not answer: there the weights decide, whatever balance.precise says"
-        if state.dataplane
-        else f"Envoy {name} has no data plane beside it: there the weights decide, whatever balance.precise says"
+        f"Envoy {name}{silent if state.dataplane else none}: there the weights decide, whatever balance.precise says"
         for name, state in answered.states.items()
         if not state.dataplane_answers
     ]

@@ -8,6 +8,8 @@ from random import Random
 
 from weighbridge_dataplane.chooser import Chooser
 from weighbridge_dataplane.facts import Asked, Counts, Member, Sample
+from weighbridge_dataplane.standing import Standing
+from weighbridge_dataplane.ties import pick
 from weighbridge_simulator.engine import Engine, EngineSpec, Job
 
 PERIOD, WARM = 0.25, 40  # seconds between pages; requests before any counts
@@ -102,3 +104,21 @@ def test_no_session_keeps_requests_on_a_node_that_has_others() -> None:
         fleet.engine(busy).submit(Job(100, 2000), fleet.now)
     fleet.pass_by(1.0)
     assert fleet.ask(Asked(700, "talk")) != busy
+
+
+def test_what_is_felt_is_no_tie_however_little_is_known() -> None:
+    """Of a long prompt much may be wrong, and much is worth."""
+    nodes = [Standing(Member(name, "pool", name, "vllm")) for name in "ab"]
+    for each in nodes:
+        each.doubt = 1e-5
+
+    def pick_from(better_by: float) -> set[str]:
+        loads = (0.3, 0.3 + better_by)
+        judged = [
+            (each, (each.member.address, load, 0.1, 0.0, 0.0, False)) for each, load in zip(nodes, loads, strict=True)
+        ]
+        found = [pick(judged, 8000.0, 1.0, None, Random(seed).random) for seed in range(20)]
+        return {each.member.address for each in found if each is not None}
+
+    assert pick_from(0.005) == {"a", "b"}
+    assert pick_from(0.02) == {"a"}
