@@ -14,19 +14,19 @@ from weighbridge_dataplane.facts import Sample
 HOLDS = 4.0  # requests that must be there to call it a lie
 SIGNS = 2  # samples in a row that say less than half of ours
 PART, MEMORY = 0.7, 10.0  # of everybody's, on average over so many seconds
-STILL, STILL_HOLDS = 1.0, 3.0  # seconds without a token, with so many requests of ours
+STILL, STILL_HOLDS = 1.0, 3.0  # seconds without a sign of life, with so many requests of ours
 
 
 class Doubts:
     """About one node."""
 
-    __slots__ = ("_at", "_holds", "_less", "_moved", "_said", "_tokens")
+    __slots__ = ("_at", "_holds", "_less", "_life", "_moved", "_said")
 
     def __init__(self) -> None:
         self._less = 0  # samples in a row
         self._holds = self._said = 0.0  # averages
         self._at = self._moved = float("-inf")
-        self._tokens: float | None = None
+        self._life: float | None = None
 
     def rise(self, sample: Sample, own: int, counted: int, others: float) -> bool:
         """Whether this sample is a sign of a lie. `own`: ours there at most; `counted`: by Envoy's last page."""
@@ -41,8 +41,6 @@ class Doubts:
         return self._less >= SIGNS or less or self._stands_still(sample, own)
 
     def _stands_still(self, sample: Sample, own: int) -> bool:
-        told = [tokens for tokens in (sample.prompt_tokens, sample.generated_tokens) if tokens is not None]
-        total = sum(told) if told else None
-        if total is None or total != self._tokens or own < STILL_HOLDS:
-            self._tokens, self._moved = total, sample.at
-        return total is not None and sample.at - self._moved >= STILL
+        if sample.life is None or sample.life != self._life or own < STILL_HOLDS:
+            self._life, self._moved = sample.life, sample.at
+        return sample.life is not None and sample.at - self._moved >= STILL

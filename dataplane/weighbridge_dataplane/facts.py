@@ -46,6 +46,7 @@ class Sample:
     cached_tokens: float | None = None
     first_tokens: float | None = None  # requests that got one
     ended: float | None = None  # requests, with an answer or without
+    life: float | None = None  # what moves with each step of the engine while it works; None: nothing does
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """What is learned of a node from its samples: the fill that a request adds, how fast tokens come, how fast it reads.
 
     g   fill that one request adds: EWMA of KV use / EWMA of running requests, 30 s, leaned on the pool's figure
-    v   tokens a second and running request, EWMA of 10 s
+    v   tokens over the seconds times the requests that ran meanwhile, 10 s, or the last four moments of counting
     P   prompt tokens that were read over the time in which some were being read, 60 s, leaned on the pool's figure;
         where no page says when that is, at best: the highest of windows of a second, which fades with 120 s
 
@@ -19,6 +19,8 @@ from weighbridge_dataplane.facts import Sample
 FILL_MEMORY, SPEED_MEMORY, READING_MEMORY, BEST_MEMORY = 30.0, 10.0, 60.0, 120.0  # seconds
 ROOM_MEMORY = 60.0  # seconds after its last queue
 ROOM_KV = 0.5  # of the KV cache in use, from which a queue may be the cache's doing, which its fill tells by itself
+SPEED_MOMENTS = 4.0  # at which tokens were counted, at least
+STALLED = 60.0  # seconds of work without a token, after which its speed is measured anew
 SURE = 1.0  # seconds of reading, after which its rate is known
 GLIMPSE = 0.125  # seconds of reading, half of the time between two pages, that may be before any of it was seen
 WINDOW = 1.0  # seconds over which reading is measured, at least
@@ -32,8 +34,12 @@ class Rates:
 
     __slots__ = (
         "_best",
+        "_made",
+        "_over",
         "_queued",
         "_window",
+        "_work",
+        "_worked",
         "fill",
         "read",
         "reading",
@@ -49,6 +55,8 @@ class Rates:
         self.sample: Sample | None = None
         self.fill = self.running = 0.0
         self.speed: float | None = None
+        self._over = self._worked = 0.0  # seconds since tokens were counted, and those times the running requests
+        self._made = self._work = 0.0  # tokens of late, and what was worked for them, likewise
         self.room: float | None = None  # requests that it works on at most, known while it queues
         self._queued = 0.0
         self.reading: float | None = None
@@ -94,14 +102,23 @@ class Rates:
             self.room = None
 
     def _learn_speed(self, before: Sample, sample: Sample, passed: float) -> None:
-        done = _sum(sample), _sum(before)
-        if done[0] is None or done[1] is None or done[0] <= done[1]:
+        done, last = _sum(sample), _sum(before)
+        if done is None or last is None or done < last or self._over > STALLED:
+            self._over = self._worked = 0.0
             return
         working = ((sample.running or 0.0) + (before.running or 0.0)) / 2
-        if (sample.running or 0.0) >= 1:
-            speed = (done[0] - done[1]) / passed / max(1.0, working)
-            lean = min(1.0, passed / SPEED_MEMORY)
-            self.speed = speed if self.speed is None else self.speed + lean * (speed - self.speed)
+        if working > 0:
+            self._over += passed
+            self._worked += passed * max(1.0, working)
+        if done == last:
+            return
+        # An engine that counts tokens where a request ends has worked for them since the one before.
+        if self._worked > 0 and ((sample.running or 0.0) >= 1 or self._over > passed):
+            faded = math.exp(-self._over / max(SPEED_MEMORY, SPEED_MOMENTS * self._over))
+            self._made = self._made * faded + done - last
+            self._work = self._work * faded + self._worked
+            self.speed = self._made / self._work
+        self._over = self._worked = 0.0
 
     def _learn_reading(self, before: Sample, sample: Sample, spent: float) -> None:
         if sample.prompt_tokens is None or before.prompt_tokens is None or _asked(sample) < _asked(before):
@@ -147,6 +164,7 @@ def make_sound(sample: Sample) -> Sample:
         _sound(sample.cached_tokens),
         _sound(sample.first_tokens),
         _sound(sample.ended),
+        _sound(sample.life),
     )
 
 

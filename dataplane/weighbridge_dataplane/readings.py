@@ -37,7 +37,7 @@ _COUNT: Final = re.compile(rf"^cluster\.(.+)\.endpoint\.(\S+)\.({'|'.join(_WANTE
 _ADDRESS: Final = re.compile(r"(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-fA-F:.]{2,45}\]):\d{1,5}")
 _URL: Final = re.compile(r"http://(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-fA-F:.]{2,45}\]):\d{1,5}/[!-~]{0,512}")
 #: What the choice is made from, of all that pages say.
-_SIGNALS: Final = frozenset({"kv", "waiting", "running", "prompt_tokens", "generated_tokens"})
+_SIGNALS: Final = frozenset({"kv", "waiting", "running", "prompt_tokens", "generated_tokens", "steps"})
 
 _CACHED: Final = "cached_tokens"
 
@@ -211,7 +211,17 @@ def read_sample(table: Table, pages: Sequence[bytes], windows: MutableMapping[st
     cached, prompt = values.get(_CACHED), values.get("prompt_tokens")
     if cached is not None and prompt is not None:
         values["prompt_tokens"] = max(0.0, prompt - cached)
+    values["life"] = _find_life(table, values)
     return Sample(at, **values) if any(value is not None for value in values.values()) else None
+
+
+def _find_life(table: Table, values: dict[str, float | None]) -> float | None:
+    """A counter that stands still only where the engine does; takes its steps out of what was read."""
+    steps = values.pop("steps", None)
+    if not table.steady or any(signal == "steps" for signal, _ in table.signals):
+        return steps if table.steady else None
+    told = [tokens for name in ("prompt_tokens", "generated_tokens") if (tokens := values.get(name)) is not None]
+    return sum(told) if told else None
 
 
 def _load(text: str | bytes) -> Any:

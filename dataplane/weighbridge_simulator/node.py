@@ -78,7 +78,7 @@ class Node:
         self._gpu_seen = (now, 0.0)
         self._tokens_seen = (now, 0.0)
         self._throughput = 0.0
-        self._answered = 0
+        self._answered = self._answered_prompts = 0
         self._lied_since = self._report(now)  # what was true when the present lie began
         self._lied_page = self._engine_page(self._lied_since)
         self.engine.freeze(spec.control.freeze != "off", now)
@@ -107,6 +107,7 @@ class Node:
                 self._histogram.observe(at - job.submitted, job.n)
             elif kind == "end":
                 self._answered += job.answer * job.n
+                self._answered_prompts += job.prompt
         return events
 
     def change(self, patch: object, now: float) -> None:
@@ -221,6 +222,7 @@ class Node:
             ended=sample.ended,
             cancelled=sample.cancelled,
             answered_tokens=self._answered,
+            answered_prompts=self._answered_prompts,
             prefix_caching=self.engine.spec.prefix_caching,
             queried_tokens=sample.queried_tokens,
             cached_tokens=sample.cached_tokens,

@@ -17,6 +17,7 @@ from weighbridge_simulator.exposition import Histogram, escape, family, number
 from weighbridge_simulator.service import BLOCK
 
 EngineKind = Literal["vllm", "sglang", "tgi", "triton", "llamacpp", "custom", "plain"]
+LOG_STEPS: Final = 40  # of SGLang's, between two looks at its own numbers
 #: Where an engine says that it is well.
 HEALTH: Final[Mapping[EngineKind, str]] = {"triton": "/health/ready"}
 
@@ -36,6 +37,7 @@ class Report:
     ended: int
     cancelled: int
     answered_tokens: int  # generated tokens of the answers that have ended
+    answered_prompts: int = 0  # prompt tokens of these
     prefix_caching: bool = True
     queried_tokens: int = 0  # of prompts, looked for in the cache of prefixes
     cached_tokens: int = 0  # found there
@@ -109,6 +111,7 @@ def _vllm(report: Report, histogram: Histogram) -> list[str]:
 
 
 def _sglang(report: Report, histogram: Histogram) -> list[str]:
+    # All but the last family count where a request ends; that one when the engine logs, each 40 steps.
     labels = f'engine_type="unified",model_name="{escape(report.model)}",pp_rank="0",tp_rank="0"'
     used = report.kv * report.kv_tokens
     return [
@@ -118,8 +121,15 @@ def _sglang(report: Report, histogram: Histogram) -> list[str]:
         *family("sglang:num_used_tokens", "gauge", "The number of used tokens.", labels, used),
         *family("sglang:max_total_num_tokens", "gauge", "Maximum tokens in KV cache.", labels, report.kv_tokens),
         *family("sglang:gen_throughput", "gauge", "Generation throughput (token/s).", labels, report.throughput),
-        *family("sglang:prompt_tokens_total", "counter", "Prefill tokens processed.", labels, report.prompt_tokens),
-        *family("sglang:generation_tokens_total", "counter", "Generation tokens.", labels, report.generated_tokens),
+        *family("sglang:prompt_tokens_total", "counter", "Prefill tokens processed.", labels, report.answered_prompts),
+        *family("sglang:generation_tokens_total", "counter", "Generation tokens.", labels, report.answered_tokens),
+        *family(
+            "sglang:realtime_tokens_total",
+            "counter",
+            "Tokens processed, updated on each log interval.",
+            f'{labels},mode="decode"',
+            report.generated_tokens // LOG_STEPS * LOG_STEPS,
+        ),
         *family("sglang:num_requests_total", "counter", "Requests processed.", labels, report.ended),
         *family("sglang:num_aborted_requests_total", "counter", "Requests aborted.", labels, report.cancelled),
         *histogram.lines("sglang:time_to_first_token_seconds", labels),
@@ -164,7 +174,7 @@ def _triton(report: Report) -> list[str]:
         *_kinds("nv_trt_llm_kv_cache_block_metrics", "TRT LLM KV cache", "kv_cache_block_type", cache, model),
         *_kinds("nv_trt_llm_general_metrics", "General TRT LLM metrics", "general_type", general, model),
         *_total("nv_llm_output_token_len", "TRT LLM response metrics", response, report.answered_tokens, report),
-        *_total("nv_llm_input_token_len", "TRT LLM response metrics", asked, report.prompt_tokens, report),
+        *_total("nv_llm_input_token_len", "TRT LLM response metrics", asked, report.answered_prompts, report),
     ]
 
 

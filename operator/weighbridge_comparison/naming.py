@@ -171,4 +171,5 @@ def _sample(at: float, report: Report | None) -> Sample | None:
         report.cached_tokens,
         report.first_tokens,
         report.ended,
+        read + report.generated_tokens,
     )

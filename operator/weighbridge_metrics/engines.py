@@ -41,6 +41,7 @@ DCGM_BLANK = float(0x7FFFFFF0)
 
 VLLM = Table(
     copies=frozenset({"pid"}),  # several API server processes
+    steady=True,
     signals=(
         ("running", (Printed("vllm:num_requests_running"),)),
         ("waiting", (Printed("vllm:num_requests_waiting"),)),
@@ -68,13 +69,16 @@ SGLANG = Table(
         ("waiting", (Printed("sglang:num_queue_reqs"),)),
         ("kv", (Printed("sglang:token_usage", "fullest"),)),
         ("latency", (MeanSince("sglang:time_to_first_token_seconds"),)),
+        # Both are counted when a request ends; those of late 2025 on count all tokens at each 40th step as well.
         ("generated_tokens", (Printed("sglang:generation_tokens_total"),)),
         ("prompt_tokens", (Printed("sglang:prompt_tokens_total"),)),
+        ("steps", (Printed("sglang:realtime_tokens_total"),)),
         ("room_tokens", (Printed("sglang:max_total_num_tokens"),)),
     ),
 )
 
 TGI = Table(
+    steady=True,
     signals=(
         ("running", (Printed("tgi_batch_current_size"),)),
         ("waiting", (Printed("tgi_queue_size"),)),
@@ -99,6 +103,7 @@ def _blocks(kind: str) -> Printed:
 
 #: Triton's names first, then those of TensorRT-LLM's own server (trtllm-serve).
 TRITON = Table(
+    steady=True,
     signals=(
         ("running", (_requests("scheduled"), Printed("trtllm_num_requests_running"))),
         # Before April 2025 without waiting requests and without the fraction in use.
@@ -136,6 +141,7 @@ TRITON = Table(
 )
 
 LLAMACPP = Table(
+    steady=True,
     signals=(
         ("running", (Printed("llamacpp:requests_processing"),)),
         ("waiting", (Printed("llamacpp:requests_deferred"),)),

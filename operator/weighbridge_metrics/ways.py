@@ -130,6 +130,9 @@ class Table:
     copies: frozenset[str] = frozenset()
     #: A label whose non-empty values mark parts of the series in which it is empty.
     breakdown: str | None = None
+    #: Whether its steps, or where it prints none its tokens, are counted with each step of the engine: then it has
+    #: stopped where they stand still for a second. Others count where a request ends, or now and then.
+    steady: bool = False
 
 
 def narrow(table: Table, signal: str) -> Table:

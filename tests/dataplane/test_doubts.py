@@ -11,7 +11,7 @@ from weighbridge_dataplane.facts import Sample
 
 
 def page(at: float, there: float, tokens: float | None = None) -> Sample:
-    return Sample(at, running=there, waiting=0, generated_tokens=100 * at if tokens is None else tokens)
+    return Sample(at, running=there, waiting=0, life=100 * at if tokens is None else tokens)
 
 
 def test_who_says_less_than_half_of_what_we_hold_there_is_doubted_at_the_second_page() -> None:

@@ -80,17 +80,18 @@ def test_what_an_engine_prints_is_read_by_the_gateway_s_own_tables(engine: str) 
     assert (load.running, load.waiting, load.error) == (1.0, 1.0, None)
     assert load.kv == (None if engine == "llamacpp" else pytest.approx(0.7))
     assert load.room_tokens == (None if engine == "llamacpp" else 40_000)
-    assert load.prompt_tokens == 20_000
+    assert load.prompt_tokens == (0 if engine in ("sglang", "triton") else 20_000)
 
 
-@pytest.mark.parametrize("engine", ["tgi", "triton", "llamacpp"])
+@pytest.mark.parametrize("engine", ["sglang", "tgi", "triton", "llamacpp"])
 def test_engines_that_count_an_answer_s_tokens_at_its_end_give_signs_of_life_before(engine: str) -> None:
     node = busy(engine)
     loads = [extract("lab/a", engine, [node.page(at)], {}, at)[0] for at in (10.0, 12.0)]
     assert [load.generated_tokens for load in loads] == [0.0, 0.0]
     assert loads[1].steps > loads[0].steps > 0
     node.advance(3000.0)
-    assert extract("lab/a", engine, [node.page(3000.0)], {}, 3000.0)[0].generated_tokens == 16_000
+    ended = extract("lab/a", engine, [node.page(3000.0)], {}, 3000.0)[0]
+    assert (ended.generated_tokens, ended.prompt_tokens) == (16_000, 50_000)
 
 
 def test_a_plain_server_prints_no_engine() -> None:
