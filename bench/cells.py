@@ -92,18 +92,19 @@ async def run_cell(
             asyncio.create_task(_follow(fleet, ports, gateway)),
         ]
         counting = asyncio.create_task(_read_prompts(ports, fleet.count_from))
-        await asyncio.wait([tasks[0]], timeout=fleet.duration + TAIL)
-        late = [
-            traffic.records.start[row] - arrival.at
-            for row, arrival in zip(traffic.records.rows(), arrivals, strict=False)
-        ]
-        cached = _reckon_cached(await counting, await _read_prompts(ports))
-        cell = _summarise(setting, name, seed, traffic, gateway, began, percentile(late, 0.99), cached)
-        for task in tasks:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-        return cell
+        try:
+            await asyncio.wait([tasks[0]], timeout=fleet.duration + TAIL)
+            late = [
+                traffic.records.start[row] - arrival.at
+                for row, arrival in zip(traffic.records.rows(), arrivals, strict=False)
+            ]
+            cached = _reckon_cached(await counting, await _read_prompts(ports))
+            return _summarise(setting, name, seed, traffic, gateway, began, percentile(late, 0.99), cached)
+        finally:
+            for task in (*tasks, counting):
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
 
 
 async def _read_prompts(ports: Ports, after: float = 0.0) -> Prompts:
