@@ -43,14 +43,18 @@ Kind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Of a route: the clusters whose nodes may be named, and whether the answer has to name the cluster, too.
+    """Of a route: the clusters whose nodes may be named, and where a request must be sent to reach these of each.
 
-    `shared`: other Envoys hash alike how requests begin.
+    `via` is empty where nothing but the node has to be named. `shared`: other Envoys hash alike how requests begin.
     """
 
     clusters: tuple[str, ...]
-    via: bool
+    via: tuple[str, ...] = ()
     shared: bool = False
+
+    def lead_to(self, cluster: str) -> str | None:
+        """The cluster that the answer has to name, too, for a node of `cluster`."""
+        return self.via[self.clusters.index(cluster)] if self.via else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +166,16 @@ def _read_policy(text: str) -> Policy | None:
         return None
     if not isinstance(told, dict):
         return None
-    clusters, via = told.get("clusters"), told.get("via", False)
-    if not isinstance(clusters, list) or not clusters or not isinstance(via, bool):
+    clusters, via = _read_names(told.get("clusters")), _read_names(told.get("via", []))
+    if not clusters or via is None or len(via) not in (0, len(clusters)):
         return None
-    if not all(isinstance(cluster, str) and cluster for cluster in clusters):
+    return Policy(clusters, via, told.get("shared") is True)
+
+
+def _read_names(told: object) -> tuple[str, ...] | None:
+    if not isinstance(told, list) or not all(isinstance(name, str) and name for name in told):
         return None
-    return Policy(tuple(dict.fromkeys(clusters)), via, told.get("shared") is True)
+    return tuple(told)
 
 
 @lru_cache(maxsize=16)

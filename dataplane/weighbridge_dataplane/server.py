@@ -142,7 +142,7 @@ class Server:
             try:
                 choice = self._choose(head)
                 if (member := choice.member) is not None:
-                    answer = name_node(member.address, member.cluster if head.policy.via else None)
+                    answer = name_node(member.address, head.policy.lead_to(member.cluster))
             except Exception as error:
                 failure, choice = FAILED, SILENT
                 self._tell(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Final, Literal, get_args
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
@@ -132,10 +132,13 @@ def _check_versions(versions: tuple[VersionShare, ...]) -> tuple[VersionShare, .
     return tuple(sorted(versions, key=lambda entry: entry.version))
 
 
+RETRIES_MOST: Final = 5  # tries after the first
+
+
 class Retry(Shape):
     """Another try on another node, before the first byte has gone to the client."""
 
-    attempts: Annotated[int, Field(ge=0, le=5)] = 2
+    attempts: Annotated[int, Field(ge=0, le=RETRIES_MOST)] = 2
     """How often at most, after the first try."""
     budget: Percentage = 100.0
     """Retries at most, in percent of the requests in flight: what a dead node held must fit, a third with three."""

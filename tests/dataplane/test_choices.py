@@ -10,7 +10,7 @@ from weighbridge_dataplane.choices import KEPT, UNSETTLED, Choices, Kept
 from weighbridge_dataplane.exchange import Head, Policy
 from weighbridge_dataplane.facts import Asked, Choice, Member
 
-HEAD = Head(Policy(("p",), False), Asked(12, "a customer", ("0123abcd",)), "id")
+HEAD = Head(Policy(("p",)), Asked(12, "a customer", ("0123abcd",)), "id")
 ROW = ("10.0.0.1:80", 0.3, 0.4, 0.2, 7.0, False)
 COUNTED = ("10.0.0.2:80", 0.5625, 0.75, 0.0, 0.0, True)
 NAMES = {"10.0.0.1:80": "default/a"}

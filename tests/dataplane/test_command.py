@@ -49,14 +49,14 @@ async def test_nodes_that_hang_or_lie_about_their_size_hold_nobody_else() -> Non
 async def test_a_head_gets_a_node_and_the_choice_is_told() -> None:
     async with beside() as (dataplane, envoy):
         await dataplane.wait_named(3)
-        policy = json.dumps({"clusters": ["p"], "via": True})
+        policy = json.dumps({"clusters": ["p"], "via": ["the way to p"]})
         async with asyncio.timeout(20):
             while not (answer := await ask(dataplane.socket, policy)) or not answer.dynamic_metadata.fields:
                 pass
         node = answer.dynamic_metadata["weighbridge.choice"]["node"]
         assert node in [envoy.address(number) for number in range(3)]
         common = answer.request_headers.response
-        assert [h.header.raw_value for h in common.header_mutation.set_headers] == [b"p"]
+        assert [h.header.raw_value for h in common.header_mutation.set_headers] == [b"the way to p"]
         assert common.clear_route_cache
         choice = (await dataplane.choices("last=1"))[0]
         assert (choice["address"], len(choice["candidates"])) == (node, 3)

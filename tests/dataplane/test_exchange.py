@@ -28,7 +28,7 @@ from weighbridge_dataplane.facts import BLOCKS_MAXIMUM, Asked
 
 TRANSCRIPTS = Path(__file__).parent / "transcripts"
 KINDS = get_args(Kind)
-TEXT = '{"clusters": ["a", "b"], "via": true}'
+TEXT = '{"clusters": ["a", "b"], "via": ["x", "y"]}'
 kinds = st.sampled_from(KINDS)
 
 
@@ -57,14 +57,14 @@ def test_a_head_says_what_was_asked() -> None:
     exchange = Exchange(Policies())
     headers = {"content_length": "2048", "x_request_id": "id", "x_weighbridge_session": "s", "authorization": "secret"}
     head = exchange.receive(make(**headers, x_weighbridge_blocks="0123abcd.deadbeef"))
-    assert head == Head(Policy(("a", "b"), True), Asked(2048, "s", ("0123abcd", "deadbeef")), "id")
+    assert head == Head(Policy(("a", "b"), ("x", "y")), Asked(2048, "s", ("0123abcd", "deadbeef")), "id")
 
 
 @pytest.mark.parametrize(("told", "shared"), [("true", True), ("false", False), ('"true"', False)])
 def test_a_route_says_whether_all_envoys_name_beginnings_alike(told: str, shared: bool) -> None:
     head = Exchange(Policies()).receive(make(policy=f'{{"clusters": ["a"], "shared": {told}}}'))
     assert isinstance(head, Head)
-    assert head.policy == Policy(("a",), False, shared)
+    assert head.policy == Policy(("a",), (), shared)
     assert head.asked == Asked(shared=shared)
 
 
@@ -99,6 +99,8 @@ def test_headers_that_are_none_are_not_believed(told: dict[str, str], asked: Ask
         '{"clusters": [""]}',
         '{"clusters": "a"}',
         '{"clusters": ["a"], "via": 1}',
+        '{"clusters": ["a"], "via": true}',
+        '{"clusters": ["a"], "via": ["x", "y"]}',
         "[" * 10_000,
         json.dumps({"clusters": ["a" * POLICY_MAXIMUM]}),
     ],

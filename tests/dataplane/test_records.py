@@ -9,7 +9,7 @@ from weighbridge_dataplane.exchange import Head, Policy
 from weighbridge_dataplane.facts import Asked, Choice, Member
 from weighbridge_dataplane.records import CLUSTERS_MAXIMUM, Levels, Records
 
-HEAD = Head(Policy(("p",), False), Asked(12, "a customer", ("0123abcd",)), "id")
+HEAD = Head(Policy(("p",)), Asked(12, "a customer", ("0123abcd",)), "id")
 ROW = ("10.0.0.1:80", 0.5, 0.4, 0.1, 7.0, False)
 
 

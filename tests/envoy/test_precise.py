@@ -6,13 +6,13 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
 import pytest
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
 
+from support.choice import ask, cluster_of, find_ways, name_by_choice, reach
 from support.oracle import Oracle
 from support.stack import Stack, node, policy
 from support.witness import Heard, Witness, status
@@ -20,23 +20,6 @@ from weighbridge_operator.sources.envoys import read_envoys
 
 pytestmark = pytest.mark.envoy
 PRECISE: dict[str, Any] = {"balance": {"precise": True}}
-
-
-async def ask(stack: Stack, model: str = "m", **headers: str) -> tuple[int, Mapping[str, str]]:
-    body = {"model": model, "messages": []}
-    async with (
-        aiohttp.ClientSession() as http,
-        http.post(f"{stack.url}/v1/chat/completions", json=body, headers=headers) as answer,
-    ):
-        await answer.read()
-        return answer.status, answer.headers
-
-
-async def reach(oracle: Oracle, stack: Stack) -> None:
-    """Asks until Envoy's health check has found the data plane."""
-    while not oracle.asked:
-        await ask(stack)
-    oracle.asked.clear()
 
 
 async def wait_reason(stack: Stack, reason: str) -> str:
@@ -62,21 +45,6 @@ async def wait_notice(stack: Stack, begins: str | None) -> None:
                 return
             if begins is not None and len(told) == 1 and told[0].startswith(begins):
                 return
-
-
-async def name_by_choice(stack: Stack, **headers: str) -> set[str]:
-    """The nodes of 20 answers that were chosen; on a busy machine some time out, and then the weights serve."""
-    told = [(await ask(stack, **headers))[1] for _ in range(20)]
-    named = [each["x-weighbridge-node"] for each in told if each.get("x-weighbridge-choice") == "precise"]
-    assert len(named) >= 10
-    return set(named)
-
-
-def cluster_of(stack: Stack, node_name: str) -> str:
-    resolved = stack.loop.resolved
-    assert resolved is not None
-    owners = stack.loop._owners
-    return next(cluster for (cluster, _), (__, name) in owners.items() if name.endswith(f"/{node_name}"))
 
 
 @pytest.mark.parametrize("beside", [False, True])
@@ -112,7 +80,7 @@ async def test_the_data_plane_sees_the_policy_and_hardly_anything_else() -> None
             assert seen == {"content-length", "x-request-id"}
             (attributes,) = request.attributes.values()
             (text,) = (value.string_value for value in attributes.fields.values())
-            assert json.loads(text) == {"clusters": [cluster_of(stack, "a")], "via": False}
+            assert json.loads(text) == {"clusters": [cluster_of(stack, "a")], "via": []}
             page = json.loads(await stack.envoys[0].admin("/runtime"))["entries"]
             pool = json.loads(page[f"weighbridge.pool.{cluster_of(stack, 'a')}"]["final_value"])
             assert pool["nodes"][0] == {
@@ -190,30 +158,14 @@ async def test_routes_without_it_never_ask() -> None:
             assert not oracle.asked
 
 
-async def test_a_policy_with_fallback_takes_the_named_node_too() -> None:
-    async with Oracle() as oracle, Witness() as a, Witness() as b, Witness() as c:
-        rules = policy("p", match={"models": ["m"]}, fallback=[{"model": "small"}], **PRECISE)
-        nodes = [
-            node("a", a.port),
-            node("b", b.port),
-            node("c", c.port, "small", models=[{"name": "small", "servedAs": "s"}]),
-        ]
-        async with Stack(*nodes, rules, dataplanes=(oracle.path,)) as stack:
-            await reach(oracle, stack)
-            oracle.address, oracle.cluster = f"127.0.0.1:{a.port}", cluster_of(stack, "a")
-            assert await name_by_choice(stack) == {"a"}
-            assert "x-weighbridge-cluster" not in {name for heard in a.heard for name, _ in heard.headers}
-            oracle.address = oracle.cluster = None
-            assert {(await ask(stack))[1]["x-weighbridge-node"] for _ in range(40)} == {"a", "b"}
-
-
 async def test_no_header_of_a_callers_changes_the_node() -> None:
     async with Oracle() as oracle, Witness() as a, Witness() as b, Witness() as c:
         rules = policy("p", match={"models": ["m"]}, fallback=[{"model": "small"}], **PRECISE)
         nodes = [node("a", a.port), node("b", b.port), node("c", c.port, "small")]
         async with Stack(*nodes, rules, dataplanes=(oracle.path,)) as stack:
             await reach(oracle, stack)
-            oracle.address, oracle.cluster = f"127.0.0.1:{a.port}", cluster_of(stack, "a")
+            oracle.address = f"127.0.0.1:{a.port}"
+            oracle.cluster = (await find_ways(oracle, stack))[cluster_of(stack, "a")]
             forged = {
                 "x-weighbridge-cluster": cluster_of(stack, "c"),
                 "x-weighbridge-choice": f"127.0.0.1:{c.port}",

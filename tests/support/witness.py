@@ -81,6 +81,10 @@ class Witness:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Listens no more and cuts every connection."""
         self._server.close()
         for task in tuple(self._tasks):
             task.cancel()

@@ -38,10 +38,12 @@ from envoy.extensions.retry.priority.previous_priorities.v3 import (  # noqa: F4
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2 as _tls  # noqa: F401
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as _options  # noqa: F401
 from envoy.type.matcher.v3 import http_inputs_pb2 as _inputs  # noqa: F401
-from google.protobuf import json_format, symbol_database
+from google.protobuf import descriptor_pool, json_format, message_factory
 from google.protobuf.any_pb2 import Any as Any_
 from google.protobuf.message import Message
 from xds.type.v3 import typed_struct_pb2 as _struct  # noqa: F401
+
+from weighbridge_operator.xds import composite as _composite  # noqa: F401
 
 Json = dict[str, Any]
 
@@ -64,7 +66,8 @@ def _order(value: Message) -> None:
             parts = [found] if isinstance(found, Message) else list(found)
         for part in parts:
             if isinstance(part, Any_):
-                inner = symbol_database.Default().GetSymbol(part.TypeName())()
+                kind = descriptor_pool.Default().FindMessageTypeByName(part.TypeName())
+                inner = message_factory.GetMessageClass(kind)()
                 inner.ParseFromString(part.value)
                 _order(inner)
                 part.value = inner.SerializeToString(deterministic=True)

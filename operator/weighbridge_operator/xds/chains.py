@@ -7,11 +7,11 @@ its chains by the room that the user gave: this split is configuration, load nev
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from weighbridge_operator.core import ir
 from weighbridge_operator.xds.endpoint import base_of, names_of
-from weighbridge_operator.xds.names import name_chain, name_cluster
+from weighbridge_operator.xds.names import name_chain, name_cluster, name_first
 from weighbridge_operator.xds.paths import BASES
 
 #: On a chain's preferred cluster, before one goes to the next: a request that failed on two nodes is not kept waiting.
@@ -33,6 +33,14 @@ class Target:
     patience: int | None = None
     alone: bool = False
 
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """Where requests go whose node was named, for each part of the preferred pool; empty where it is a plain one.
+
+        To be used where rules are precise: for others there are no such clusters.
+        """
+        return tuple(name_first(name) for name, _ in self.clusters) if self.patience is not None else ()
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -45,6 +53,8 @@ class Plan:
     chains: Mapping[str, tuple[str, ...]]  # members by chain name
     targets: Mapping[tuple[tuple[ir.Destination, ...], str], Target]  # by where requests go, and what they ask for
     precise: frozenset[str] = frozenset()  # clusters whose nodes may be named for a request
+    #: Where a request goes whose node was named in a chain's first cluster: the chain, by the name of its `name_first`.
+    firsts: Mapping[str, str] = field(default_factory=dict)
 
     def target(self, destinations: tuple[ir.Destination, ...], asked: str) -> Target:
         """Where requests for `asked` go."""
@@ -77,6 +87,7 @@ def plan_clusters(gateway: ir.Gateway) -> Plan:
     budgets: dict[str, float] = {}
     chains: dict[str, tuple[str, ...]] = {}
     precise: set[str] = set()
+    firsts: dict[str, str] = {}
     drafts: dict[tuple[tuple[ir.Destination, ...], str], tuple[_Orders, bool]] = {}
     for rule, destinations, asked in _uses(gateway):
         if (destinations, asked) not in drafts:
@@ -84,19 +95,18 @@ def plan_clusters(gateway: ir.Gateway) -> Plan:
             drafts[destinations, asked] = (_orders(pools, destinations), needs)
         orders, needs = drafts[destinations, asked]
         if rule.precise:
-            named = _list_preferred(pools, destinations)
-            precise.update(named)
-            adapting.update(named if needs else ())
+            precise.update(_list_preferred(pools, destinations))
         for members, _ in orders:
             name = _name(members, needs)
             if len(members) > 1:
                 chains[name] = members
+                firsts |= {name_first(name): name} if rule.precise else {}
             if needs:
                 adapting.add(name)
             for cluster in {name, *members}:
                 budgets[cluster] = max(budgets.get(cluster, 0.0), rule.retry.budget)
     targets = {key: _aim(parts, orders, needs, adapting) for key, (orders, needs) in drafts.items()}
-    return Plan(parts, pools, frozenset(adapting), budgets, chains, targets, frozenset(precise))
+    return Plan(parts, pools, frozenset(adapting), budgets, chains, targets, frozenset(precise), firsts)
 
 
 def _aim(parts: Mapping[str, ir.Part], orders: _Orders, needs: bool, adapting: Collection[str]) -> Target:

@@ -1,5 +1,7 @@
 """Clusters: one for each part of a pool, and chains that move on to the next pool when one has no node left.
 
+Where a node is named for each request, a chain has another before it, whose first try is the named node's own cluster.
+
 The settings are those of docs/architecture.md, "What Envoy is told": the best of eight choices by Envoy's own counts,
 ejection on by default, retries bounded by a budget instead of the breaker that silently allows three.
 """
@@ -9,7 +11,9 @@ from __future__ import annotations
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from google.protobuf.message import Message
 
+from weighbridge_api.routepolicy import RETRIES_MOST
 from weighbridge_operator.core import ir
+from weighbridge_operator.xds import composite
 from weighbridge_operator.xds.build import Json, extension, message, packed, seconds
 from weighbridge_operator.xds.names import (
     CREDENTIAL_HEADER,
@@ -85,17 +89,39 @@ def translate_chain(
     The members' filters do not run here, so that `credentials` are all that any member needs.
     """
     members = packed("envoy.extensions.clusters.aggregate.v3.ClusterConfig", {"clusters": list(clusters)})
-    return message(
-        Cluster,
-        {
-            "name": name,
-            "connect_timeout": seconds(CONNECT_TIMEOUT),
-            "lb_policy": "CLUSTER_PROVIDED",
-            "cluster_type": {"name": "envoy.clusters.aggregate", "typed_config": members},
-            "circuit_breakers": _breakers(budget),
-            "typed_extension_protocol_options": {_OPTIONS: _http(_chain_filters(adapts, credentials, api))},
-        },
-    )
+    kind: Json = {"name": "envoy.clusters.aggregate", "typed_config": members}
+    return _over(name, kind, budget, _chain_filters(adapts, credentials, api))
+
+
+def translate_first(
+    name: str,
+    first: str,
+    chain: str,
+    adapts: bool,
+    budget: float,
+    credentials: tuple[Credential, ...],
+    api: ir.Format = "openai",
+) -> Message:
+    """A cluster whose requests try `first`, the first of the chain, where their node was named, and then the chain.
+
+    A chain does not look at the node that was named, and a cluster by itself has nothing behind it.
+    """
+    tries = [{"name": first}, *[{"name": chain}] * RETRIES_MOST]
+    kind: Json = {"name": "envoy.clusters.composite", "typed_config": packed(composite.CONFIG, {"clusters": tries})}
+    return _over(name, kind, budget, _chain_filters(adapts, credentials, api))
+
+
+def _over(name: str, kind: Json, budget: float, filters: list[Json]) -> Message:
+    """A cluster that has no nodes, but others'."""
+    fields: Json = {
+        "name": name,
+        "connect_timeout": seconds(CONNECT_TIMEOUT),
+        "lb_policy": "CLUSTER_PROVIDED",
+        "cluster_type": kind,
+        "circuit_breakers": _breakers(budget),
+        "typed_extension_protocol_options": {_OPTIONS: _http(filters)},
+    }
+    return message(Cluster, fields)
 
 
 def _least_request() -> Json:

@@ -73,6 +73,11 @@ def name_chain(clusters: tuple[str, ...], adapts: bool) -> str:
     return f"chain-{_digest(chr(10).join(clusters) + suffix)}"
 
 
+def name_first(chain: str) -> str:
+    """The cluster of requests whose node was named in the chain's first cluster."""
+    return f"first-of-{chain}"
+
+
 def name_authorities(ca: tuple[str, str] | None) -> str:
     """The SDS secret with the authorities of Secret (namespace, name), or of the system."""
     return f"ca/{ca[0]}/{ca[1]}" if ca else "ca/system"

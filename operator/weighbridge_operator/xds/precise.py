@@ -3,9 +3,9 @@
 On a route whose policy says `precise`, ext_proc sends the head of a request to the data plane, and nothing else. The
 answer names a node in dynamic metadata, which no caller can write; the cluster's policy `override_host` takes it, and
 without one falls back to what the cluster does anyway. Of a chain of clusters `override_host` means nothing (measured,
-Envoy 1.40): there the answer also names the node's cluster, in a header that is stripped from callers, and the route is
-found anew. A data plane that is dead, frozen or late costs a request one time-out at most, and then nothing: a health
-check of Envoy's takes it out.
+Envoy 1.40): there the answer also names a cluster that tries the node's own first and then the chain, in a header that
+is stripped from callers, and the route is found anew. A data plane that is dead, frozen or late costs a request one
+time-out at most, and then nothing: a health check of Envoy's takes it out.
 
 What there is to choose from goes to Envoy as a layer of its runtime (RTDS), which the data plane reads at the admin
 interface: no second way from the operator, and nothing that serves is touched by it.
@@ -79,15 +79,16 @@ def choose_over(policy: Json) -> Json:
     return extension("envoy.load_balancing_policies.override_host", kind, fields)
 
 
-def ask_on(route: Json, clusters: tuple[str, ...], via: bool, seed: str) -> Json:
+def ask_on(route: Json, clusters: tuple[str, ...], ways: tuple[str, ...], seed: str) -> Json:
     """The route, on which the data plane is asked for a node of these clusters.
 
-    `via`: the answer names the cluster, too. `seed`: by which all Envoys hash alike how a request begins, so that their
-    data planes can tell each other; without one each Envoy has a key of its own, and they say nothing of it.
+    `ways`: for each of them the cluster that the answer names, too; none where the route's own will do. `seed`: by
+    which all Envoys hash alike how a request begins, so that their data planes can tell each other; without one each
+    Envoy has a key of its own, and they say nothing of it.
     """
     sent = {"request_header_mode": "SEND", "response_header_mode": "SKIP"}
     asked = packed(f"{_KIND}.ExtProcPerRoute", {"overrides": {"processing_mode": sent}})
-    asks: Json = {"clusters": list(clusters), "via": via}
+    asks: Json = {"clusters": list(clusters), "via": list(ways)}
     script: Json = {"name": "blocks"}
     if seed:
         asks["shared"] = True
@@ -111,11 +112,10 @@ def go_where_named(route: Json) -> Json:
     """The same route for a request whose cluster was named."""
     named = {"name": CLUSTER_HEADER, "present_match": True}
     match = {**route["match"], "headers": [named, *route["match"].get("headers", ())]}
-    action = {k: v for k, v in route["route"].items() if k not in ("cluster", "weighted_clusters", "retry_policy")}
-    retry = {k: v for k, v in route["route"]["retry_policy"].items() if k != "retry_priority"}
+    action = {k: v for k, v in route["route"].items() if k not in ("cluster", "weighted_clusters")}
     own = (CLUSTER_HEADER, BLOCKS_HEADER, SESSION_HEADER)
     removed = [*route.get("request_headers_to_remove", ()), *own]
-    action |= {"cluster_header": CLUSTER_HEADER, "retry_policy": retry}
+    action |= {"cluster_header": CLUSTER_HEADER}
     return {**route, "match": match, "route": action, "request_headers_to_remove": removed}
 
 

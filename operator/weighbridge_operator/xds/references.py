@@ -6,6 +6,7 @@ not seen. Only references that are served over ADS count: a certificate in a fil
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 from google.protobuf import descriptor_pool, message_factory
@@ -13,9 +14,17 @@ from google.protobuf.any_pb2 import Any as PackedAny
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from weighbridge_operator.xds import composite
 from weighbridge_operator.xds.kinds import CLUSTER, ENDPOINT, ROUTE, SECRET
+from weighbridge_operator.xds.names import METADATA
 
 Reference = tuple[str, str]  # type URL, name
+#: What names a cluster in its field `cluster`, if any.
+_BY_CLUSTER = (
+    "envoy.config.route.v3.RouteAction",
+    "envoy.config.route.v3.RouteAction.RequestMirrorPolicy",
+    "envoy.config.core.v3.HttpUri",
+)
 
 
 def find_references(message: Message) -> tuple[Reference, ...]:
@@ -27,24 +36,31 @@ def _references_of(part: Message) -> Iterator[Reference]:
     match part.DESCRIPTOR.full_name:
         case "envoy.config.cluster.v3.Cluster" if part.type == part.EDS:  # type: ignore[attr-defined]
             yield ENDPOINT, assignment_name(part)
-        case "envoy.config.route.v3.RouteAction" if part.cluster:  # type: ignore[attr-defined]
+        case kind if kind in _BY_CLUSTER and part.cluster:  # type: ignore[attr-defined]
             yield CLUSTER, part.cluster  # type: ignore[attr-defined]
         case "envoy.config.route.v3.WeightedCluster.ClusterWeight" if part.name:  # type: ignore[attr-defined]
             yield CLUSTER, part.name  # type: ignore[attr-defined]
-        case "envoy.config.route.v3.RouteAction.RequestMirrorPolicy" if part.cluster:  # type: ignore[attr-defined]
-            yield CLUSTER, part.cluster  # type: ignore[attr-defined]
         case "envoy.extensions.clusters.aggregate.v3.ClusterConfig":
             yield from ((CLUSTER, name) for name in part.clusters)  # type: ignore[attr-defined]
+        case composite.CONFIG:
+            yield from ((CLUSTER, entry.name) for entry in part.clusters)  # type: ignore[attr-defined]
+        case "envoy.config.route.v3.Route":
+            yield from _named_by(part)
         case "envoy.config.core.v3.GrpcService.EnvoyGrpc":
             yield CLUSTER, part.cluster_name  # type: ignore[attr-defined]
-        case "envoy.config.core.v3.HttpUri":
-            yield CLUSTER, part.cluster  # type: ignore[attr-defined]
         case "envoy.extensions.filters.network.http_connection_manager.v3.Rds":
             yield ROUTE, part.route_config_name  # type: ignore[attr-defined]
         case "envoy.extensions.transport_sockets.tls.v3.SdsSecretConfig" if part.HasField("sds_config"):
             yield SECRET, part.name  # type: ignore[attr-defined]
         case _:
             return
+
+
+def _named_by(route: Message) -> Iterator[Reference]:
+    """The clusters that a data plane may name for a request of the route: it is told them in the route's metadata."""
+    told = route.metadata.filter_metadata  # type: ignore[attr-defined]
+    asks = told[METADATA].fields["precise"].string_value if METADATA in told and "precise" in told[METADATA] else ""
+    yield from ((CLUSTER, name) for name in (json.loads(asks)["via"] if asks else ()))
 
 
 def assignment_name(cluster: Message) -> str:

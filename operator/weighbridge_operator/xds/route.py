@@ -192,7 +192,7 @@ def _find(way: _Way, mode: str) -> Json:
             route = name_route(route, entry, rule, mode)
             if target.adapts or rule.default is not None or limit_of(entry.kind) != BODY_LIMIT:
                 route["request_body_buffer_limit"] = limit_of(entry.kind) + LONGER
-            routes += _choose(route, candidates, way.seed) if rule.precise else [route]
+            routes += _choose(route, candidates, target.ways, way.seed) if rule.precise else [route]
     return on(*routes, *([way.refusal] if way.refusal is not None else ()))
 
 
@@ -200,11 +200,10 @@ def _asked(entry: ir.Entry, rule: ir.Rule) -> str:
     return entry.key or rule.default or ""
 
 
-def _choose(route: Json, clusters: tuple[str, ...], seed: str) -> list[Json]:
+def _choose(route: Json, clusters: tuple[str, ...], ways: tuple[str, ...], seed: str) -> list[Json]:
     """The route on which the data plane is asked; before it that for a named cluster, where it names one."""
-    via = clusters != (route["route"].get("cluster"),)
-    asking = ask_on(route, clusters, via, seed)
-    return [go_where_named(route), asking] if via else [asking]
+    asking = ask_on(route, clusters, ways, seed)
+    return [go_where_named(route), asking] if ways else [asking]
 
 
 def _route(

@@ -17,7 +17,7 @@ from weighbridge_operator.core.doors import Doors
 from weighbridge_operator.state import Pages
 from weighbridge_operator.xds import snapshot
 from weighbridge_operator.xds.chains import Plan, plan_clusters
-from weighbridge_operator.xds.cluster import translate_chain, translate_part
+from weighbridge_operator.xds.cluster import translate_chain, translate_first, translate_part
 from weighbridge_operator.xds.endpoint import assign
 from weighbridge_operator.xds.keys import Callers
 from weighbridge_operator.xds.kinds import CLUSTER, ENDPOINT, LISTENER, ROUTE
@@ -76,6 +76,11 @@ def _clusters(plan: Plan, memo: Memo) -> Iterator[Resource | Message]:
     for name, members in plan.chains.items():
         adapts, budget = name in plan.adapting, plan.budgets[name]
         yield translate_chain(name, members, adapts, budget, plan.credentials(members), plan.format(members))
+    for name, chain in plan.firsts.items():
+        members = plan.chains[chain]
+        adapts, budget = chain in plan.adapting, plan.budgets[chain]
+        sent = plan.credentials(members), plan.format(members)
+        yield translate_first(name, members[0], chain, adapts, budget, *sent)
 
 
 def assign_weights(before: Snapshot, gateway: ir.Gateway, weights: Weights) -> Snapshot:
