@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import pytest
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest, ProcessingResponse
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.json_format import MessageToDict, ParseDict
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -174,3 +174,17 @@ def test_transcripts(
 
 def test_an_answer_is_made_once() -> None:
     assert name_node("10.0.0.1:8000", None) is name_node("10.0.0.1:8000", None)
+
+
+@pytest.mark.parametrize("name", ["plain", "chain"])
+def test_what_the_real_envoy_sent_is_understood(name: str) -> None:
+    """Recorded by tests/envoy/test_precise_recorded.py."""
+    told = json.loads((TRANSCRIPTS / f"envoy-{name}.json").read_text())
+    message = ParseDict(told, ProcessingRequest()).SerializeToString()
+    head = Exchange(Policies()).receive(message)
+    assert isinstance(head, Head)
+    assert head.policy is not None
+    assert head.policy.clusters == ("the cluster of a",)
+    assert head.policy.lead_to("the cluster of a") == ("the way to a" if name == "chain" else None)
+    assert (head.request_id, head.asked.session, len(head.asked.blocks)) == ("a request", "0123456789abcdef", 4)
+    assert head.asked.size is not None
