@@ -56,10 +56,15 @@ class Keeper:
         """One life; why it ended, None where we were told to end it."""
         beats, beating = os.pipe()
         command = (sys.executable, "-m", "weighbridge_api.console", "dataplane", *self._flags)
-        process = subprocess.Popen(  # noqa: S603  our own command
-            (*command, "--beat", str(beating)), stdin=subprocess.DEVNULL, pass_fds=(beating,)
-        )
-        os.close(beating)
+        try:
+            process = subprocess.Popen(  # noqa: S603  our own command
+                (*command, "--beat", str(beating)), stdin=subprocess.DEVNULL, pass_fds=(beating,)
+            )
+        except OSError as error:  # no memory or no process to be had now
+            os.close(beats)
+            return f"could not be started ({error.strerror})"
+        finally:
+            os.close(beating)
         try:
             if self._follow(beats):
                 _end(process)

@@ -14,6 +14,7 @@ import secrets
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -85,15 +86,10 @@ class DataplaneProcess:
 
     async def _live(self, admin: str) -> str | None:
         """One life; why it ended, None where it was Envoy that did."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), sys.executable),
-            *("-m", "weighbridge_api.console", "dataplane", "--socket", self._socket, "--admin-url", admin),
-            *("--listen", f"{LOOPBACK}:0", *self._flags),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
+        try:
+            process = await self._start(admin)
+        except OSError as error:  # no memory or no process to be had now: the gateway serves without
+            return f"could not be started ({error.strerror})"
         self.pid = process.pid
         ended = asyncio.ensure_future(self._follow(process))
         hearing = asyncio.ensure_future(self._hear(process))
@@ -110,6 +106,17 @@ class DataplaneProcess:
             with suppress(asyncio.CancelledError):
                 await ended
 
+    async def _start(self, admin: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), sys.executable),
+            *("-m", "weighbridge_api.console", "dataplane", "--socket", self._socket, "--admin-url", admin),
+            *("--listen", f"{LOOPBACK}:0", *self._flags),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+
     async def _hear(self, process: asyncio.subprocess.Process) -> None:
         """Its first line tells the port; what follows is read and forgotten."""
         assert process.stdout is not None
@@ -119,12 +126,19 @@ class DataplaneProcess:
             pass
 
     async def _follow(self, process: asyncio.subprocess.Process) -> str:
+        """Says what it says, line by line, until it ends; how it ended, with its last words."""
         assert process.stderr is not None
-        said = b""
+        last: deque[str] = deque(maxlen=3)
+        rest = b""
         while part := await process.stderr.read(TAIL):
-            said = (said + part)[-TAIL:]
-        lines = [line.strip() for line in said.decode(errors="replace").splitlines() if line.strip()]
-        return describe_end(await process.wait(), lines[-3:])
+            *lines, rest = (rest + part).split(b"\n")
+            rest = rest[-TAIL:]
+            for line in (told for each in lines if (told := each.decode(errors="replace").strip())):
+                last.append(line)
+                self._log.warning("%s", line.removeprefix(f"{self._log.name}: "))
+        if left := rest.decode(errors="replace").strip():
+            last.append(left)
+        return describe_end(await process.wait(), last)
 
     async def _wait_still(self) -> None:
         """Until it has not answered for long."""
