@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import marshal
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from weighbridge_dataplane.exchange import Head
@@ -49,19 +50,21 @@ class Choices:
         new, self._new = self._new, []
         self._settled += ((each.head.request_id, each.at, _pack(each)) for each in new)
 
-    def tell(self, last: int, request_id: str | None, names: Mapping[str, str]) -> dict[str, Any]:
-        """As JSON has it: how many are kept, since when, and the last choices, the newest first.
+    def tell(self) -> dict[str, Any]:
+        """How many are kept, and since when."""
+        self.settle()
+        since = round(self._settled[0][1], 3) if self._settled else None
+        return {"kept": len(self._settled), "most": self.most, "since": since}
+
+    def find(self, last: int, request_id: str | None, names: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+        """The last choices that are kept now, the newest first, each as JSON has it and made when it is asked for.
 
         With a request's id those of that request. `names` has each address's node.
         """
         self.settle()
         found = (data for known, _, data in reversed(self._settled) if request_id in (None, known))
-        return {
-            "kept": len(self._settled),
-            "most": self.most,
-            "since": round(self._settled[0][1], 3) if self._settled else None,
-            "choices": [_unpack(data, names) for _, data in zip(range(last), found, strict=False)],
-        }
+        kept = list(islice(found, last))
+        return (_unpack(data, names) for data in kept)
 
 
 def _pack(kept: Kept) -> bytes:
@@ -100,7 +103,7 @@ def _describe(judged: Judged, names: Mapping[str, str], home: str | None) -> dic
         "load": round(judged.load, 4),
         "fill": round(judged.fill, 4),
         "backlog": round(judged.backlog, 4),
-        "saved": round(max(0.0, judged.fill**2 + judged.backlog - judged.load), 4),
+        "saved": round(max(0.0, judged.fill * judged.fill + judged.backlog - judged.load), 4),
         "hit": round(judged.hit, 1),
         "home": judged.address == home,
         "by": "count" if judged.by_count else "page",
