@@ -240,9 +240,10 @@ class Peers:
                 await asyncio.get_running_loop().create_connection(
                     lambda: mouth, *address, ssl=context, ssl_handshake_timeout=limit
                 )
-        except (OSError, ssl.SSLError) as error:
-            if not isinstance(error, ConnectionError | TimeoutError):
-                mouth.refuse("certificate", explain(error))
+        except ssl.SSLError as error:
+            mouth.refuse("certificate", explain(error))
+            return False
+        except OSError:  # nobody is there, or no way leads there
             return False
         self._mouths[address] = mouth
         try:

@@ -261,3 +261,11 @@ def test_a_mistake_is_one_line(flags: list[str], said: str, capfd: pytest.Captur
         code = int(str(end.code))
     assert code == 2
     assert said in capfd.readouterr().err.splitlines()[-1]
+
+
+async def test_an_address_to_which_no_way_leads_is_no_refused_certificate(two: Gateway) -> None:
+    """That of a pod that is gone, for example; both addresses are tried from the start."""
+    await two.start(0, 1, flags=("--peer", "255.255.255.255:9"))
+    for which in (0, 1):
+        await two.wait(which, peers=1, peer_envoys=1)
+        assert await two.tell(which, 'weighbridge_dataplane_peer_refusals_total{reason="certificate"}') <= 0
