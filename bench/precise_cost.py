@@ -1,5 +1,7 @@
 """What a choice per request costs: a route with `precise` beside the same without, Envoy and data plane on one CPU.
 
+Beside them a bare route of the same Envoy, and a route without `precise` in a gateway that has one with it.
+
 The upstream is one more Envoy that answers at once, under the addresses of so many nodes; their pages come from this
 process, busy enough to be believed. Where there are two CPUs, Envoy and the data plane share one and everything else is
 on the other, so that requests a second are those of one core for both.
@@ -20,7 +22,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from overhead import BUSY, MODEL, body, make_upstream, pid_of, place
+from overhead import BUSY, MODEL, body, make_bare, make_upstream, pid_of, place
 from support.dataplane import Dataplane
 from support.envoy import RealEnvoy, free_port
 from support.stack import Stack, node, policy
@@ -32,6 +34,19 @@ vllm:kv_cache_usage_perc{{model_name="m"}} 0.4
 vllm:prompt_tokens_total{{model_name="m"}} {tokens}
 vllm:generation_tokens_total{{model_name="m"}} {tokens}
 """
+
+
+OTHER = "llama3.1-8b"  # which no policy is for
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What is measured: where it is asked, with which script, and the Envoy that serves it."""
+
+    name: str
+    url: str
+    script: Path
+    envoy: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +80,7 @@ async def start_stack(
         node(
             f"n{i}",
             upstream,
-            MODEL,
+            models=[{"name": MODEL}, {"name": OTHER}],
             address={"host": f"127.0.{i // 250}.{i % 250 + 1}", "port": upstream},
             metrics=scrape,
         )
@@ -73,15 +88,45 @@ async def start_stack(
     ]
     sockets = (dataplane.socket,) if precise else ()
     return await running.enter_async_context(
-        Stack(*objects, policy("p", balance=balance), dataplanes=sockets, debug_headers=False)
+        Stack(
+            *objects,
+            policy("p", match={"models": [MODEL]}, balance=balance),
+            dataplanes=sockets,
+            debug_headers=False,
+        )
     )
 
 
-async def measure(stack: Stack, script: Path, connections: int, seconds: float, process: int) -> Seen:
+def list_variants(folder: Path, bare: tuple[str, int], plain: Stack, precise: Stack) -> list[Variant]:
+    script = write_script(folder / "plain.lua", body(MODEL))
+    other = write_script(folder / "other.lua", body(OTHER))
+    without, beside = (f"{stack.url}/v1/chat/completions" for stack in (plain, precise))
+    return [
+        Variant("bare Envoy", bare[0], script, bare[1]),
+        Variant("weights alone", without, script, pid_of(plain.envoys[0])),
+        Variant("beside precise", beside, other, pid_of(precise.envoys[0])),
+        Variant("precise", beside, script, pid_of(precise.envoys[0])),
+    ]
+
+
+async def measure(variant: Variant, connections: int, seconds: float, process: int) -> Seen:
     before = read_cpu(process)
-    url = f"{stack.url}/v1/chat/completions"
-    run = await run_wrk(url, script, connections, seconds, pid_of(stack.envoys[0]))
+    run = await run_wrk(variant.url, variant.script, connections, seconds, variant.envoy)
     return Seen(run, (read_cpu(process) - before) / (run.rate * seconds) * 1e6)
+
+
+async def measure_all(
+    variants: list[Variant], options: argparse.Namespace, process: int
+) -> dict[Variant, list[tuple[Seen, Seen]]]:
+    """Round by round each variant under load and with one request at a time, after a second of warming up."""
+    seen: dict[Variant, list[tuple[Seen, Seen]]] = {variant: [] for variant in variants}
+    for variant, _ in itertools.product(variants, range(2)):
+        await measure(variant, BUSY, 1, process)
+    for _ in range(options.rounds):
+        for variant, told in seen.items():
+            busy = await measure(variant, BUSY, options.seconds, process)
+            told.append((busy, await measure(variant, 1, options.seconds, process)))
+    return seen
 
 
 def show(name: str, seen: list[tuple[Seen, Seen]]) -> float:
@@ -98,7 +143,6 @@ def show(name: str, seen: list[tuple[Seen, Seen]]) -> float:
 async def run(options: argparse.Namespace) -> None:
     async with AsyncExitStack() as running:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        script = write_script(folder / "plain.lua", body(MODEL))
         config = make_upstream(keeps=True)
         config["static_resources"]["listeners"][0]["address"]["socket_address"]["address"] = "0.0.0.0"
         upstream = await running.enter_async_context(RealEnvoy(config))
@@ -114,18 +158,16 @@ async def run(options: argparse.Namespace) -> None:
         idle, began = read_cpu(process), time.monotonic()
         await asyncio.sleep(3)
         idle = (read_cpu(process) - idle) / (time.monotonic() - began)
-        place([pid_of(plain.envoys[0]), pid_of(precise.envoys[0]), process], [pid_of(upstream), os.getpid()])
-        seen: dict[Stack, list[tuple[Seen, Seen]]] = {plain: [], precise: []}
-        for stack, _ in itertools.product(seen, range(2)):
-            await measure(stack, script, BUSY, 1, process)
-        for _ in range(options.rounds):
-            for stack, told in seen.items():
-                busy = await measure(stack, script, BUSY, options.seconds, process)
-                told.append((busy, await measure(stack, script, 1, options.seconds, process)))
+        direct = await running.enter_async_context(RealEnvoy(make_bare(port)))
+        bare = f"http://127.0.0.1:{await direct.listener_port()}/v1/chat/completions", pid_of(direct)
+        variants = list_variants(folder, bare, plain, precise)
+        place([*{each.envoy for each in variants}, process], [pid_of(upstream), os.getpid()])
+        seen = await measure_all(variants, options, process)
         print(f"{options.nodes} nodes; without requests the data plane takes {idle:.3f} of a core")
         print(f"{'':16}{'req/s':>9}{'Envoy us':>10}{'dataplane us':>12}{'p50 us':>8}{'p99 us':>8}")
-        added = -show("weights alone", seen[plain]) + show("precise", seen[precise])
-        print(f"added at p50, one request at a time: {added:.0f} us")
+        p50 = {variant.name: show(variant.name, told) for variant, told in seen.items()}
+        more, most = p50["precise"] - p50["weights alone"], p50["precise"] - p50["bare Envoy"]
+        print(f"added at p50, one request at a time: {more:.0f} us, to a bare Envoy {most:.0f} us")
         told = {
             name: value for name, value in (await dataplane.metrics()).items() if "total" in name or "period" in name
         }
