@@ -15,7 +15,7 @@ from weighbridge_dataplane.facts import Beginning
 from weighbridge_dataplane.sessions import SESSIONS_KEPT, Sessions
 
 BLOCK = 256  # tokens of a block of 1,024 bytes
-BLOCKS_KEPT, BLOCKS_KEPT_IN_ALL = 4096, 200_000  # of one node, of a pool (some 80 MB)
+BLOCKS_KEPT, BLOCKS_KEPT_IN_ALL = 4096, 200_000  # of one node, of all pools (some 80 MB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Affinity:
         self.sessions = Sessions(sessions)
 
     def tell(self, nodes: int) -> None:
-        """There are so many nodes now; they share what is kept in all."""
+        """There are so many nodes now, in all pools; they share what is kept."""
         self._kept = max(1, min(self._most_blocks, BLOCKS_KEPT_IN_ALL // max(1, nodes)))
 
     def find(self, blocks: Sequence[str], session: str | None, size: float = 0.0) -> Found:

@@ -25,7 +25,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from weighbridge_dataplane.beginnings import Beginnings
 from weighbridge_dataplane.draws import Draws
 from weighbridge_dataplane.facts import Asked, Beginning, Choice, Counts, Heard, Member, Row, Sample, Sent, Silence
-from weighbridge_dataplane.rates import ROOM_KV, fill_of_request, make_sound, middle, rates_of_reading
+from weighbridge_dataplane.rates import ROOM_KV, fill_of_request, make_sound, middle, rates_of_reading, tells_load
 from weighbridge_dataplane.sizes import Sizes
 from weighbridge_dataplane.standing import FRESH, OTHERS_WEIGHT, Standing, tells_reading
 from weighbridge_dataplane.ties import pick
@@ -68,8 +68,8 @@ class Chooser:
         self._looked = self._refreshed = float("-inf")  # when `_silence` was found, and g and the like
         self._silence: Silence | None = None
 
-    def tell(self, members: Sequence[Member], envoys: int) -> None:
-        """The nodes now, all of them. What is known of those that stay is kept."""
+    def tell(self, members: Sequence[Member], envoys: int, choosers: int = 1) -> None:
+        """The nodes now, all of them. What is known of those that stay is kept. `choosers`: how many share a memory."""
         known, self._nodes = self._nodes, {}
         for member in members:
             standing = known.get(member.address)
@@ -79,7 +79,7 @@ class Chooser:
             self._nodes[member.address] = standing
         gone = {address for address, standing in known.items() if self._nodes.get(address) is not standing}
         self._order, self._envoys, self._stale = tuple(self._nodes.values()), max(1, envoys), True
-        self._beginnings.tell(members, self._envoys, gone)
+        self._beginnings.tell(members, self._envoys, gone, choosers)
         self.attend(self._attended)
         self._draws.tell(())
         self._looked = self._refreshed = float("-inf")
@@ -90,7 +90,7 @@ class Chooser:
         if standing is None or sample is None:
             return
         sound = make_sound(sample)
-        if sound.running is not None and sound.waiting is not None:
+        if tells_load(sound):
             read = standing.read(sound, self._sizes.ratio, self._sizes.unread)
             if read is None:
                 self._beginnings.forget(address)
@@ -179,6 +179,8 @@ class Chooser:
         there = tuple(standing for standing in healthy if now >= standing.left_out_until)
         if there != self._draws.nodes:
             self._draws.tell(there)
+        if not there:
+            return "none"
         usable = sum(standing.is_usable(now) for standing in there)
         if usable < max(2, (len(healthy) + 1) // 2):
             # Before it has spoken there is no to and fro: the first pages come one by one.

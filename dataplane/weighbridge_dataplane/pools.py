@@ -32,6 +32,7 @@ class Pools:
         self._counts: dict[str, Counts] = {}
         self._counted: float | None = None
         self._choosers: OrderedDict[Clusters, Chooser] = OrderedDict()
+        self._shared = 1  # choosers among which memory is shared, as a power of two
         self._holders: dict[str, list[Chooser]] = {}
         self._known_as: dict[int, Chooser] = {}
         self._attended = Heard()
@@ -115,6 +116,8 @@ class Pools:
             if not any(name in self._pools for name in clusters):
                 return Choice(None, "unknown")
             chooser = self._open(clusters, now)
+        elif len(self._choosers) > 1:
+            self._choosers.move_to_end(clusters)
         return chooser.choose(asked, now)
 
     def _open(self, clusters: Clusters, now: float) -> Chooser:
@@ -122,7 +125,9 @@ class Pools:
         chooser.attend(self._attended)
         if len(self._choosers) > CHOOSERS_MAXIMUM:
             self._choosers.popitem(last=False)
-        self._introduce(clusters, chooser)
+        shared, self._shared = self._shared, 1 << (len(self._choosers) - 1).bit_length()
+        for each, one in self._choosers.items() if self._shared != shared else ((clusters, chooser),):
+            self._introduce(each, one)
         if self._counted is not None:
             chooser.count(self._counts, self._counted)
         self._repeat(chooser, now)
@@ -135,7 +140,7 @@ class Pools:
     def _introduce(self, clusters: Clusters, chooser: Chooser) -> None:
         pools = [self._pools[name] for name in clusters if name in self._pools]
         members = {member.address: member for pool in pools for member in pool}
-        chooser.tell(tuple(members.values()), self._count_envoys(clusters))
+        chooser.tell(tuple(members.values()), self._count_envoys(clusters), self._shared)
 
     def _repeat(self, chooser: Chooser, now: float) -> None:
         """Tells a chooser what others have in flight, as it was heard last."""

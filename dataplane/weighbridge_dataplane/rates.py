@@ -24,6 +24,8 @@ STALLED = 60.0  # seconds of work without a token, after which its speed is meas
 SURE = 1.0  # seconds of reading, after which its rate is known
 GLIMPSE = 0.125  # seconds of reading, half of the time between two pages, that may be before any of it was seen
 WINDOW = 1.0  # seconds over which reading is measured, at least
+#: Requests, and anything: a count that fell below 0 and wrapped is none.
+MOST_RUNNING, MOST_WAITING, MOST = 1e4, 1e6, 1e15
 USUAL_FILL = 0.016  # of one request, where nothing is known
 LEAN = 0.03  # of fill, that the pool's figure counts for beside a node's own
 LEAN_READING = 2.0  # seconds of reading, that it counts for
@@ -82,7 +84,8 @@ class Rates:
         passed = sample.at - before.at
         self._learn_room(before, sample)
         lean = 1 - math.exp(-passed / FILL_MEMORY)
-        if sample.kv is not None and sample.running is not None:
+        # A cache that is empty while requests run is a number that is not kept, or rounded away: not what they take.
+        if sample.kv is not None and sample.running is not None and (sample.kv > 0 or sample.running < 1):
             self.fill += lean * (sample.kv - self.fill)
             self.running += lean * (sample.running - self.running)
         self._learn_speed(before, sample, passed)
@@ -152,13 +155,13 @@ class Rates:
 
 
 def make_sound(sample: Sample) -> Sample:
-    """The sample without what is no number of 0 or more; a share above 1 is 1."""
+    """The sample without what is no number of 0 or more, or one that no engine has; a share above 1 is 1."""
     kv = _sound(sample.kv)
     return Sample(
         sample.at,
         min(kv, 1.0) if kv is not None else None,
-        _sound(sample.waiting),
-        _sound(sample.running),
+        _sound(sample.waiting, MOST_WAITING),
+        _sound(sample.running, MOST_RUNNING),
         _sound(sample.prompt_tokens),
         _sound(sample.generated_tokens),
         _sound(sample.cached_tokens),
@@ -168,13 +171,24 @@ def make_sound(sample: Sample) -> Sample:
     )
 
 
-def _sound(value: float | None) -> float | None:
-    return value if value is not None and 0 <= value < math.inf else None
+def tells_load(sample: Sample) -> bool:
+    """Whether a node can be judged by it."""
+    return None not in (_sound(sample.running, MOST_RUNNING), _sound(sample.waiting, MOST_WAITING))
+
+
+def _sound(value: float | None, most: float = MOST) -> float | None:
+    return value if value is not None and 0 <= value <= most else None
 
 
 def _sum(sample: Sample) -> float | None:
     found = [tokens for tokens in (sample.prompt_tokens, sample.generated_tokens) if tokens is not None]
     return sum(found) if found else None
+
+
+def has_begun_anew(before: Sample, sample: Sample) -> bool:
+    """Whether a counter fell: the node is another, or has forgotten all that it knew."""
+    counters = ((_asked(each), each.generated_tokens, each.ended) for each in (before, sample))
+    return any(old is not None and new is not None and new < old for old, new in zip(*counters, strict=True))
 
 
 def _asked(sample: Sample) -> float:

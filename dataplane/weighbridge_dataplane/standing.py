@@ -11,7 +11,7 @@ import math
 from weighbridge_dataplane.doubts import Doubts
 from weighbridge_dataplane.facts import Counts, Member, Sample
 from weighbridge_dataplane.hearsay import Hearsay
-from weighbridge_dataplane.rates import Rates
+from weighbridge_dataplane.rates import Rates, has_begun_anew
 from weighbridge_dataplane.unread import Unread
 
 FRESH = 1.5  # seconds for which a sample says what is
@@ -91,19 +91,22 @@ class Standing:
         if self._doubts.rise(sample, self.own, counted, self.others or 0.0):
             self.suspect_until = sample.at + BELIEVED_AGAIN
         before, read = self.rates.sample, 0.0
-        if before is not None and before.prompt_tokens is not None and tells_reading(sample):
+        anew = before is not None and has_begun_anew(before, sample)
+        if anew:
+            self.rates, self.backlog = Rates(), 0.0
+        elif before is not None and before.prompt_tokens is not None and tells_reading(sample):
             assert sample.prompt_tokens is not None
-            read = self.share * (sample.prompt_tokens - before.prompt_tokens)
-            self.backlog = max(0.0, self.backlog - read) if read >= 0 else 0.0
+            read = max(0.0, self.share * (sample.prompt_tokens - before.prompt_tokens))
+            self.backlog = max(0.0, self.backlog - read)
         self.sent_at_sample, self.sent_tokens = self.sent, 0.0
         if sample.at < self.suspect_until:
             self.rates.sample = sample
-            return 0.0
+            return None if anew else 0.0
         self.rates.learn(sample, self.unread.learn(sample))
         unread = self.unread.measure(self.share, usual)
         if unread is not None:
             self.backlog, self.backlog_at = unread * ratio, sample.at
-        return read if read >= 0 else None
+        return None if anew else read
 
     def take_count(self, count: Counts | None, now: float) -> None:
         """Takes what Envoy counts; None: Envoy knows no such node.

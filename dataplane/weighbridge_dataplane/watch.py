@@ -20,6 +20,7 @@ from yarl import URL
 from weighbridge_dataplane.facts import Member
 from weighbridge_dataplane.pace import Pace, Patience
 from weighbridge_dataplane.pools import Pools
+from weighbridge_dataplane.rates import tells_load
 from weighbridge_dataplane.readings import CountsReading, cut, filter_counts, find_table, read_runtime, read_sample
 from weighbridge_dataplane.records import Levels, Records
 from weighbridge_metrics.engines import ENGINES
@@ -75,7 +76,7 @@ class Watch:
     def measure(self) -> Levels:
         """How fresh everything is now."""
         now = time.monotonic()
-        ages = [now - sample.at for sample in self._pools.samples.values()]
+        ages = [now - sample.at for sample in self._pools.samples.values() if tells_load(sample)]
         return Levels(
             nodes=len(self._pools.members),
             fresh=sum(age <= FRESH for age in ages),
@@ -168,7 +169,7 @@ class Watch:
             windows = self._windows.setdefault(member.address, {})
             sample = read_sample(table, [page for page, _ in answers], windows, answers[0][1])
         now = time.monotonic()
-        self._records.samples["failed" if sample is None else "read"] += 1
+        self._records.samples["read" if sample is not None and tells_load(sample) else "failed"] += 1
         if (patience := self._patience.get(member.address)) is not None:
             patience.take(sample is not None, now)
         with self._survive():

@@ -150,3 +150,18 @@ def test_how_a_request_began_is_for_the_chooser_of_the_same_clusters_alone() -> 
     other.hear([choice.begun], 1.2)
     hits = [{j.address for j in other.choose((name,), asked, 1.2).judged if j.hit} for name in ("p", "q")]
     assert hits == [{choice.member.address}, set()]
+
+
+def test_the_pools_share_what_is_remembered_and_the_one_used_last_stays() -> None:
+    pools, made = build(), list[Chooser]()
+    pools = Pools(lambda pool: made.append(one := Chooser(random.Random(1).random, pool=pool)) or one)
+    pools.tell(Texts({f"p{number}": pool(A) for number in range(CHOOSERS_MAXIMUM + 1)}, {}), 1.0)
+    pools.choose(("p0",), Asked(), 1.0)
+    alone = made[0]._beginnings._affinity._kept
+    for number in range(1, CHOOSERS_MAXIMUM):
+        pools.choose((f"p{number}",), Asked(), 1.0)
+    assert made[0]._beginnings._affinity._kept <= max(1, 200_000 // CHOOSERS_MAXIMUM) < alone
+    pools.choose(("p0",), Asked(), 1.0)
+    pools.choose((f"p{CHOOSERS_MAXIMUM}",), Asked(), 1.0)
+    pools.choose(("p0",), Asked(), 1.0)
+    assert len(made) == CHOOSERS_MAXIMUM + 1

@@ -98,3 +98,53 @@ def test_no_page_makes_a_node_look_better_than_our_own_count(claim: Mapping[str,
         g = scene.chooser._nodes["a:80"].g
         assert judged["a"].fill >= 0.9 * own * g - 1e-9
         assert judged["a"].load >= judged["a"].fill ** 2 - 1e-9
+
+
+@pytest.mark.parametrize("said", [{"running": 1.8446744073709552e19}, {"waiting": 1e300}, {"prompt_tokens": 1e308}])
+def test_one_absurd_number_changes_nothing_for_long(said: Mapping[str, float]) -> None:
+    """A gauge that fell below nothing and wrapped: it spoilt what a request fills of every node for a quarter hour."""
+    heard, plain = Scene(), Scene()
+    usual = {"kv": 0.3, "running": 20}
+    for scene, told in ((heard, said), (plain, {})):
+        scene.step(dict.fromkeys("abc", usual), times=40)
+        scene.step({"a": {**usual, **told}, "b": usual, "c": usual})
+        scene.step(dict.fromkeys("abc", usual), times=60)
+    fills = [{each.address: each.fill for each in scene.choose().judged} for scene in (heard, plain)]
+    assert fills[0] == pytest.approx(fills[1], rel=0.05)
+
+
+def test_a_cache_that_is_said_to_be_empty_while_requests_run_makes_no_node_look_empty() -> None:
+    scene = Scene()
+    busy = dict.fromkeys("abc", Counts(20, 0, True))
+    pages = {"a": {"kv": 0.0, "running": 20}, "b": {"kv": 0.3, "running": 20}, "c": {"kv": 0.3, "running": 20}}
+    scene.step(pages, busy, times=200)
+    fills = {each.address[0]: each.fill for each in scene.choose().judged}
+    assert fills["a"] > fills["b"] / 2
+
+
+def test_where_every_node_is_out_of_service_it_says_so() -> None:
+    scene = Scene("abcd")
+    scene.step({}, times=4)
+    scene.step({}, {name: Counts(0, 0, False) for name in "abcd"})
+    assert scene.choose().silence == "none"
+
+
+def test_a_node_that_was_doubted_and_begins_anew_has_forgotten_too() -> None:
+    scene = Scene("ab")
+    chain = tuple(f"{n:08x}" for n in range(8))
+
+    def find_hits(name: str) -> list[float]:
+        return [one.hit for one in scene.choose(Asked(8192, None, chain)).judged if one.address[0] == name]
+
+    scene.step({}, times=20)
+    first = scene.choose(Asked(8192, None, chain)).member
+    assert first is not None
+    name = first.address[0]
+    frozen = {"prompt_tokens": 9e6, "life": 7.0, "running": 10}
+    for _ in range(8):
+        scene.step({name: frozen}, {name: Counts(10, 0, True)})
+    assert scene.chooser._nodes[first.address].suspect_until > scene.now
+    scene.chooser._beginnings.remember(first.address, Asked(8192, None, chain), 2048.0, None)
+    scene.step({name: {"prompt_tokens": 10.0, "life": 1.0, "running": 0}})
+    scene.step({name: {"prompt_tokens": 20.0, "life": 2.0, "running": 0}}, times=60)
+    assert find_hits(name) == [0.0]
