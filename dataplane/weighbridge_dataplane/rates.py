@@ -1,7 +1,8 @@
 """What is learned of a node from its samples: the fill that a request adds, how fast tokens come, how fast it reads.
 
     g   fill that one request adds: EWMA of KV use / EWMA of running requests, 30 s, leaned on the pool's figure
-    v   tokens over the seconds times the requests that ran meanwhile, 10 s, or the last four moments of counting
+    v   tokens a second and running request, EWMA of 10 s; where tokens are counted as requests end, all of late over
+        the seconds that requests ran for them, 10 s or four counts
     P   prompt tokens that were read over the time in which some were being read, 60 s, leaned on the pool's figure;
         where no page says when that is, at best: the highest of windows of a second, which fades with 120 s
 
@@ -19,7 +20,7 @@ from weighbridge_dataplane.facts import Sample
 FILL_MEMORY, SPEED_MEMORY, READING_MEMORY, BEST_MEMORY = 30.0, 10.0, 60.0, 120.0  # seconds
 ROOM_MEMORY = 60.0  # seconds after its last queue
 ROOM_KV = 0.5  # of the KV cache in use, from which a queue may be the cache's doing, which its fill tells by itself
-SPEED_MOMENTS = 4.0  # at which tokens were counted, at least
+SPEED_COUNTS = 4.0  # of tokens, at least, where they are counted as requests end
 STALLED = 60.0  # seconds of work without a token, after which its speed is measured anew
 SURE = 1.0  # seconds of reading, after which its rate is known
 GLIMPSE = 0.125  # seconds of reading, half of the time between two pages, that may be before any of it was seen
@@ -106,22 +107,28 @@ class Rates:
 
     def _learn_speed(self, before: Sample, sample: Sample, passed: float) -> None:
         done, last = _sum(sample), _sum(before)
-        if done is None or last is None or done < last or self._over > STALLED:
+        if done is None or last is None or done < last:
             self._over = self._worked = 0.0
             return
         working = ((sample.running or 0.0) + (before.running or 0.0)) / 2
+        if done != sample.life:
+            self._learn_counted_late(done - last, passed, working)
+        elif done > last and (sample.running or 0.0) >= 1:
+            speed, lean = (done - last) / passed / max(1.0, working), min(1.0, passed / SPEED_MEMORY)
+            self.speed = speed if self.speed is None else self.speed + lean * (speed - self.speed)
+
+    def _learn_counted_late(self, tokens: float, passed: float, working: float) -> None:
+        """Where tokens are counted as requests end, the node has worked for them since the count before."""
         if working > 0:
             self._over += passed
             self._worked += passed * max(1.0, working)
-        if done == last:
-            return
-        # An engine that counts tokens where a request ends has worked for them since the one before.
-        if self._worked > 0 and ((sample.running or 0.0) >= 1 or self._over > passed):
-            faded = math.exp(-self._over / max(SPEED_MEMORY, SPEED_MOMENTS * self._over))
-            self._made = self._made * faded + done - last
+        if tokens > 0 and 0 < self._over <= STALLED:
+            faded = math.exp(-self._over / max(SPEED_MEMORY, SPEED_COUNTS * self._over))
+            self._made = self._made * faded + tokens
             self._work = self._work * faded + self._worked
             self.speed = self._made / self._work
-        self._over = self._worked = 0.0
+        if tokens > 0 or self._over > STALLED:
+            self._over = self._worked = 0.0
 
     def _learn_reading(self, before: Sample, sample: Sample, spent: float) -> None:
         if sample.prompt_tokens is None or before.prompt_tokens is None or _asked(sample) < _asked(before):

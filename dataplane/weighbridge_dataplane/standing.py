@@ -93,7 +93,7 @@ class Standing:
         before, read = self.rates.sample, 0.0
         anew = before is not None and has_begun_anew(before, sample)
         if anew:
-            self.rates, self.backlog = Rates(), 0.0
+            self.backlog = 0.0
         elif before is not None and before.prompt_tokens is not None and tells_reading(sample):
             assert sample.prompt_tokens is not None
             read = max(0.0, self.share * (sample.prompt_tokens - before.prompt_tokens))

@@ -160,7 +160,7 @@ def _address(index: int) -> str:
 def _sample(at: float, report: Report | None) -> Sample | None:
     if report is None:
         return None
-    read = report.prompt_tokens - report.cached_tokens
+    read = max(0.0, report.prompt_tokens - report.cached_tokens)
     return Sample(
         at,
         report.kv,
