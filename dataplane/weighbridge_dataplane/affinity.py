@@ -43,7 +43,7 @@ class Affinity:
         self._holders: dict[str, set[str]] = {}
         self.sessions = Sessions(sessions)
 
-    def tell(self, nodes: int) -> None:
+    def share(self, nodes: int) -> None:
         """There are so many nodes now, in all pools; they share what is kept."""
         self._kept = max(1, min(self._most_blocks, BLOCKS_KEPT_IN_ALL // max(1, nodes)))
 

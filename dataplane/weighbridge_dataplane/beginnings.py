@@ -45,12 +45,15 @@ class Beginnings:
         self._affinity = Affinity()
         self._homes = Homes()
 
-    def tell(self, members: Sequence[Member], envoys: int, gone: Collection[str], choosers: int = 1) -> None:
-        """The nodes and Envoys now; what is known of those that are gone is forgotten. `choosers` share a memory."""
+    def tell(self, members: Sequence[Member], envoys: int, gone: Collection[str]) -> None:
+        """The nodes and Envoys now; what is known of those that are gone is forgotten."""
         self._envoys, self._members = envoys, members
         self._affinity.forget(gone)
-        self._affinity.tell(len(members) * choosers)
         self._homes.tell(members if self._dataplanes > 1 else ())
+
+    def share(self, nodes: int) -> None:
+        """So many nodes share what is remembered."""
+        self._affinity.share(nodes)
 
     def attend(self, others: int, told: bool) -> None:
         """So many other Envoys are heard now. `told`: all data planes of the gateway tell how their requests begin."""

@@ -68,8 +68,8 @@ class Chooser:
         self._looked = self._refreshed = float("-inf")  # when `_silence` was found, and g and the like
         self._silence: Silence | None = None
 
-    def tell(self, members: Sequence[Member], envoys: int, choosers: int = 1) -> None:
-        """The nodes now, all of them. What is known of those that stay is kept. `choosers`: how many share a memory."""
+    def tell(self, members: Sequence[Member], envoys: int) -> None:
+        """The nodes now, all of them. What is known of those that stay is kept."""
         known, self._nodes = self._nodes, {}
         for member in members:
             standing = known.get(member.address)
@@ -79,10 +79,19 @@ class Chooser:
             self._nodes[member.address] = standing
         gone = {address for address, standing in known.items() if self._nodes.get(address) is not standing}
         self._order, self._envoys, self._stale = tuple(self._nodes.values()), max(1, envoys), True
-        self._beginnings.tell(members, self._envoys, gone, choosers)
+        self._beginnings.tell(members, self._envoys, gone)
         self.attend(self._attended)
         self._draws.tell(())
         self._looked = self._refreshed = float("-inf")
+
+    def share(self, nodes: int) -> None:
+        """So many nodes there are in all choosers, which share what is remembered."""
+        self._beginnings.share(nodes)
+
+    @property
+    def size(self) -> int:
+        """How many nodes it has."""
+        return len(self._nodes)
 
     def read(self, address: str, sample: Sample | None, now: float) -> None:
         """A node's page was read; None: it could not be, and the sample before grows old."""
@@ -179,13 +188,11 @@ class Chooser:
         there = tuple(standing for standing in healthy if now >= standing.left_out_until)
         if there != self._draws.nodes:
             self._draws.tell(there)
-        if not there:
-            return "none"
         usable = sum(standing.is_usable(now) for standing in there)
         if usable < max(2, (len(healthy) + 1) // 2):
             # Before it has spoken there is no to and fro: the first pages come one by one.
             self._quiet_until = now + QUIET if self._spoke else self._quiet_until
-            return "few"
+            return "few" if there else "none"
         if now < self._quiet_until:
             return "few"
         self._spoke = True

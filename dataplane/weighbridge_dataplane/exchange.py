@@ -166,7 +166,7 @@ def _read_policy(text: str) -> Policy | None:
         return None
     if not isinstance(told, dict):
         return None
-    clusters, via = _read_names(told.get("clusters")), _read_names(told.get("via", []))
+    clusters, via = _read_names(told.get("clusters")), _read_names(told.get("via") or [])
     if not clusters or via is None or len(via) not in (0, len(clusters)):
         return None
     return Policy(clusters, via, told.get("shared") is True)

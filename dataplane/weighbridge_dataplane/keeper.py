@@ -54,7 +54,10 @@ class Keeper:
 
     def _live(self) -> str | None:
         """One life; why it ended, None where we were told to end it."""
-        beats, beating = os.pipe()
+        try:
+            beats, beating = os.pipe()
+        except OSError as error:
+            return f"could not be started ({error.strerror})"
         command = (sys.executable, "-m", "weighbridge_api.console", "dataplane", *self._flags)
         try:
             process = subprocess.Popen(  # noqa: S603  our own command

@@ -32,7 +32,6 @@ class Pools:
         self._counts: dict[str, Counts] = {}
         self._counted: float | None = None
         self._choosers: OrderedDict[Clusters, Chooser] = OrderedDict()
-        self._shared = 1  # choosers among which memory is shared, as a power of two
         self._holders: dict[str, list[Chooser]] = {}
         self._known_as: dict[int, Chooser] = {}
         self._attended = Heard()
@@ -59,6 +58,7 @@ class Pools:
                 del self._choosers[clusters]
             for clusters, chooser in self._choosers.items():
                 self._introduce(clusters, chooser)
+            self._share()
             self._index()
         if texts.others != before.others:
             self._hear(texts.others, now)
@@ -125,9 +125,8 @@ class Pools:
         chooser.attend(self._attended)
         if len(self._choosers) > CHOOSERS_MAXIMUM:
             self._choosers.popitem(last=False)
-        shared, self._shared = self._shared, 1 << (len(self._choosers) - 1).bit_length()
-        for each, one in self._choosers.items() if self._shared != shared else ((clusters, chooser),):
-            self._introduce(each, one)
+        self._introduce(clusters, chooser)
+        self._share()
         if self._counted is not None:
             chooser.count(self._counts, self._counted)
         self._repeat(chooser, now)
@@ -137,10 +136,15 @@ class Pools:
                 chooser.read(address, self.samples[address], now)
         return chooser
 
+    def _share(self) -> None:
+        nodes = sum(chooser.size for chooser in self._choosers.values())
+        for chooser in self._choosers.values():
+            chooser.share(nodes)
+
     def _introduce(self, clusters: Clusters, chooser: Chooser) -> None:
         pools = [self._pools[name] for name in clusters if name in self._pools]
         members = {member.address: member for pool in pools for member in pool}
-        chooser.tell(tuple(members.values()), self._count_envoys(clusters), self._shared)
+        chooser.tell(tuple(members.values()), self._count_envoys(clusters))
 
     def _repeat(self, chooser: Chooser, now: float) -> None:
         """Tells a chooser what others have in flight, as it was heard last."""

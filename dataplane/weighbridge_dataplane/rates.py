@@ -21,7 +21,7 @@ FILL_MEMORY, SPEED_MEMORY, READING_MEMORY, BEST_MEMORY = 30.0, 10.0, 60.0, 120.0
 ROOM_MEMORY = 60.0  # seconds after its last queue
 ROOM_KV = 0.5  # of the KV cache in use, from which a queue may be the cache's doing, which its fill tells by itself
 SPEED_COUNTS = 4.0  # of tokens, at least, where they are counted as requests end
-STALLED = 60.0  # seconds of work without a token, after which its speed is measured anew
+STALLED = 600.0  # seconds of work without a count of tokens, of which nothing is learned
 SURE = 1.0  # seconds of reading, after which its rate is known
 GLIMPSE = 0.125  # seconds of reading, half of the time between two pages, that may be before any of it was seen
 WINDOW = 1.0  # seconds over which reading is measured, at least
@@ -36,6 +36,7 @@ class Rates:
     """One node's. `learn` takes each usable sample once."""
 
     __slots__ = (
+        "_begun",
         "_best",
         "_made",
         "_over",
@@ -58,6 +59,7 @@ class Rates:
         self.sample: Sample | None = None
         self.fill = self.running = 0.0
         self.speed: float | None = None
+        self._begun = False  # whether tokens were counted once, so that it is known for what it worked since
         self._over = self._worked = 0.0  # seconds since tokens were counted, and those times the running requests
         self._made = self._work = 0.0  # tokens of late, and what was worked for them, likewise
         self.room: float | None = None  # requests that it works on at most, known while it queues
@@ -108,7 +110,7 @@ class Rates:
     def _learn_speed(self, before: Sample, sample: Sample, passed: float) -> None:
         done, last = _sum(sample), _sum(before)
         if done is None or last is None or done < last:
-            self._over = self._worked = 0.0
+            self._over, self._worked, self._begun = 0.0, 0.0, False
             return
         working = ((sample.running or 0.0) + (before.running or 0.0)) / 2
         if done != sample.life:
@@ -122,13 +124,13 @@ class Rates:
         if working > 0:
             self._over += passed
             self._worked += passed * max(1.0, working)
-        if tokens > 0 and 0 < self._over <= STALLED:
+        if tokens > 0 and self._begun and 0 < self._over <= STALLED:
             faded = math.exp(-self._over / max(SPEED_MEMORY, SPEED_COUNTS * self._over))
             self._made = self._made * faded + tokens
             self._work = self._work * faded + self._worked
             self.speed = self._made / self._work
-        if tokens > 0 or self._over > STALLED:
-            self._over = self._worked = 0.0
+        if tokens > 0:
+            self._over, self._worked, self._begun = 0.0, 0.0, True
 
     def _learn_reading(self, before: Sample, sample: Sample, spent: float) -> None:
         if sample.prompt_tokens is None or before.prompt_tokens is None or _asked(sample) < _asked(before):
@@ -194,7 +196,10 @@ def _sum(sample: Sample) -> float | None:
 
 def has_begun_anew(before: Sample, sample: Sample) -> bool:
     """Whether a counter fell: the node is another, or has forgotten all that it knew."""
-    counters = ((_asked(each), each.generated_tokens, each.ended) for each in (before, sample))
+    counters = (
+        (None if each.prompt_tokens is None else _asked(each), each.generated_tokens, each.ended)
+        for each in (before, sample)
+    )
     return any(old is not None and new is not None and new < old for old, new in zip(*counters, strict=True))
 
 

@@ -133,8 +133,8 @@ class DataplaneProcess:
         while part := await process.stderr.read(TAIL):
             *lines, rest = (rest + part).split(b"\n")
             rest = rest[-TAIL:]
-            for line in (told for each in lines if (told := each.decode(errors="replace").strip())):
-                last.append(line)
+            for line in (told for each in lines if (told := each.decode(errors="replace").rstrip())):
+                last.append(line.strip())
                 self._log.warning("%s", line.removeprefix(f"{self._log.name}: "))
         if left := rest.decode(errors="replace").strip():
             last.append(left)

@@ -37,6 +37,7 @@ from weighbridge_operator.sources.targets import list_owners, list_pages, list_t
 from weighbridge_operator.state import EnvoyPlaces, LoadRound, Objects
 from weighbridge_operator.xds.chains import Plan, plan_clusters
 from weighbridge_operator.xds.envoys import EnvoyStates
+from weighbridge_operator.xds.lingering import Lingering
 from weighbridge_operator.xds.listener import Entrance
 from weighbridge_operator.xds.memo import Memo
 from weighbridge_operator.xds.precise import count_others
@@ -93,7 +94,7 @@ class Loop:
         self._owners: Owners = {}
         self._plan: Plan | None = None
         self._placed: Resolved | None = None  # what tells whom to ask
-        self._memo = Memo()
+        self._memo, self._lingering = Memo(), Lingering()
         self._dirty = asyncio.Event()
 
     async def run(self) -> None:
@@ -179,6 +180,8 @@ class Loop:
         while True:
             load, version = await self.rounds.wait_newer(version)
             await self._tick(load)
+            if self._lingering.is_over(self._clock()):
+                self._dirty.set()
 
     def _stats_urls(self) -> Mapping[str, str | None]:
         """Of every Envoy: of those that are connected here, and of those that only the cluster knows."""
@@ -235,7 +238,7 @@ class Loop:
             log.exception("no snapshot can be made of these objects; the last one keeps serving")
             self.resolved, self._plan = held, plan  # what the ticks to come have to weigh is what is served
             return
-        after = self._count_others(after, self.rounds.get())
+        after = self._lingering.keep(before, self._count_others(after, self.rounds.get()), self._clock())
         if after != before:
             self.snapshots.set(after)
             log.info("snapshot %s: %s", after.version, resolved.summary)

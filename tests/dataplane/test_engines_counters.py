@@ -61,3 +61,13 @@ def test_a_node_that_is_five_times_slower_is_seen_to_be(engine: EngineKind, answ
         assert rates.speed is not None
         speeds.append(rates.speed)
     assert 3 < speeds[0] / speeds[1] < 8
+
+
+@pytest.mark.parametrize("seconds", [30.0, 61.0, 121.0, 300.0])
+def test_answers_of_minutes_are_no_faster_than_they_were(seconds: float) -> None:
+    """One request after the other, 50 tokens a second, counted where it ends."""
+    rates, tokens = Rates(), 0.0
+    for look in range(int(4 * 4 * seconds)):
+        tokens = 50 * seconds * (look / 4 // seconds)
+        rates.learn(Sample(look / 4, 0.1, 0, 1, 0.0, tokens), None)
+    assert rates.speed == pytest.approx(50, rel=0.05)

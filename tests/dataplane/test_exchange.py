@@ -176,6 +176,13 @@ def test_an_answer_is_made_once() -> None:
     assert name_node("10.0.0.1:8000", None) is name_node("10.0.0.1:8000", None)
 
 
+@pytest.mark.parametrize("more", ["", ', "via": false', ', "via": []'])
+def test_a_policy_of_one_plain_cluster_is_read_whatever_it_says_of_ways(more: str) -> None:
+    head = Exchange(Policies()).receive(make(policy=f'{{"clusters": ["a"]{more}}}'))
+    assert isinstance(head, Head)
+    assert head.policy == Policy(("a",))
+
+
 @pytest.mark.parametrize("name", ["plain", "chain"])
 def test_what_the_real_envoy_sent_is_understood(name: str) -> None:
     """Recorded by tests/envoy/test_precise_recorded.py."""

@@ -152,15 +152,26 @@ def test_how_a_request_began_is_for_the_chooser_of_the_same_clusters_alone() -> 
     assert hits == [{choice.member.address}, set()]
 
 
-def test_the_pools_share_what_is_remembered_and_the_one_used_last_stays() -> None:
-    pools, made = build(), list[Chooser]()
+def test_the_nodes_of_all_pools_share_what_is_remembered_as_long_as_they_are_there() -> None:
+    made: list[Chooser] = []
+    pools = Pools(lambda pool: made.append(one := Chooser(random.Random(1).random, pool=pool)) or one)
+    many = {f"p{number}": pool(*(f"10.{number}.0.{node}:80" for node in range(100))) for number in range(4)}
+    pools.tell(Texts(many, {}), 1.0)
+    kept = []
+    for number in range(4):
+        pools.choose((f"p{number}",), Asked(), 1.0)
+        kept.append(made[0]._beginnings._affinity._kept)
+    assert kept == [2000, 1000, 666, 500]
+    pools.tell(Texts({"p0": many["p0"]}, {}), 2.0)
+    assert made[0]._beginnings._affinity._kept == 2000
+
+
+def test_beyond_the_most_the_one_used_longest_ago_is_given_up() -> None:
+    made: list[Chooser] = []
     pools = Pools(lambda pool: made.append(one := Chooser(random.Random(1).random, pool=pool)) or one)
     pools.tell(Texts({f"p{number}": pool(A) for number in range(CHOOSERS_MAXIMUM + 1)}, {}), 1.0)
-    pools.choose(("p0",), Asked(), 1.0)
-    alone = made[0]._beginnings._affinity._kept
-    for number in range(1, CHOOSERS_MAXIMUM):
+    for number in range(CHOOSERS_MAXIMUM):
         pools.choose((f"p{number}",), Asked(), 1.0)
-    assert made[0]._beginnings._affinity._kept <= max(1, 200_000 // CHOOSERS_MAXIMUM) < alone
     pools.choose(("p0",), Asked(), 1.0)
     pools.choose((f"p{CHOOSERS_MAXIMUM}",), Asked(), 1.0)
     pools.choose(("p0",), Asked(), 1.0)

@@ -148,3 +148,25 @@ def test_a_node_that_was_doubted_and_begins_anew_has_forgotten_too() -> None:
     scene.step({name: {"prompt_tokens": 10.0, "life": 1.0, "running": 0}})
     scene.step({name: {"prompt_tokens": 20.0, "life": 2.0, "running": 0}}, times=60)
     assert find_hits(name) == [0.0]
+
+
+def test_a_counter_that_one_page_lacks_is_no_new_beginning() -> None:
+    scene = Scene("ab")
+    chain = tuple(f"{n:08x}" for n in range(8))
+    scene.step({}, times=20)
+    assert scene.choose(Asked(8192, None, chain)).member is not None
+    scene.step({name: {"prompt_tokens": None} for name in "ab"})
+    scene.step({})
+    assert any(one.hit for one in scene.choose(Asked(8192, None, chain)).judged)
+
+
+def test_nodes_that_were_all_out_and_come_back_are_judged_again_after_a_while() -> None:
+    scene = Scene("ab")
+    scene.step({}, times=8)
+    assert scene.choose().member is not None
+    scene.step({}, {name: Counts(0, 0, False) for name in "ab"})
+    assert scene.choose().silence == "none"
+    scene.step({})
+    assert scene.choose().silence == "few"
+    scene.step({}, times=44)
+    assert scene.choose().member is not None

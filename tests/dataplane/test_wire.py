@@ -69,9 +69,9 @@ def test_the_chooser_knows_how_many_choose_beside_it() -> None:
     told: list[int] = []
 
     class Told(Chooser):
-        def tell(self, members: Any, envoys: int, choosers: int = 1) -> None:
+        def tell(self, members: Any, envoys: int) -> None:
             told.append(envoys)
-            super().tell(members, envoys, choosers)
+            super().tell(members, envoys)
 
     part = ir.Part("p", (make_endpoint("default/a"),), None, None)
     pools = Pools(lambda _: Told(random.Random(1).random))

@@ -80,7 +80,7 @@ async def test_the_data_plane_sees_the_policy_and_hardly_anything_else() -> None
             assert seen == {"content-length", "x-request-id"}
             (attributes,) = request.attributes.values()
             (text,) = (value.string_value for value in attributes.fields.values())
-            assert json.loads(text) == {"clusters": [cluster_of(stack, "a")], "via": []}
+            assert json.loads(text) == {"clusters": [cluster_of(stack, "a")]}
             page = json.loads(await stack.envoys[0].admin("/runtime"))["entries"]
             pool = json.loads(page[f"weighbridge.pool.{cluster_of(stack, 'a')}"]["final_value"])
             assert pool["nodes"][0] == {

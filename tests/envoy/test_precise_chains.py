@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from support.choice import ask, cluster_of, find_ways, name_by_choice, reach
 from support.oracle import Oracle
 from support.stack import Stack, node, policy
-from support.witness import Witness, status
+from support.witness import Heard, Witness, chat, status
 
 pytestmark = pytest.mark.envoy
 PRECISE: dict[str, Any] = {"balance": {"precise": True}}
@@ -67,3 +68,58 @@ async def test_named_nodes_of_several_clusters_are_all_reached_and_sent_their_ow
                 heard.heard.clear()
                 assert await name_by_choice(stack) == {name}
                 assert {json.loads(one.body)["model"] for one in heard.heard if one.body} == {served}
+
+
+async def hold(_: Heard, __: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(60)
+
+
+async def ask_held(stack: Stack, held: Witness, number: int) -> list[asyncio.Task[tuple[int, Any]]]:
+    """So many requests under way, all of them at one node."""
+    tasks = [asyncio.create_task(ask(stack)) for _ in range(number)]
+    async with asyncio.timeout(20):
+        while len(held.heard) < number:  # noqa: ASYNC110  nodes tell nobody
+            await asyncio.sleep(0.02)
+    return tasks
+
+
+@pytest.mark.parametrize("chosen", ["by name", "by weights"])
+async def test_all_that_a_dying_node_held_goes_on_through_the_chain(chosen: str) -> None:
+    """More than ten at once: the budget of retries is a part of requests that a chain has none of itself."""
+    async with Oracle() as oracle, Witness(hold) as a, Witness() as b:
+        rules = policy("p", match={"models": ["m"]}, fallback=[{"model": "small"}], **PRECISE)
+        objects = [node("a", a.port), node("b", b.port, "small"), rules]
+        async with Stack(*objects, dataplanes=(oracle.path,)) as stack:
+            a.answer = chat
+            await reach(oracle, stack)
+            ways = await find_ways(oracle, stack)
+            a.answer = hold
+            a.heard.clear()
+            if chosen == "by name":
+                oracle.address, oracle.cluster = f"127.0.0.1:{a.port}", ways[cluster_of(stack, "a")]
+            tasks = await ask_held(stack, a, 40)
+            await a.close()
+            assert Counter([(await task)[0] for task in tasks]) == {200: 40}
+
+
+@pytest.mark.parametrize("chosen", ["by name", "by weights"])
+async def test_a_request_under_way_is_tried_again_though_its_fallback_was_taken_away(chosen: str) -> None:
+    async with Oracle() as oracle, Witness(chat) as a, Witness() as b, Witness() as c:
+        nodes = [node("a", a.port), node("b", b.port), node("c", c.port, "small")]
+        rules = policy("p", match={"models": ["m"]}, fallback=[{"model": "small"}], **PRECISE)
+        without = policy("p", match={"models": ["m"]}, **PRECISE)
+        async with Stack(*nodes, rules, dataplanes=(oracle.path,)) as stack:
+            await reach(oracle, stack)
+            ways = await find_ways(oracle, stack)
+            if chosen == "by name":
+                oracle.address, oracle.cluster = f"127.0.0.1:{a.port}", ways[cluster_of(stack, "a")]
+            a.answer = hold
+            a.heard.clear()
+            tasks = [asyncio.create_task(ask(stack)) for _ in range(20)]
+            async with asyncio.timeout(20):
+                while len(a.heard) + sum(task.done() for task in tasks) < 20:  # noqa: ASYNC110  nodes tell nobody
+                    await asyncio.sleep(0.02)
+            assert a.heard
+            await stack.apply(*nodes, without)
+            await a.close()
+            assert Counter([(await task)[0] for task in tasks]) == {200: 20}

@@ -37,6 +37,7 @@ KEEP_IDLE = 4.0
 HEALTH_TIMEOUT = 3.0
 EJECTED_AFTER = 3  # failures in a row
 ERRORS_IN_A_ROW = 20  # of any status from 500
+RETRIES_LEAST, RETRIES_AT_ONCE = 10, 10_000  # whatever the budget; through a chain, at a budget of 100 %
 ADS = {"ads": {}, "resource_api_version": "V3"}
 _KEY_HEADERS: dict[ir.Format, str] = {
     "openai": "authorization",
@@ -118,7 +119,8 @@ def _over(name: str, kind: Json, budget: float, filters: list[Json]) -> Message:
         "connect_timeout": seconds(CONNECT_TIMEOUT),
         "lb_policy": "CLUSTER_PROVIDED",
         "cluster_type": kind,
-        "circuit_breakers": _breakers(budget),
+        # The budget is a part of the requests that a cluster has itself, and these count at the members.
+        "circuit_breakers": _breakers(budget, least=round(RETRIES_AT_ONCE * budget / 100)),
         "typed_extension_protocol_options": {_OPTIONS: _http(filters)},
     }
     return message(Cluster, fields)
@@ -151,14 +153,15 @@ def _ejection(nodes: int) -> Json:
     }
 
 
-def _breakers(budget: float) -> Json:
+def _breakers(budget: float, least: int = 0) -> Json:
+    retries = {"budget_percent": {"value": budget}, "min_retry_concurrency": max(RETRIES_LEAST, least)}
     return {
         "thresholds": [
             {
                 "max_connections": UNLIMITED,
                 "max_pending_requests": UNLIMITED,
                 "max_requests": UNLIMITED,
-                "retry_budget": {"budget_percent": {"value": budget}, "min_retry_concurrency": 10},
+                "retry_budget": retries,
             }
         ]
     }

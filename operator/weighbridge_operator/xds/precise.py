@@ -88,7 +88,7 @@ def ask_on(route: Json, clusters: tuple[str, ...], ways: tuple[str, ...], seed: 
     """
     sent = {"request_header_mode": "SEND", "response_header_mode": "SKIP"}
     asked = packed(f"{_KIND}.ExtProcPerRoute", {"overrides": {"processing_mode": sent}})
-    asks: Json = {"clusters": list(clusters), "via": list(ways)}
+    asks: Json = {"clusters": list(clusters), **({"via": list(ways)} if ways else {})}
     script: Json = {"name": "blocks"}
     if seed:
         asks["shared"] = True

@@ -60,7 +60,7 @@ def _named_by(route: Message) -> Iterator[Reference]:
     """The clusters that a data plane may name for a request of the route: it is told them in the route's metadata."""
     told = route.metadata.filter_metadata  # type: ignore[attr-defined]
     asks = told[METADATA].fields["precise"].string_value if METADATA in told and "precise" in told[METADATA] else ""
-    yield from ((CLUSTER, name) for name in (json.loads(asks)["via"] if asks else ()))
+    yield from ((CLUSTER, name) for name in (json.loads(asks).get("via", ()) if asks else ()))
 
 
 def assignment_name(cluster: Message) -> str:

@@ -93,6 +93,13 @@ class Snapshot:
         """The same snapshot with this layer of the runtime in place of its own of the same name."""
         return self._merge(RUNTIME, _pack_all(RUNTIME, [layer], b""))
 
+    def with_more(self, *resources: Resource) -> Snapshot:
+        """The same snapshot with these as well, which refer to nothing that is not there."""
+        more = self
+        for kind in sorted({resource.type_url for resource in resources}):
+            more = more._merge(kind, {each.name: each for each in resources if each.type_url == kind})
+        return more
+
     def _merge(self, kind: str, changed: Mapping[str, Resource]) -> Snapshot:
         merged = _sorted({**self.resources[kind], **changed})
         return replace(
