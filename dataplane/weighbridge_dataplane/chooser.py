@@ -29,6 +29,7 @@ from weighbridge_dataplane.rates import ROOM_KV, fill_of_request, make_sound, mi
 from weighbridge_dataplane.sizes import Sizes
 from weighbridge_dataplane.standing import FRESH, OTHERS_WEIGHT, Standing, tells_reading
 from weighbridge_dataplane.ties import pick
+from weighbridge_metrics.engines import PROGRESS
 
 FLOOR = 0.9
 FOLLOW = 0.5  # of what we sent since the sample, that each Envoy we don't hear sent: it finds the same node best
@@ -64,6 +65,7 @@ class Chooser:
         self._beginnings = Beginnings(processes, pool)
         self._sizes = Sizes()
         self._reading: float | None = None  # the pool's P
+        self._tells = True  # whether all nodes' engines say what they have not read
         self._stale = True
         self._looked = self._refreshed = float("-inf")  # when `_silence` was found, and g and the like
         self._silence: Silence | None = None
@@ -79,6 +81,7 @@ class Chooser:
             self._nodes[member.address] = standing
         gone = {address for address, standing in known.items() if self._nodes.get(address) is not standing}
         self._order, self._envoys, self._stale = tuple(self._nodes.values()), max(1, envoys), True
+        self._tells = all(member.engine in PROGRESS for member in members)
         self._beginnings.tell(members, self._envoys, gone)
         self.attend(self._attended)
         self._draws.tell(())
@@ -247,11 +250,12 @@ class Chooser:
         reading = standing.reading or self._reading
         if not usable and reading and self._reading:
             reading = min(reading, self._reading)  # what it said of its speed is not believed either
-        unread = self._settle(standing, reading, now, usable) if reading else 0.0
-        if usable:
+        # Of some it is known and of others guessed, from what was sent alone: that is no comparison.
+        unread = self._settle(standing, reading, now, usable) if reading and self._tells else 0.0
+        if usable and self._tells:
             unread += standing.sent_tokens * FOLLOW * self._unheard + standing.hearsay.tokens
         ratio = self._sizes.ratio
-        own_part = OWN_PART if standing.rates.told else 0.0
+        own_part = OWN_PART if self._tells else 0.0
         backlog = (unread + own_part * (size - hit) * ratio) / reading if reading else 0.0
         hit *= ratio
         saved = (1 - own_part) * hit / self._reading if self._reading else 0.0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.choosing import Scene
+from support.choosing import Scene, member
 from weighbridge_dataplane.facts import Asked, Counts, Sample
 from weighbridge_dataplane.readings import find_table, read_sample
 from weighbridge_dataplane.unread import Unread
@@ -106,3 +108,28 @@ def test_a_prompt_that_another_gateway_sent_turns_the_next_one_away() -> None:
     now = {**told, "first_tokens": 31, "ended": 29, "prompt_tokens": 1450}
     scene.step({"a": {**now, "running": 5}, "b": now})
     assert scene.name(1, Asked(2000)) == {"b": 1}
+
+
+def read_all(scene: Scene, names: str, *silent: str, times: int = 60) -> None:
+    """Nodes that read for some of the time, and say so; of the silent ones no page comes."""
+    for _ in range(times):
+        told = {"running": 1, "kv": 0.02, "first_tokens": int(scene.now), "ended": int(scene.now)}
+        pages = {name: {**told, "prompt_tokens": scene.prompts[name] / 20} for name in names}
+        scene.step({**pages, **dict.fromkeys(silent)})
+
+
+def test_where_an_engine_does_not_say_what_it_has_not_read_nodes_are_compared_by_fill_alone() -> None:
+    scene = Scene("abcd")
+    scene.chooser.tell([replace(member(name), engine="tgi" if name in "cd" else "vllm") for name in "abcd"], 1)
+    read_all(scene, "abcd")
+    scene.name(40, Asked(4000))
+    assert {one.backlog for one in scene.choose(Asked(4000)).judged} == {0.0}
+    assert max(scene.name(400, Asked(4000)).values()) <= 110
+
+
+def test_a_node_whose_page_cannot_be_used_is_no_better_for_it() -> None:
+    scene = Scene("abc")
+    read_all(scene, "ab", "c")
+    judged = {one.address[0]: one for one in scene.choose(Asked(2000)).judged}
+    assert judged["c"].by_count
+    assert judged["c"].backlog >= 0.9 * min(judged["a"].backlog, judged["b"].backlog) > 0
