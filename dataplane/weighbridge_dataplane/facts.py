@@ -120,7 +120,7 @@ class Heard:
 Told = Sent | Beginning
 
 #: Why the choice is silent, and the weights decide: nobody told the nodes yet, what was told is too old, fewer than
-#: half of the nodes (or than two) can be judged, or every one that can be judged is left out.
+#: half of the nodes (or than two) can be judged, or every one is out of service or left out because it fails.
 Silence = Literal["unknown", "stale", "few", "none"]
 
 #: By what it was reckoned how much of a prompt each node has read: what all data planes of the gateway sent, this one

@@ -14,8 +14,8 @@ from weighbridge_operator.xds.names import name_cluster
 from weighbridge_operator.xds.snapshot import Snapshot, build, pack
 
 
-def part(name: str, credential: tuple[str, str, str] | None = None) -> ir.Part:
-    return ir.Part(name, (make_endpoint(f"default/{name}"),), None, credential)
+def part(name: str) -> ir.Part:
+    return ir.Part(name, (make_endpoint(f"default/{name}"),), None, None)
 
 
 def snap(*parts: ir.Part, chains: dict[str, tuple[str, ...]] | None = None) -> Snapshot:

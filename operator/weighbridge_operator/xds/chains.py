@@ -7,7 +7,7 @@ its chains by the room that the user gave: this split is configuration, load nev
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from weighbridge_operator.core import ir
 from weighbridge_operator.xds.endpoint import base_of, names_of
@@ -53,8 +53,7 @@ class Plan:
     chains: Mapping[str, tuple[str, ...]]  # members by chain name
     targets: Mapping[tuple[tuple[ir.Destination, ...], str], Target]  # by where requests go, and what they ask for
     precise: frozenset[str] = frozenset()  # clusters whose nodes may be named for a request
-    #: Where a request goes whose node was named in a chain's first cluster: the chain, by the name of its `name_first`.
-    firsts: Mapping[str, str] = field(default_factory=dict)
+    firsts: frozenset[str] = frozenset()  # chains in whose first cluster a node may be named: each has a `name_first`
 
     def target(self, destinations: tuple[ir.Destination, ...], asked: str) -> Target:
         """Where requests for `asked` go."""
@@ -87,7 +86,7 @@ def plan_clusters(gateway: ir.Gateway) -> Plan:
     budgets: dict[str, float] = {}
     chains: dict[str, tuple[str, ...]] = {}
     precise: set[str] = set()
-    firsts: dict[str, str] = {}
+    firsts: set[str] = set()
     drafts: dict[tuple[tuple[ir.Destination, ...], str], tuple[_Orders, bool]] = {}
     for rule, destinations, asked in _uses(gateway):
         if (destinations, asked) not in drafts:
@@ -100,13 +99,13 @@ def plan_clusters(gateway: ir.Gateway) -> Plan:
             name = _name(members, needs)
             if len(members) > 1:
                 chains[name] = members
-                firsts |= {name_first(name): name} if rule.precise else {}
+                firsts.update([name] if rule.precise else ())
             if needs:
                 adapting.add(name)
             for cluster in {name, *members}:
                 budgets[cluster] = max(budgets.get(cluster, 0.0), rule.retry.budget)
     targets = {key: _aim(parts, orders, needs, adapting) for key, (orders, needs) in drafts.items()}
-    return Plan(parts, pools, frozenset(adapting), budgets, chains, targets, frozenset(precise), firsts)
+    return Plan(parts, pools, frozenset(adapting), budgets, chains, targets, frozenset(precise), frozenset(firsts))
 
 
 def _aim(parts: Mapping[str, ir.Part], orders: _Orders, needs: bool, adapting: Collection[str]) -> Target:

@@ -1,6 +1,6 @@
 """Envoy's composite cluster: each try of a request has a cluster of its own, the first the first of the list.
 
-Made known here by hand, for xds-protos 1.8 has no descriptor of it; its fields are those of Envoy 1.40's
+Made known here by hand, for xds-protos 1.85 has no descriptor of it; its fields are those of Envoy 1.40's
 api/envoy/extensions/clusters/composite/v3/cluster.proto that are used.
 """
 

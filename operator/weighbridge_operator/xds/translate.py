@@ -23,7 +23,7 @@ from weighbridge_operator.xds.keys import Callers
 from weighbridge_operator.xds.kinds import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from weighbridge_operator.xds.listener import Entrance, translate_listener
 from weighbridge_operator.xds.memo import Memo
-from weighbridge_operator.xds.names import CERTIFICATE, name_authorities, name_credential
+from weighbridge_operator.xds.names import CERTIFICATE, name_authorities, name_credential, name_first
 from weighbridge_operator.xds.precise import count_others, list_choices
 from weighbridge_operator.xds.route import translate_routes
 from weighbridge_operator.xds.snapshot import Resource, Snapshot, pack
@@ -76,11 +76,11 @@ def _clusters(plan: Plan, memo: Memo) -> Iterator[Resource | Message]:
     for name, members in plan.chains.items():
         adapts, budget = name in plan.adapting, plan.budgets[name]
         yield translate_chain(name, members, adapts, budget, plan.credentials(members), plan.format(members))
-    for name, chain in plan.firsts.items():
+    for chain in sorted(plan.firsts):
         members = plan.chains[chain]
         adapts, budget = chain in plan.adapting, plan.budgets[chain]
         sent = plan.credentials(members), plan.format(members)
-        yield translate_first(name, members[0], chain, adapts, budget, *sent)
+        yield translate_first(name_first(chain), members[0], chain, adapts, budget, *sent)
 
 
 def assign_weights(before: Snapshot, gateway: ir.Gateway, weights: Weights) -> Snapshot:
