@@ -76,8 +76,9 @@ async def test_the_data_plane_sees_the_policy_and_hardly_anything_else() -> None
             await reach(oracle, stack)
             await ask(stack, authorization="Bearer secret", **{"x-weighbridge-blocks": "00000000"})
             (request,) = oracle.asked
-            seen = {header.key for header in request.request_headers.headers.headers}
-            assert seen == {"content-length", "x-request-id"}
+            seen = {header.key: header.raw_value for header in request.request_headers.headers.headers}
+            assert set(seen) == {"content-length", "x-request-id", "x-weighbridge-blocks"}
+            assert not seen["x-weighbridge-blocks"], "a prompt of less than a block, and not what the caller says of it"
             (attributes,) = request.attributes.values()
             (text,) = (value.string_value for value in attributes.fields.values())
             assert json.loads(text) == {"clusters": [cluster_of(stack, "a")]}
@@ -147,15 +148,20 @@ async def test_envoys_name_a_beginning_alike_where_an_api_server_drew_the_policy
     assert len({blocks for blocks, _ in found}) == (1 if uid else 2)
 
 
-async def test_routes_without_it_never_ask() -> None:
+async def test_routes_without_it_never_ask_nor_have_what_asks() -> None:
     async with Oracle() as oracle, Witness() as a, Witness() as b:
         rules = policy("p", match={"models": ["m"]}, **PRECISE)
         objects = [node("a", a.port), node("b", b.port, "other"), rules]
         async with Stack(*objects, dataplanes=(oracle.path,)) as stack:
             await reach(oracle, stack)
+            made = "http.entrance.composite.filter_delegation_success"
+            before = await stack.envoys[0].stat(made)
             for _ in range(5):
                 assert (await ask(stack, "other"))[0] == 200
             assert not oracle.asked
+            assert await stack.envoys[0].stat(made) == before
+            assert (await ask(stack))[0] == 200
+            assert (len(oracle.asked), await stack.envoys[0].stat(made)) == (1, before + 1)
 
 
 async def test_no_header_of_a_callers_changes_the_node() -> None:

@@ -141,12 +141,12 @@ function envoy_on_request(handle)
   local headers = handle:headers()
   local named, caller = headers:get("x-session-id"), headers:get("x-weighbridge-client")
   local body = handle:body()
-  if not body then return end
+  if not body then return headers:add("x-weighbridge-blocks", "") end
   local size = body:length()
   local start = body:getBytes(0, math.min(size, SPAN + BLOCK))
   local blocks = hash_blocks(sub(start, find_prompt(start)), pick_key(handle))
   local session = name_session(body, size, start, named, caller)
   headers = handle:headers()
-  if blocks then headers:add("x-weighbridge-blocks", blocks) end
+  headers:add("x-weighbridge-blocks", blocks or "")
   if session then headers:add("x-weighbridge-session", session) end
 end

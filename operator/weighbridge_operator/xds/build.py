@@ -19,6 +19,7 @@ from envoy.extensions.clusters.aggregate.v3 import cluster_pb2 as _aggregate  # 
 from envoy.extensions.common.matching.v3 import extension_matcher_pb2 as _matching  # noqa: F401
 from envoy.extensions.filters.common.matcher.action.v3 import skip_action_pb2 as _skip  # noqa: F401
 from envoy.extensions.filters.http.api_key_auth.v3 import api_key_auth_pb2 as _keys  # noqa: F401
+from envoy.extensions.filters.http.composite.v3 import composite_pb2 as _composite_filter  # noqa: F401
 from envoy.extensions.filters.http.credential_injector.v3 import credential_injector_pb2 as _credential  # noqa: F401
 from envoy.extensions.filters.http.ext_proc.v3 import ext_proc_pb2 as _ext_proc  # noqa: F401
 from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2 as _mutation  # noqa: F401

@@ -1,11 +1,11 @@
 """The choice per request: how Envoy asks the data plane beside it, and is told the nodes to choose from.
 
-On a route whose policy says `precise`, ext_proc sends the head of a request to the data plane, and nothing else. The
-answer names a node in dynamic metadata, which no caller can write; the cluster's policy `override_host` takes it, and
-without one falls back to what the cluster does anyway. Of a chain of clusters `override_host` means nothing (measured,
-Envoy 1.40): there the answer also names a cluster that tries the node's own first and then the chain, in a header that
-is stripped from callers, and the route is found anew. A data plane that is dead, frozen or late costs a request one
-time-out at most, and then nothing: a health check of Envoy's takes it out.
+On a route whose policy says `precise`, ext_proc sends the head of a request to the data plane, and nothing else; other
+requests have no ext_proc. The answer names a node in dynamic metadata, which no caller can write; the cluster's policy
+`override_host` takes it, and without one falls back to what the cluster does anyway. Of a chain of clusters
+`override_host` means nothing (measured, Envoy 1.40): there the answer also names a cluster that tries the node's own
+first and then the chain, in a header that is stripped from callers, and the route is found anew. A data plane that is
+dead, frozen or late costs a request one time-out at most, and then nothing: a health check of Envoy's takes it out.
 
 What there is to choose from goes to Envoy as a layer of its runtime (RTDS), which the data plane reads at the admin
 interface: no second way from the operator, and nothing that serves is touched by it.
@@ -41,12 +41,30 @@ ATTRIBUTE = f"xds.route_metadata.filter_metadata['{METADATA}']['precise']"
 HEADERS = ("content-length", "x-request-id", BLOCKS_HEADER, SESSION_HEADER)
 BEGINNING = "weighbridge.blocks"  # the filter that says what a request begins with
 _KIND = "envoy.extensions.filters.http.ext_proc.v3"
+_COMPOSITE = "envoy.extensions.filters.http.composite.v3"
 _LUA = "envoy.extensions.filters.http.lua.v3.Lua"
 
 
 def ask_dataplane() -> list[Json]:
-    """The filters: what a request begins with, and the question. Neither does anything but on routes that say so."""
-    return [extension(BEGINNING, _LUA, {"source_codes": {"blocks": {"inline_string": write_blocks()}}}), _ask()]
+    """The filters: what a request begins with, on routes that say so, and the question, where that was told."""
+    return [extension(BEGINNING, _LUA, {"source_codes": {"blocks": {"inline_string": write_blocks()}}}), _ask_told()]
+
+
+def _ask_told() -> Json:
+    """The question, for requests alone of which the script before it has told how they begin.
+
+    Envoy makes a filter for each request, whether its route wants it or not, and this one is dear. What it has for
+    leaving one out (`disabled`, `filter_chain`) goes by the route that a request has before the entrance names its own.
+    """
+    read = packed("envoy.type.matcher.v3.HttpRequestHeaderMatchInput", {"header_name": BLOCKS_HEADER})
+    anything = {"safe_regex": {"google_re2": {}, "regex": ".*"}}
+    told = {"single_predicate": {"input": {"name": "told", "typed_config": read}, "value_match": anything}}
+    ask = extension("ask", f"{_COMPOSITE}.ExecuteFilterAction", {"typed_config": _ask()})
+    fields = {
+        "extension_config": extension("envoy.filters.http.composite", f"{_COMPOSITE}.Composite"),
+        "xds_matcher": {"matcher_list": {"matchers": [{"predicate": told, "on_match": {"action": ask}}]}},
+    }
+    return extension(FILTER, "envoy.extensions.common.matching.v3.ExtensionWithMatcher", fields)
 
 
 def _ask() -> Json:
@@ -58,7 +76,7 @@ def _ask() -> Json:
             "grpc_service": {"envoy_grpc": {"cluster_name": DATAPLANE}},
             "failure_mode_allow": True,
             "message_timeout": seconds(TIMEOUT),
-            "processing_mode": {"request_header_mode": "SKIP", "response_header_mode": "SKIP"},
+            "processing_mode": {"request_header_mode": "SEND", "response_header_mode": "SKIP"},
             "request_attributes": [ATTRIBUTE],
             "forward_rules": {"allowed_headers": {"patterns": matched}},
             "mutation_rules": {
@@ -86,8 +104,6 @@ def ask_on(route: Json, clusters: tuple[str, ...], ways: tuple[str, ...], seed: 
     which all Envoys hash alike how a request begins, so that their data planes can tell each other; without one each
     Envoy has a key of its own, and they say nothing of it.
     """
-    sent = {"request_header_mode": "SEND", "response_header_mode": "SKIP"}
-    asked = packed(f"{_KIND}.ExtProcPerRoute", {"overrides": {"processing_mode": sent}})
     asks: Json = {"clusters": list(clusters), **({"via": list(ways)} if ways else {})}
     script: Json = {"name": "blocks"}
     if seed:
@@ -98,7 +114,7 @@ def ask_on(route: Json, clusters: tuple[str, ...], ways: tuple[str, ...], seed: 
     metadata = {"filter_metadata": {**told, METADATA: {**told[METADATA], "precise": policy}}}
     begins = packed(f"{_LUA}PerRoute", script)
     removed = [*route.get("request_headers_to_remove", ()), BLOCKS_HEADER, SESSION_HEADER]
-    filters = {**route.get("typed_per_filter_config", {}), FILTER: asked, BEGINNING: begins}
+    filters = {**route.get("typed_per_filter_config", {}), BEGINNING: begins}
     return {**route, "metadata": metadata, "typed_per_filter_config": filters, "request_headers_to_remove": removed}
 
 
