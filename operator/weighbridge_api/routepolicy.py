@@ -141,7 +141,7 @@ class Retry(Shape):
     attempts: Annotated[int, Field(ge=0, le=RETRIES_MOST)] = 2
     """How often at most, after the first try."""
     budget: Percentage = 100.0
-    """Retries at most, in percent of the requests in flight: what a dead node held must fit, a third with three."""
+    """Retries at once, in percent of the requests in flight (of 10,000 before a fallback): what a dead node held must fit."""
 
 
 class Timeouts(Shape):
