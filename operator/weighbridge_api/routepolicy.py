@@ -141,7 +141,7 @@ class Retry(Shape):
     attempts: Annotated[int, Field(ge=0, le=RETRIES_MOST)] = 2
     """How often at most, after the first try."""
     budget: Percentage = 100.0
-    """Retries at once, in percent of what is in flight, or of 10,000 before a fallback: what a dead node held must fit."""
+    """Retries at once, in percent of what is in flight (10,000 before a fallback): what a dead node held must fit."""
 
 
 class Timeouts(Shape):
