@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from weighbridge_api.metrics import LoadSignal, Mapped
 from weighbridge_api.wire import OTHERS, POOL
 from weighbridge_dataplane.facts import Counts, Member, Sample
+from weighbridge_dataplane.rates import MOST
 from weighbridge_metrics.engines import CACHED, ENGINES, PROGRESS
 from weighbridge_metrics.exposition import read
 from weighbridge_metrics.mapping import FIELDS, build_table
@@ -210,7 +211,9 @@ def read_sample(table: Table, pages: Sequence[bytes], windows: MutableMapping[st
     windows.update(counters)
     cached, prompt = values.get(_CACHED), values.get("prompt_tokens")
     if cached is not None and prompt is not None:
-        values["prompt_tokens"] = max(0.0, prompt - cached)
+        # The difference of two that no engine counts to is any number, 0 at most times: a node that never reads.
+        sound = 0 <= cached <= MOST and 0 <= prompt <= MOST
+        values["prompt_tokens"] = max(0.0, prompt - cached) if sound else None
     values["life"] = _find_life(table, values)
     return Sample(at, **values) if any(value is not None for value in values.values()) else None
 

@@ -46,3 +46,16 @@ def test_an_engine_that_tells_nothing_of_a_cache_counts_whole() -> None:
     page = (FIXTURES / "vllm-0.10.prom").read_text()
     assert "prefix_cache" not in page
     assert read("vllm", page)
+
+
+@pytest.mark.parametrize(
+    "absurd", [("prompt_tokens_total",), ("prefix_cache_hits",), ("prompt_tokens_total", "prefix_cache_hits")]
+)
+def test_of_numbers_that_no_engine_counts_to_no_difference_is_taken(absurd: tuple[str, ...]) -> None:
+    node = Node(NodeSpec(compute=(("prefix_caching", True),)), 0.0)
+    lines = node.page(0.0).splitlines()
+    names = tuple(f"vllm:{name}" for name in absurd)
+    assert all(any(line.startswith(name) for line in lines) for name in names)
+    spoilt = [f"{line.rsplit(' ', 1)[0]} 1.8e19" if line.startswith(names) else line for line in lines]
+    told = read("vllm", "\n".join(spoilt) + "\n")
+    assert told is None or told > 1e15, "a node that says 0 again and again reads nothing, as far as anybody can tell"
