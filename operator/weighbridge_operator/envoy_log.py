@@ -65,8 +65,10 @@ class EnvoyLog:
             self._level = LEVELS[head[1]]
             text = f"{head[2]}: {text[head.end() :]}"
         text = _clean(text)
-        self.tail.append(text)
-        hushed = (self._hushed or any(known in text for known in KNOWN)) and self._level < logging.ERROR
+        usual = any(known in text for known in KNOWN) and self._level < logging.ERROR
+        if not usual:
+            self.tail.append(text)
+        hushed = usual or (self._hushed and self._level < logging.ERROR)
         self._log.log(logging.DEBUG if hushed else self._level, "%s", text)
 
 

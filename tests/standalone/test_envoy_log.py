@@ -86,3 +86,10 @@ def test_what_the_pages_say_of_the_key_filter_is_not_said_with_every_change() ->
 @pytest.mark.parametrize(("level", "chosen"), [(logging.DEBUG, "info"), (logging.INFO, "warning")])
 def test_envoy_writes_only_what_is_shown(level: int, chosen: str) -> None:
     assert choose_level(logging.Logger("envoy", level)) == chosen
+
+
+def test_what_it_says_of_a_dead_data_plane_is_not_why_it_died() -> None:
+    log, _ = make()
+    log.feed(b"[warning][config] no answer from xds\n")
+    log.feed(b"[warning][ext_proc] Received gRPC error on stream: 14, message no healthy upstream\n" * 8)
+    assert list(log.tail) == ["config: no answer from xds"]
