@@ -8,9 +8,8 @@ from typing import Final
 #: Namespace of a request's dynamic metadata: "node", the address that the data plane names, and "by".
 CHOICE: Final = "weighbridge.choice"
 CLUSTER_HEADER: Final = "x-weighbridge-cluster"  # of the named node, written by the data plane
-BLOCKS_HEADER: Final = (
-    "x-weighbridge-blocks"  # hashes of a body's beginning, 8 hex digits each, joined by "."; empty: none
-)
+#: Hashes of a body's beginning, 8 hex digits each, joined by "."; empty where it is short. Without it nobody is asked.
+BLOCKS_HEADER: Final = "x-weighbridge-blocks"
 SESSION_HEADER: Final = "x-weighbridge-session"  # the conversation that a request belongs to
 
 #: Entries of the runtime, each followed by the cluster's name; their values are JSON.

@@ -2,7 +2,8 @@
 -- each request, and run by them alone.
 --
 -- Where a node has just read the beginning of a prompt, it need not read it again. "x-weighbridge-blocks" holds a hash for
--- each whole block of 1,024 bytes from the prompt on, of all bytes up to the block's end, at most 64, joined by ".". Two
+-- each whole block of 1,024 bytes from the prompt on, of all bytes up to the block's end, at most 64, joined by ".". It is
+-- written where there is none, too: the data plane is asked for requests that have it (precise.py). Two
 -- bodies share as many hashes as blocks of their prompts' beginning. The hash is HalfSipHash-1-3: additions, rotations and
 -- exclusive ors of 32 bits, which LuaJIT compiles, and nobody without the key can make two beginnings meet. The route says
 -- which key, the same to every Envoy, so that their data planes can tell each other what begins how. Where it says none, it
