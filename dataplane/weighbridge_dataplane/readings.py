@@ -211,7 +211,7 @@ def read_sample(table: Table, pages: Sequence[bytes], windows: MutableMapping[st
     windows.update(counters)
     cached, prompt = values.get(_CACHED), values.get("prompt_tokens")
     if cached is not None and prompt is not None:
-        # The difference of two that no engine counts to is any number, 0 at most times: a node that never reads.
+        # Of two that no engine counts to the difference is mostly 0, and the node would seem never to read.
         sound = 0 <= cached <= MOST and 0 <= prompt <= MOST
         values["prompt_tokens"] = max(0.0, prompt - cached) if sound else None
     values["life"] = _find_life(table, values)

@@ -57,5 +57,4 @@ def test_of_numbers_that_no_engine_counts_to_no_difference_is_taken(absurd: tupl
     names = tuple(f"vllm:{name}" for name in absurd)
     assert all(any(line.startswith(name) for line in lines) for name in names)
     spoilt = [f"{line.rsplit(' ', 1)[0]} 1.8e19" if line.startswith(names) else line for line in lines]
-    told = read("vllm", "\n".join(spoilt) + "\n")
-    assert told is None or told > 1e15, "a node that says 0 again and again reads nothing, as far as anybody can tell"
+    assert read("vllm", "\n".join(spoilt) + "\n") is None, "0 again and again is a node that reads nothing"

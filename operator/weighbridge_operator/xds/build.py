@@ -93,6 +93,19 @@ def untyped(name: str, kind: str, fields: Mapping[str, Any]) -> Json:
     )
 
 
+def header_predicate(name: str, value: Json) -> Json:
+    """A matcher's predicate: a request has the header, and its value matches this StringMatcher."""
+    read = packed("envoy.type.matcher.v3.HttpRequestHeaderMatchInput", {"header_name": name})
+    return {"single_predicate": {"input": {"name": "header", "typed_config": read}, "value_match": value}}
+
+
+def matched_filter(name: str, inner: Json, predicate: Json, action: Json) -> Json:
+    """The filter `inner` behind a matcher that does `action` to it where `predicate` holds."""
+    kind = "envoy.extensions.common.matching.v3.ExtensionWithMatcher"
+    matchers = [{"predicate": predicate, "on_match": {"action": action}}]
+    return extension(name, kind, {"extension_config": inner, "xds_matcher": {"matcher_list": {"matchers": matchers}}})
+
+
 def first_known(*operators: tuple[str, str]) -> str:
     """The command operator that says the first of these, each with its parameter, that is known."""
     listed = [{"command": command, **({"param": param} if param else {})} for command, param in operators]

@@ -14,7 +14,15 @@ from google.protobuf.message import Message
 from weighbridge_api.routepolicy import RETRIES_MOST
 from weighbridge_operator.core import ir
 from weighbridge_operator.xds import composite
-from weighbridge_operator.xds.build import Json, extension, message, packed, seconds
+from weighbridge_operator.xds.build import (
+    Json,
+    extension,
+    header_predicate,
+    matched_filter,
+    message,
+    packed,
+    seconds,
+)
 from weighbridge_operator.xds.names import (
     CREDENTIAL_HEADER,
     METADATA,
@@ -207,13 +215,9 @@ def _chain_filters(adapts: bool, credentials: tuple[Credential, ...], api: ir.Fo
 
 
 def _only_for(credential: str, inject: Json) -> Json:
-    read = packed("envoy.type.matcher.v3.HttpRequestHeaderMatchInput", {"header_name": CREDENTIAL_HEADER})
-    named = {"input": {"name": "header", "typed_config": read}, "value_match": {"exact": credential}}
+    others = {"not_matcher": header_predicate(CREDENTIAL_HEADER, {"exact": credential})}
     skip = extension("skip", "envoy.extensions.filters.common.matcher.action.v3.SkipFilter")
-    others = {"predicate": {"not_matcher": {"single_predicate": named}}, "on_match": {"action": skip}}
-    kind = "envoy.extensions.common.matching.v3.ExtensionWithMatcher"
-    fields = {"extension_config": inject, "xds_matcher": {"matcher_list": {"matchers": [others]}}}
-    return extension("envoy.filters.http.match_delegate", kind, fields)
+    return matched_filter("envoy.filters.http.match_delegate", inject, others, skip)
 
 
 def _tell(header: str, key: str, more: str = "") -> Json:

@@ -24,7 +24,15 @@ from google.protobuf.message import Message
 from weighbridge_api.wire import BLOCKS_HEADER, CHOICE, CLUSTER_HEADER, OTHERS, POOL, SESSION_HEADER
 from weighbridge_operator.core import ir
 from weighbridge_operator.state import LoadRound, Pages
-from weighbridge_operator.xds.build import Json, extension, message, packed, seconds
+from weighbridge_operator.xds.build import (
+    Json,
+    extension,
+    header_predicate,
+    matched_filter,
+    message,
+    packed,
+    seconds,
+)
 from weighbridge_operator.xds.names import (
     DATAPLANE,
     METADATA,
@@ -56,15 +64,10 @@ def _ask_told() -> Json:
     Envoy makes a filter for each request, whether its route wants it or not, and this one is dear. What it has for
     leaving one out (`disabled`, `filter_chain`) goes by the route that a request has before the entrance names its own.
     """
-    read = packed("envoy.type.matcher.v3.HttpRequestHeaderMatchInput", {"header_name": BLOCKS_HEADER})
-    anything = {"safe_regex": {"google_re2": {}, "regex": ".*"}}
-    told = {"single_predicate": {"input": {"name": "told", "typed_config": read}, "value_match": anything}}
+    told = header_predicate(BLOCKS_HEADER, {"safe_regex": {"google_re2": {}, "regex": ".*"}})
     ask = extension("ask", f"{_COMPOSITE}.ExecuteFilterAction", {"typed_config": _ask()})
-    fields = {
-        "extension_config": extension("envoy.filters.http.composite", f"{_COMPOSITE}.Composite"),
-        "xds_matcher": {"matcher_list": {"matchers": [{"predicate": told, "on_match": {"action": ask}}]}},
-    }
-    return extension(FILTER, "envoy.extensions.common.matching.v3.ExtensionWithMatcher", fields)
+    composite = extension("envoy.filters.http.composite", f"{_COMPOSITE}.Composite")
+    return matched_filter(FILTER, composite, told, ask)
 
 
 def _ask() -> Json:
