@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
@@ -51,7 +52,7 @@ class Watch:
 
     def __init__(self, admin: str, pools: Pools, records: Records) -> None:
         self._admin, self._pools, self._records = admin, pools, records
-        self._pace = Pace()
+        self._pace = Pace(random.random)
         self._asked: dict[str, asyncio.Task[None]] = {}
         self._patience: dict[str, Patience] = {}
         self._windows: dict[str, MutableMapping[str, Window]] = {}
