@@ -23,7 +23,7 @@ class Pace:
 
     def __init__(self, random: Callable[[], float]) -> None:
         self._random = random
-        self._swing, self._swung = 1.0, -1  # of this circle, and which one it is
+        self._swing = 1.0  # how long this circle is, in periods
         self.period = PERIOD
         self._late = 0.0
         self._place = 0.0  # in the circle, counted in nodes
@@ -39,17 +39,12 @@ class Pace:
         passed, self._turned = min(now - self._turned, circle), now
         first = self._place
         self._place += nodes * passed / circle
-        self._begin_circle(nodes)
+        if first // max(nodes, 1) != self._place // max(nodes, 1):
+            self._swing = 1 + SWING * (2 * self._random() - 1)
         due = range(int(first), int(self._place))
         if self._place >= 2**31:
             self._place -= 2**31 // max(nodes, 1) * max(nodes, 1)
         return due
-
-    def _begin_circle(self, nodes: int) -> None:
-        circle = int(self._place) // max(nodes, 1)
-        if circle != self._swung:
-            self._swung = circle
-            self._swing = 1 + SWING * (2 * self._random() - 1)
 
     def feel(self, late: float) -> None:
         """Takes by how many seconds a wake came late."""
