@@ -144,12 +144,23 @@ def _report_here(envoy: EnvoyState, answered: EnvoyRound, now: float) -> EnvoyRe
 
 
 def tell_dataplanes(answered: EnvoyRound) -> tuple[str, ...]:
-    """Why the weights alone decide at some Envoy, though a policy is `precise`; a line each, the first few."""
-    silent, none = "'s data plane does not answer", " has no data plane beside it"
-    told = [
-        f"Envoy {name}{silent if state.dataplane else none}: there the weights decide, whatever balance.precise says"
-        for name, state in answered.states.items()
-        if not state.dataplane_answers
-    ]
-    rest = [f"the same of {len(told) - ENVOYS} more Envoys"] if len(told) > ENVOYS else []
+    """Where less than the whole data plane decides, though a policy is `precise`; a line an Envoy, the first few."""
+    lacking = {name: state for name, state in answered.states.items() if not 0 < state.dataplanes == state.answering}
+    told = [_tell_dataplane(name, state) for name, state in lacking.items()]
+    rest = [f"the like of {len(told) - ENVOYS} more Envoys"] if len(told) > ENVOYS else []
     return (*told[:ENVOYS], *rest)
+
+
+def _tell_dataplane(name: str, state: Answer) -> str:
+    there, silent = state.dataplanes, state.dataplanes - state.answering
+    if state.answering:
+        verb = "do" if silent > 1 else "does"
+        return f"{silent} of Envoy {name}'s {there} data planes {verb} not answer: the rest decide alone"
+    match there:
+        case 0:
+            what = f"Envoy {name} has no data plane beside it"
+        case 1:
+            what = f"Envoy {name}'s data plane does not answer"
+        case _:
+            what = f"none of Envoy {name}'s {there} data planes answers"
+    return f"{what}: there the weights decide, whatever balance.precise says"

@@ -132,7 +132,7 @@ class Reporter:
             published=self._loop.snapshots.get() is not None,
             elsewhere=elsewhere,
             without=frozenset(
-                name for name, state in self._answered.states.items() if name in elsewhere and not state.dataplane
+                name for name, state in self._answered.states.items() if name in elsewhere and not state.dataplanes
             ),
         )
 

@@ -53,7 +53,7 @@ async def test_the_statistics_say_whether_one_is_beside_it(beside: bool) -> None
     sockets = ("/nowhere/socket",) if beside else ()
     async with Witness() as a, Stack(node("a", a.port), dataplanes=sockets) as stack, aiohttp.ClientSession() as http:
         found = await read_envoys(http, {"e": stack.envoys[0].admin_url}, time.monotonic)
-    assert found.states["e"].dataplane == beside
+    assert found.states["e"].dataplanes == beside
 
 
 async def test_the_named_node_is_taken_and_an_answer_says_who_chose() -> None:
@@ -232,5 +232,7 @@ async def test_a_policy_says_where_no_data_plane_is() -> None:
         async with Stack(*objects, dataplanes=("/nowhere/socket",)) as beside:
             await wait_reason(beside, "Programmed")
             await wait_notice(beside, "Envoy envoy-0's data plane does not answer: there the weights decide")
+        async with Oracle() as oracle, Stack(*objects, dataplanes=(oracle.path, "/nowhere/socket")) as half:
+            await wait_notice(half, "1 of Envoy envoy-0's 2 data planes does not answer: the rest decide alone")
         async with Oracle() as oracle, Stack(*objects, dataplanes=(oracle.path,)) as well:
             await wait_notice(well, None)

@@ -72,8 +72,8 @@ class EnvoyState:
     versions: Mapping[str, str] = field(default_factory=dict)
     #: Of each secret that it asked for, the version of the response that brought it; "" where none did yet.
     secrets: Mapping[str, str] = field(default_factory=dict)
-    dataplane: bool = False  # whether it was started with one beside it
-    dataplane_answers: bool = False  # by its own health check
+    dataplanes: int = 0  # processes of a data plane that it was started with
+    answering: int = 0  # of those, by its own health check
 
     def holds(self, versions: Mapping[str, str], endpoints: Iterable[Endpoint]) -> bool:
         """Whether it runs these versions and has all of these endpoints."""
@@ -168,8 +168,8 @@ def read_statistics(text: bytes, at: float) -> EnvoyState | None:
             sample.labels.get("envoy_xds_resource_name", ""): sample.labels.get("text_value", "")
             for sample in page.families.get(_SDS, ())
         },
-        dataplane=bool(_read_one(page, _DATAPLANES)),
-        dataplane_answers=bool(_read_one(page, _ANSWERING)),
+        dataplanes=_read_one(page, _DATAPLANES) or 0,
+        answering=_read_one(page, _ANSWERING) or 0,
     )
 
 
