@@ -2,7 +2,8 @@
 
 A prompt's beginning is a chain of block hashes, each of which stands for all before it; a node that was sent the first
 k of them need not read those again. A session says more, what was answered since, if it is a conversation (`sessions`).
-Both are guesses: nodes say nothing of what they hold, so that memory is kept small.
+So does a chain that goes on where one prompt alone had its end: what many have in common ends in no such place.
+All are guesses: nodes say nothing of what they hold, so that memory is kept small.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from weighbridge_dataplane.facts import Beginning
-from weighbridge_dataplane.sessions import SESSIONS_KEPT, Sessions
+from weighbridge_dataplane.facts import DEPTHS, Beginning
+from weighbridge_dataplane.sessions import SESSIONS_KEPT, Sessions, go_on
 
-BLOCK = 256  # tokens of a block of 1,024 bytes
+GAINED = 256.0  # tokens of a prompt: of less nobody can tell whether its session goes on, and nobody gains by it
 BLOCKS_KEPT, BLOCKS_KEPT_IN_ALL = 4096, 200_000  # of one node, of all pools (some 80 MB)
 
 
@@ -39,7 +40,8 @@ class Affinity:
     def __init__(self, blocks: int = BLOCKS_KEPT, sessions: int = SESSIONS_KEPT) -> None:
         self._most_blocks = blocks
         self._kept = blocks
-        self._blocks: dict[str, OrderedDict[str, None]] = {}  # of each node, the one used longest ago first
+        #: Of each node, the one used longest ago first; tokens of the prompt that ended in it, if no other had it.
+        self._blocks: dict[str, OrderedDict[str, float]] = {}
         self._holders: dict[str, set[str]] = {}
         self.sessions = Sessions(sessions)
 
@@ -47,8 +49,8 @@ class Affinity:
         """There are so many nodes now, in all pools; they share what is kept."""
         self._kept = max(1, min(self._most_blocks, BLOCKS_KEPT_IN_ALL // max(1, nodes)))
 
-    def find(self, blocks: Sequence[str], session: str | None, size: float = 0.0) -> Found:
-        """What nodes have of a prompt of `size` tokens."""
+    def count(self, blocks: Sequence[str]) -> dict[str, int]:
+        """How many of the blocks each node has, of those that have the first."""
         depth: dict[str, int] = {}
         for number, block in enumerate(blocks):
             going = [node for node in self._holders.get(block, ()) if depth.get(node, 0) == number]
@@ -56,26 +58,37 @@ class Affinity:
                 break
             for node in going:
                 depth[node] = number + 1
-        found = Found({node: float(BLOCK * count) for node, count in depth.items()})
+        return depth
+
+    def find(self, blocks: Sequence[str], session: str | None, size: float = 0.0) -> Found:
+        """What nodes have of a prompt of `size` tokens."""
+        depth = self.count(blocks)
+        found = Found({node: self._measure(node, blocks[:count], size) for node, count in depth.items()})
         if session is None or (last := self.sessions.find(session)) is None:
             return found
         trust = last.weigh(depth.get(last.node, 0), len(blocks))
-        # Of less than a block nobody can tell, and nobody gains by it.
-        claim = trust * last.claim(size) if size >= BLOCK else 0.0
+        claim = trust * go_on(last.tokens, size) if size >= GAINED else 0.0
         if claim > found.tokens.get(last.node, 0.0):
             found.tokens[last.node] = claim
         return Found(found.tokens, trust, last.common, last.node if trust else None)
+
+    def _measure(self, node: str, blocks: Sequence[str], size: float) -> float:
+        ended = self._blocks[node][blocks[-1]]
+        return max(float(DEPTHS[len(blocks)]), go_on(ended, size) if ended else 0.0)
 
     def remember(self, begun: Beginning, told: bool = False, ours: bool = True) -> None:
         """A request went to its node. `told`: all data planes know of it; not `ours`: another one sent it."""
         node, blocks = begun.address, begun.blocks
         if blocks:
             kept = self._blocks.setdefault(node, OrderedDict())
+            ended = begun.tokens
             # From the end, so that of a chain the beginning stays longest.
             for block in reversed(blocks):
-                if block not in kept:
+                if block in kept:
+                    ended = 0.0
+                else:
                     self._holders.setdefault(block, set()).add(node)
-                kept[block] = None
+                kept[block], ended = ended, 0.0
                 kept.move_to_end(block)
             while len(kept) > self._kept:
                 self._drop(node, kept.popitem(last=False)[0])

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from weighbridge_dataplane.facts import Beginning
+from weighbridge_dataplane.facts import DEPTHS, Beginning
 
 SESSIONS_KEPT = 20_000
 ANSWERED = 0.5  # of what a turn adds to a conversation; the rest is asked
@@ -33,10 +33,6 @@ class Last:
     common: str | None = None
     ours: bool = True
 
-    def claim(self, size: float) -> float:
-        """Tokens of a next prompt of `size` that the node need not read, if it goes on."""
-        return self.tokens + ANSWERED * max(0.0, size - self.tokens)
-
     def weigh(self, found: int, seen: int) -> float:
         """How far the next one goes on, of which `seen` blocks are known, and `found` on this node. 1: all the way.
 
@@ -44,7 +40,12 @@ class Last:
         """
         if not self.blocks or not seen:
             return self.trust
-        return min(1.0, (found + TAIL) / self.blocks) if found else 0.0
+        return min(1.0, DEPTHS[min(found + TAIL, self.blocks)] / DEPTHS[self.blocks]) if found else 0.0
+
+
+def go_on(tokens: float, size: float) -> float:
+    """Tokens of a prompt of `size` that a node need not read, if it goes on one of `tokens` that was there."""
+    return tokens + ANSWERED * max(0.0, size - tokens)
 
 
 class Sessions:

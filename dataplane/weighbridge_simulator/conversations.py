@@ -22,7 +22,7 @@ from weighbridge_simulator.workload import Arrival, Sizes, Turn, draw_arrivals
 _PACE = 0.025  # seconds a token, as a node under load writes and a person waits
 _EARLIER = 4.0  # lengths of a conversation that lie before the start, so that it is not a fresh one for all
 _PILOT = 2000  # conversations
-_HASHED = 16  # blocks of the KV cache in 1,024 bytes
+_HASHED = (2, 4, 8, *range(16, 16 * 62, 16))  # blocks of the KV cache in what a gateway hashes
 _OVERHEAD = 4  # tokens that a message costs beside its text
 
 
@@ -107,9 +107,9 @@ def name_turns(arrival: Arrival) -> tuple[int, ...]:
 
 
 def name_beginning(job: Job) -> tuple[str, ...]:
-    """The prompt's beginning as a gateway sees it that hashes bodies by 1,024 bytes, 64 times at most."""
+    """The prompt's beginning as a gateway sees it that hashes bodies up to 128, 256, 512 bytes and each kilobyte."""
     whole = job.blocks[: job.prompt // BLOCK]
-    return tuple(f"{name & 0xFFFFFFFF:08x}" for name in whole[_HASHED - 1 :: _HASHED][:64])
+    return tuple(f"{whole[end - 1] & 0xFFFFFFFF:08x}" for end in _HASHED if end <= len(whole))
 
 
 def write_messages(turns: Sequence[Turn]) -> list[dict[str, str]]:

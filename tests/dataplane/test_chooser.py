@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.choosing import CHAT, Scene, member
-from weighbridge_dataplane.affinity import BLOCK, Affinity
+from weighbridge_dataplane.affinity import Affinity
 from weighbridge_dataplane.chooser import Chooser
-from weighbridge_dataplane.facts import Asked, Beginning, Counts, Sample
+from weighbridge_dataplane.facts import DEPTHS, Asked, Beginning, Counts, Sample
 
 
 def test_the_emptiest_node_is_named_and_what_was_sent_there_counts_at_once() -> None:
@@ -209,8 +209,9 @@ def test_the_memory_of_beginnings_is_bounded_and_forgets_with_its_node(sent: lis
     memory = Affinity(blocks=50, sessions=10)
     for node, start, length in sent:
         chain = tuple(f"{start}-{number}" for number in range(length))
-        memory.remember(Beginning(node, chain, f"s{start}", 100.0))
-        assert memory.find(chain, None).tokens[node] == BLOCK * length
+        memory.remember(Beginning(node, chain, f"s{start}", 0.0))
+        assert memory.count(chain)[node] == length
+        assert memory.find(chain, None).tokens[node] == DEPTHS[length]
     memory.forget("abc")
     assert not any(memory.find([f"{start}-0"], f"s{start}", 500.0).tokens for start in range(31))
 

@@ -115,7 +115,7 @@ def test_what_one_data_plane_remembers_does_not_keep_it_from_a_home_that_knows_m
 def test_a_new_conversation_that_begins_as_others_did_goes_where_that_was_read() -> None:
     """Under one system prompt a home for each would have every node read it."""
     members = make_members(*(None,) * 6)
-    chooser, blocks = start(members, 1), tuple(f"{number:08x}" for number in range(8))
+    chooser, blocks = start(members, 1), tuple(f"{number:08x}" for number in range(11))
     first = chooser.choose(Asked(10_400, None, blocks), 20.0).member
     for number, session in enumerate(SESSIONS[:5]):
         for step in range(81 + 40 * number, 121 + 40 * number):

@@ -8,11 +8,11 @@ from statistics import mean
 
 import pytest
 
-from weighbridge_dataplane.affinity import BLOCK, Affinity
-from weighbridge_dataplane.facts import Beginning
+from weighbridge_dataplane.affinity import GAINED, Affinity
+from weighbridge_dataplane.facts import DEPTHS, Beginning
 from weighbridge_dataplane.sessions import Last, Sessions
 
-SIZE = 8.0 * BLOCK
+SIZE = DEPTHS[8] + 100.0
 BEGUN = Beginning("n", (), None, 1.0)
 CHAIN = tuple(f"{number:08x}" for number in range(8))
 OTHER = tuple(f"{number:08x}" for number in range(100, 108))
@@ -29,16 +29,28 @@ def test_a_conversation_that_goes_on_claims_its_answer_too_whatever_stands_behin
     memory = Affinity()
     memory.remember(Beginning("a", CHAIN, "talk", SIZE))
     longer = (*CHAIN[:7], *OTHER[:5])
-    found = memory.find(longer, "talk", 12.0 * BLOCK)
-    assert (found.tokens, found.trust) == ({"a": 10.0 * BLOCK}, 1.0)
+    found = memory.find(longer, "talk", SIZE + 1000.0)
+    assert (found.tokens, found.trust) == ({"a": SIZE + 500.0}, 1.0)
 
 
 def test_of_a_common_prompt_with_other_questions_counts_what_is_common() -> None:
     memory = Affinity()
     memory.remember(Beginning("a", CHAIN, "app", SIZE))
-    found = memory.find((*CHAIN[:3], *OTHER[:5]), "app", SIZE)
-    assert found.trust == 0.5
-    assert found.tokens == {"a": 4.0 * BLOCK}
+    found = memory.find((*CHAIN[:5], *OTHER[:3]), "app", SIZE)
+    assert found.trust == DEPTHS[6] / DEPTHS[8]
+    assert found.tokens == {"a": found.trust * SIZE}
+
+
+def test_a_prompt_that_goes_on_where_one_alone_ended_claims_its_answer_too_though_nothing_names_it() -> None:
+    memory = Affinity()
+    memory.remember(Beginning("a", CHAIN[:4], None, 300.0))
+    assert memory.find((*CHAIN[:4], *OTHER), None, 700.0).tokens == {"a": 500.0}
+    memory.remember(Beginning("a", (*CHAIN[:4], *OTHER[:2]), None, 800.0))
+    assert memory.find((*CHAIN[:4], *OTHER[:3]), None, 900.0).tokens == {"a": 850.0}
+    common = memory.find((*CHAIN[:4], *OTHER[3:]), None, 900.0)
+    assert common.tokens == {"a": DEPTHS[4]}, "what two have goes on in neither's way"
+    memory.remember(Beginning("a", CHAIN[:4], None, 300.0))
+    assert memory.find(CHAIN[:4], None, 310.0).tokens == {"a": DEPTHS[4]}, "two questions shorter than a block"
 
 
 def test_where_no_block_is_seen_it_is_believed_as_before() -> None:
@@ -48,7 +60,7 @@ def test_where_no_block_is_seen_it_is_believed_as_before() -> None:
     assert memory.find((), "app", SIZE).tokens == {}
     memory.remember(Beginning("b", (), "talk", SIZE))
     assert memory.find((), "talk", SIZE).tokens == {"b": SIZE}
-    assert memory.find((), "talk", BLOCK - 1.0).tokens == {}, "of less than a block nobody gains"
+    assert memory.find((), "talk", GAINED - 1.0).tokens == {}, "of so little nobody gains"
 
 
 @pytest.mark.parametrize("dataplanes", [1, 2, 4])

@@ -113,7 +113,7 @@ async def test_the_data_plane_is_told_how_a_request_begins_and_its_conversation_
                 {header.key: header.raw_value for header in asked.request_headers.headers.headers}
                 for asked in oracle.asked[-2:]
             )
-            assert len(told["x-weighbridge-blocks"].split(b".")) == 4
+            assert len(told["x-weighbridge-blocks"].split(b".")) == 7
             assert told["x-weighbridge-blocks"] == before["x-weighbridge-blocks"], "what stands before it is no prompt"
             assert len(told["x-weighbridge-session"]) == 16
             heard = [one for one in (*a.heard, *b.heard) if b"why?" in one.body][-1]

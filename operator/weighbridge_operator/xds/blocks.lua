@@ -2,7 +2,8 @@
 -- each request, and run by them alone.
 --
 -- Where a node has just read the beginning of a prompt, it need not read it again. "x-weighbridge-blocks" holds a hash for
--- each whole block of 1,024 bytes from the prompt on, of all bytes up to the block's end, at most 64, joined by ".". It is
+-- each whole block from the prompt on, of all bytes up to the block's end, at most 64, joined by "."; they end after 128,
+-- 256 and 512 bytes, where many a first question of a conversation has its end, and after each 1,024. It is
 -- written where there is none, too: the data plane is asked for requests that have it (precise.py). Two
 -- bodies share as many hashes as blocks of their prompts' beginning. The hash is HalfSipHash-1-3: additions, rotations and
 -- exclusive ors of 32 bits, which LuaJIT compiles, and nobody without the key can make two beginnings meet. The route says
@@ -15,6 +16,8 @@ local find, match, sub = string.find, string.match, string.sub
 local WORDS = ffi.typeof("const int32_t *")
 local BLOCK, MOST = 1024, 64
 local SPAN = BLOCK * MOST
+local ENDS = { 128, 256, 512 }
+for number = 1, MOST - #ENDS do ENDS[#ENDS + 1] = BLOCK * number end
 
 -- As in entrance.lua: no body outlives its request's turn.
 collectgarbage("setpause", 400)
@@ -55,13 +58,14 @@ end
 
 -- The hashes of a text's beginning, or nothing where it is shorter than a block. `k0` and `k1` are the key.
 function hash_blocks(text, k0, k1)
-  local blocks = math.min(MOST, math.floor(#text / BLOCK))
-  if blocks == 0 then return end
-  local words, hashes, each = ffi.cast(WORDS, text), {}, BLOCK / 4
+  if #text < ENDS[1] then return end
+  local words, hashes, first = ffi.cast(WORDS, text), {}, 0
   local v0, v1, v2, v3 = begin(k0, k1)
-  for number = 1, blocks do
-    v0, v1, v2, v3 = absorb(words, (number - 1) * each, number * each - 1, v0, v1, v2, v3)
-    hashes[number] = tohex((finish(number, v0, v1, v2, v3)))
+  for number = 1, MOST do
+    local behind = ENDS[number] / 4
+    if behind * 4 > #text then break end
+    v0, v1, v2, v3 = absorb(words, first, behind - 1, v0, v1, v2, v3)
+    hashes[number], first = tohex((finish(number, v0, v1, v2, v3))), behind
   end
   return table.concat(hashes, ".")
 end
