@@ -2,7 +2,8 @@
 
 A prompt's beginning is a chain of block hashes, each of which stands for all before it; a node that was sent the first
 k of them need not read those again. A session says more, what was answered since, if it is a conversation (`sessions`).
-So does a chain that goes on where one prompt alone had its end: what many have in common ends in no such place.
+So does a chain that goes on where one prompt alone had its end: what many have in common ends in no such place, and
+counts from GAINED on, or who comes one by one with the same few words would all go to the node that had them first.
 All are guesses: nodes say nothing of what they hold, so that memory is kept small.
 """
 
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from weighbridge_dataplane.facts import DEPTHS, Beginning
 from weighbridge_dataplane.sessions import SESSIONS_KEPT, Sessions, go_on
 
-GAINED = 256.0  # tokens of a prompt: of less nobody can tell whether its session goes on, and nobody gains by it
+GAINED = 256.0  # tokens: of a shorter prompt, or of less that is common to many, nobody gains by a node that has it
 BLOCKS_KEPT, BLOCKS_KEPT_IN_ALL = 4096, 200_000  # of one node, of all pools (some 80 MB)
 
 
@@ -63,7 +64,8 @@ class Affinity:
     def find(self, blocks: Sequence[str], session: str | None, size: float = 0.0) -> Found:
         """What nodes have of a prompt of `size` tokens."""
         depth = self.count(blocks)
-        found = Found({node: self._measure(node, blocks[:count], size) for node, count in depth.items()})
+        measured = {node: self._measure(node, blocks[count - 1], count, size) for node, count in depth.items()}
+        found = Found({node: tokens for node, tokens in measured.items() if tokens})
         if session is None or (last := self.sessions.find(session)) is None:
             return found
         trust = last.weigh(depth.get(last.node, 0), len(blocks))
@@ -72,9 +74,11 @@ class Affinity:
             found.tokens[last.node] = claim
         return Found(found.tokens, trust, last.common, last.node if trust else None)
 
-    def _measure(self, node: str, blocks: Sequence[str], size: float) -> float:
-        ended = self._blocks[node][blocks[-1]]
-        return max(float(DEPTHS[len(blocks)]), go_on(ended, size) if ended else 0.0)
+    def _measure(self, node: str, block: str, count: int, size: float) -> float:
+        """Tokens of a prompt of `size` that a node has which has so many of its blocks, `block` the last of them."""
+        common, ended = DEPTHS[count], self._blocks[node][block]
+        own = go_on(ended, size) if ended and size >= GAINED else 0.0
+        return max(float(common) if common >= GAINED else 0.0, own)
 
     def remember(self, begun: Beginning, told: bool = False, ours: bool = True) -> None:
         """A request went to its node. `told`: all data planes know of it; not `ours`: another one sent it."""

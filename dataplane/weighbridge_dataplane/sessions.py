@@ -40,7 +40,7 @@ class Last:
         """
         if not self.blocks or not seen:
             return self.trust
-        return min(1.0, DEPTHS[min(found + TAIL, self.blocks)] / DEPTHS[self.blocks]) if found else 0.0
+        return DEPTHS[min(found + TAIL, self.blocks)] / DEPTHS[self.blocks] if found else 0.0
 
 
 def go_on(tokens: float, size: float) -> float:

@@ -53,6 +53,15 @@ def test_a_prompt_that_goes_on_where_one_alone_ended_claims_its_answer_too_thoug
     assert memory.find(CHAIN[:4], None, 310.0).tokens == {"a": DEPTHS[4]}, "two questions shorter than a block"
 
 
+def test_a_few_common_words_draw_nobody_to_the_node_that_had_them_first() -> None:
+    memory = Affinity()
+    for question in OTHER[:2]:
+        memory.remember(Beginning("a", (*CHAIN[:3], question), None, 300.0))
+    assert memory.find((*CHAIN[:3], OTHER[4]), None, 300.0).tokens == {}
+    memory.remember(Beginning("b", CHAIN[4:6], None, 100.0))
+    assert memory.find(CHAIN[4:6], None, 100.0).tokens == {}, "nor so short a prompt, asked again"
+
+
 def test_where_no_block_is_seen_it_is_believed_as_before() -> None:
     memory = Affinity()
     memory.remember(Beginning("a", CHAIN, "app", SIZE))

