@@ -28,6 +28,7 @@ from weighbridge_simulator.outcome import Turns
 from weighbridge_simulator.records import Records, percentile
 from weighbridge_simulator.traffic import Question, Traffic
 
+APART = 0.13  # seconds between the starts of two cells that run at once
 TAIL = 8.0  # seconds in which the last requests may still be answered
 Ports = Sequence[Mapping[str, Any]]  # of the nodes, as `weighbridge simulate` announces them
 Prompts = dict[str, tuple[int, int]]  # by a node's host: tokens of its prompts, and those that need not be read anew
@@ -68,6 +69,30 @@ async def simulate(fleet: Fleet) -> AsyncIterator[Ports]:
         await process.wait()
 
 
+async def start(fleet: Fleet, open_gateway: Open, running: AsyncExitStack) -> tuple[Ports, Running]:
+    """A fleet and a gateway before it, until `running` ends. One that does not start is started once more: among
+    hundreds of programs one does not come up in time, and hours of others' work would be lost."""
+    try:
+        return await _start(fleet, open_gateway, running)
+    except Exception as error:
+        print(f"a gateway did not start and is started once more: {error}", file=sys.stderr, flush=True)
+        return await _start(fleet, open_gateway, running)
+
+
+async def _start(fleet: Fleet, open_gateway: Open, running: AsyncExitStack) -> tuple[Ports, Running]:
+    async with AsyncExitStack() as own:
+        ports = await own.enter_async_context(simulate(fleet))
+        gateway = await own.enter_async_context(open_gateway(fleet, ports))
+        running.push_async_exit(own.pop_all())
+        return ports, gateway
+
+
+async def wait_turn(ready: asyncio.Barrier) -> None:
+    """Until all that share it are ready, and then a little longer than the one before: requests are equal, and one that
+    came to all of them at the same instant would wait in each for the processors that serve the others."""
+    await asyncio.sleep(APART * await ready.wait())
+
+
 async def run_cell(
     setting: Setting,
     name: str,
@@ -81,11 +106,10 @@ async def run_cell(
     fleet = setting.fleet
     async with AsyncExitStack() as running:
         async with starting:
-            ports = await running.enter_async_context(simulate(fleet))
-            gateway = await running.enter_async_context(open_gateway(fleet, ports))
+            ports, gateway = await start(fleet, open_gateway, running)
         arrivals = draw(setting, seed)
         traffic = Traffic([gateway.url], question, time.monotonic, Random(seed), timeout=GIVEN_UP)
-        await ready.wait()
+        await wait_turn(ready)
         began = time.monotonic()
         tasks = [
             asyncio.create_task(traffic.run(arrivals)),

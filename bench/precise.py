@@ -17,8 +17,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-import uvloop
-
 import balance
 import selection
 from cells import Open
@@ -70,7 +68,7 @@ def main() -> int:
     except FleetError as error:
         print(error, file=sys.stderr)
         return 2
-    found = uvloop.run(run(settings, selection.read_missed(options)))
+    found = balance.carry_out(run(settings, selection.read_missed(options)))
     return keep(found.settings, found.cells, options) or int(not found.holds)
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from weighbridge_comparison.bounds import judge
 from weighbridge_comparison.cells import Cell
-from weighbridge_comparison.fleet import MECHANISMS
+from weighbridge_comparison.fleet import MECHANISMS, Fleet
 from weighbridge_comparison.mechanisms import run_cell
 from weighbridge_comparison.setting import Setting
 
@@ -68,6 +73,80 @@ def test_a_fleet_file_runs_on_real_envoys(tmp_path: Path) -> None:
         assert cell["shares"]["late"] > 0
         meanwhile = [node for at, node in zip(cell["at_ms"], cell["node"], strict=True) if 7_000 < at < 8_500]
         assert 0 not in meanwhile
+
+
+@pytest.mark.envoy
+def test_told_to_end_it_leaves_no_program_behind(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(FLEET)
+    command = [sys.executable, str(ROOT / "bench" / "balance.py"), "-f", str(path), "--mechanism", "llm"]
+    with subprocess.Popen(
+        command,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "tests")},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as ran:
+        assert ran.stderr is not None
+        try:
+            assert any(" 0 of 28 s" in line for line in ran.stderr)
+            ran.terminate()
+            ran.stderr.read()
+            assert ran.wait(30) != 0
+            with pytest.raises(ProcessLookupError):
+                os.killpg(ran.pid, 0)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(ran.pid, signal.SIGKILL)
+
+
+async def test_a_gateway_that_does_not_start_is_started_once_more(
+    options: argparse.Namespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import cells
+    import selection
+
+    options.scenario = ["few-large"]
+    (setting, *_) = selection.read(options)
+    before: list[cells.Ports] = []
+
+    @asynccontextmanager
+    async def opens(_: Fleet, ports: cells.Ports) -> AsyncIterator[Any]:
+        before.append(ports)
+        if len(before) == 1:
+            raise TimeoutError("Envoy did not answer")
+        yield "gateway"
+
+    async with AsyncExitStack() as running:
+        ports, gateway = await cells.start(setting.fleet, opens, running)
+        assert gateway == "gateway"
+        assert ports == before[1] != before[0]
+        socket.create_connection((ports[0]["host"], ports[0]["port"])).close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((before[0][0]["host"], before[0][0]["port"]))
+    assert "started once more: Envoy did not answer" in capsys.readouterr().err
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((ports[0]["host"], ports[0]["port"]))
+
+
+async def test_equal_requests_come_to_gateways_side_by_side_one_after_another(
+    options: argparse.Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import cells
+
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    ready = asyncio.Barrier(3)
+    with monkeypatch.context() as patched:
+        patched.setattr(cells.asyncio, "sleep", sleep)
+        await asyncio.gather(*(cells.wait_turn(ready) for _ in range(3)))
+    first, second, third = sorted(waits)
+    assert first == 0
+    assert third - second == pytest.approx(second)
+    assert second >= 0.1
 
 
 @pytest.mark.parametrize(
