@@ -70,8 +70,7 @@ async def run_group(them: Group, gateways: Mapping[str, Open], progress: Progres
             for setting, seed in them
             for name, opens in gateways.items()
         ]
-        clock = tasks.create_task(_tell(what, them[0][0].fleet.duration + TAIL, ready, progress))
-    clock.cancel()
+        tasks.create_task(_tell(what, them[0][0].fleet.duration + TAIL, ready, progress))
     gc.unfreeze()
     done = [cell.result() for cell in cells]
     for title in dict.fromkeys(cell.title for cell in done):
