@@ -14,9 +14,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from weighbridge_dataplane.facts import DEPTHS, Beginning
-from weighbridge_dataplane.sessions import SESSIONS_KEPT, Sessions, go_on
+from weighbridge_dataplane.sessions import GAINED, SESSIONS_KEPT, Sessions, go_on
 
-GAINED = 256.0  # tokens: of a shorter prompt, or of less that is common to many, nobody gains by a node that has it
 BLOCKS_KEPT, BLOCKS_KEPT_IN_ALL = 4096, 200_000  # of one node, of all pools (some 80 MB)
 
 
@@ -41,7 +40,8 @@ class Affinity:
     def __init__(self, blocks: int = BLOCKS_KEPT, sessions: int = SESSIONS_KEPT) -> None:
         self._most_blocks = blocks
         self._kept = blocks
-        #: Of each node, the one used longest ago first; tokens of the prompt that ended in it, if no other had it.
+        #: Of each node, the one used longest ago first; tokens of the prompt that ended in it, if it may be the one
+        #: conversation that had it: no prompt went beyond it, and each was longer than the one before.
         self._blocks: dict[str, OrderedDict[str, float]] = {}
         self._holders: dict[str, set[str]] = {}
         self.sessions = Sessions(sessions)
@@ -77,7 +77,7 @@ class Affinity:
     def _measure(self, node: str, block: str, count: int, size: float) -> float:
         """Tokens of a prompt of `size` that a node has which has so many of its blocks, `block` the last of them."""
         common, ended = DEPTHS[count], self._blocks[node][block]
-        own = go_on(ended, size) if ended and size >= GAINED else 0.0
+        own = go_on(ended, size) if ended and size >= max(ended, GAINED) else 0.0
         return max(float(common) if common >= GAINED else 0.0, own)
 
     def remember(self, begun: Beginning, told: bool = False, ours: bool = True) -> None:
@@ -88,10 +88,11 @@ class Affinity:
             ended = begun.tokens
             # From the end, so that of a chain the beginning stays longest.
             for block in reversed(blocks):
-                if block in kept:
-                    ended = 0.0
-                else:
+                before = kept.get(block)
+                if before is None:
                     self._holders.setdefault(block, set()).add(node)
+                elif not 0.0 < before < ended:
+                    ended = 0.0
                 kept[block], ended = ended, 0.0
                 kept.move_to_end(block)
             while len(kept) > self._kept:

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 BLOCKS_MAXIMUM: Final = 64  # hashes of a beginning; blocks.lua gives no more
 #: Tokens that so many blocks are, at four bytes each: they end after 128, 256 and 512 bytes, and after each 1,024.
-DEPTHS: Final = (0, 32, 64, 128, *range(256, 256 * (BLOCKS_MAXIMUM - 2), 256))
+DEPTHS: Final[tuple[int, ...]] = (0, 32, 64, 128, *range(256, 256 * (BLOCKS_MAXIMUM - 2), 256))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from weighbridge_dataplane.facts import DEPTHS, Beginning
 
 SESSIONS_KEPT = 20_000
+GAINED = 256.0  # tokens: of a shorter prompt, or of less that is common to many, nobody gains by a node that has it
 ANSWERED = 0.5  # of what a turn adds to a conversation; the rest is asked
 TAIL = 1  # blocks at a prompt's end that hold more than the prompt, and differ in the next
 LEAN = 0.02  # of one request on whether sessions come again
@@ -36,11 +37,15 @@ class Last:
     def weigh(self, found: int, seen: int) -> float:
         """How far the next one goes on, of which `seen` blocks are known, and `found` on this node. 1: all the way.
 
-        Where of either no block is seen, it is as far as it was before.
+        Where of either no block is seen, it is as far as it was before. Less than GAINED in common bears out no more
+        than that: a greeting of a conversation's has it, and so have an application's questions.
         """
         if not self.blocks or not seen:
             return self.trust
-        return DEPTHS[min(found + TAIL, self.blocks)] / DEPTHS[self.blocks] if found else 0.0
+        if not found:
+            return 0.0
+        borne_out = DEPTHS[min(found + TAIL, self.blocks)] / DEPTHS[self.blocks]
+        return borne_out if DEPTHS[found] >= GAINED else min(borne_out, self.trust)
 
 
 def go_on(tokens: float, size: float) -> float:

@@ -53,6 +53,22 @@ def test_a_prompt_that_goes_on_where_one_alone_ended_claims_its_answer_too_thoug
     assert memory.find(CHAIN[:4], None, 310.0).tokens == {"a": DEPTHS[4]}, "two questions shorter than a block"
 
 
+def test_a_turn_that_adds_less_than_a_block_leaves_the_next_one_found() -> None:
+    memory = Affinity()
+    for size in (275.0, 350.0):
+        memory.remember(Beginning("a", CHAIN[:3], None, size))
+    assert memory.find(CHAIN[:4], None, 450.0).tokens == {"a": 400.0}
+
+
+def test_a_shorter_prompt_does_not_go_on_a_longer_one_and_is_another_question_with_the_same_beginning() -> None:
+    memory = Affinity()
+    memory.remember(Beginning("a", CHAIN[:3], None, 350.0))
+    assert memory.find(CHAIN[:3], None, 300.0).tokens == {}
+    for size in (300.0, 350.0):
+        memory.remember(Beginning("a", CHAIN[:3], None, size))
+    assert memory.find(CHAIN[:4], None, 450.0).tokens == {}, "for good: it is common to many"
+
+
 def test_a_few_common_words_draw_nobody_to_the_node_that_had_them_first() -> None:
     memory = Affinity()
     for question in OTHER[:2]:
@@ -60,6 +76,22 @@ def test_a_few_common_words_draw_nobody_to_the_node_that_had_them_first() -> Non
     assert memory.find((*CHAIN[:3], OTHER[4]), None, 300.0).tokens == {}
     memory.remember(Beginning("b", CHAIN[4:6], None, 100.0))
     assert memory.find(CHAIN[4:6], None, 100.0).tokens == {}, "nor so short a prompt, asked again"
+
+
+def test_few_words_in_common_say_no_more_of_a_session_than_is_known_of_it() -> None:
+    """An application's short prompts are no reason to take a long one under its name for a conversation's next turn."""
+    memory = Affinity()
+
+    def ask(blocks: tuple[str, ...], size: float) -> float:
+        found = memory.find(blocks, "app", size)
+        memory.remember(Beginning("a", blocks, "app", size, 1.0 if found.trust is None else found.trust))
+        return found.tokens.get("a", 0.0)
+
+    ask(CHAIN, SIZE)
+    assert ask(CHAIN[:1], 100.0) == 0.0, "so short a prompt"
+    assert ask((*CHAIN[:1], "second"), 100.0) == 0.0
+    assert ask((*CHAIN[:1], *OTHER[1:]), SIZE) < GAINED
+    assert ask((*CHAIN[:1], *OTHER[1:], "more"), 2 * SIZE) == 1.5 * SIZE, "a conversation, as it bears out"
 
 
 def test_where_no_block_is_seen_it_is_believed_as_before() -> None:
