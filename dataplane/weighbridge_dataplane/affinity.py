@@ -9,14 +9,17 @@ All are guesses: nodes say nothing of what they hold, so that memory is kept sma
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from weighbridge_dataplane.facts import DEPTHS, Beginning
 from weighbridge_dataplane.sessions import GAINED, SESSIONS_KEPT, Sessions, go_on
 
 BLOCKS_KEPT, BLOCKS_KEPT_IN_ALL = 4096, 200_000  # of one node, of all pools (some 80 MB)
+HOLDERS = 32  # nodes that are looked for by what they have read; of what more of them have there is nothing to look for
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,37 +49,44 @@ class Affinity:
         self._holders: dict[str, set[str]] = {}
         self.sessions = Sessions(sessions)
 
-    def share(self, nodes: int) -> None:
-        """There are so many nodes now, in all pools; they share what is kept."""
+    def share(self, nodes: int, pools: int = 1) -> None:
+        """There are so many nodes now, in so many pools; they share what is kept."""
         self._kept = max(1, min(self._most_blocks, BLOCKS_KEPT_IN_ALL // max(1, nodes)))
+        self.sessions.share(pools)
 
-    def count(self, blocks: Sequence[str]) -> dict[str, int]:
-        """How many of the blocks each node has, of those that have the first."""
-        depth: dict[str, int] = {}
-        for number, block in enumerate(blocks):
-            going = [node for node in self._holders.get(block, ()) if depth.get(node, 0) == number]
-            if not going:
-                break
-            for node in going:
-                depth[node] = number + 1
-        return depth
+    def count(self, node: str, blocks: Sequence[str]) -> int:
+        """How many of the blocks a node has.
 
-    def find(self, blocks: Sequence[str], session: str | None, size: float = 0.0) -> Found:
-        """What nodes have of a prompt of `size` tokens."""
-        depth = self.count(blocks)
-        measured = {node: self._measure(node, blocks[count - 1], count, size) for node, count in depth.items()}
-        found = Found({node: tokens for node, tokens in measured.items() if tokens})
+        By bisection: a block stands for all before it and was not used later than they, so that who has it has them.
+        """
+        return bisect_left(blocks, True, key=lambda block: node not in self._holders.get(block, ()))
+
+    def find(self, blocks: Sequence[str], session: str | None, size: float = 0.0, among: Iterable[str] = ()) -> Found:
+        """What nodes have of a prompt of `size` tokens: those `among` which one is to be drawn, and who has most of it.
+
+        However many have a part of it, that takes the same time.
+        """
+        held = blocks[: bisect_left(blocks, True, key=lambda block: block not in self._holders)]
+        nodes = dict.fromkeys((*among, *self._search(held))) if held else ()
+        found = Found({node: tokens for node in nodes if (tokens := self.measure(node, held, size))})
         if session is None or (last := self.sessions.find(session)) is None:
             return found
-        trust = last.weigh(depth.get(last.node, 0), len(blocks))
+        trust = last.weigh(self.count(last.node, held), len(blocks))
         claim = trust * go_on(last.tokens, size) if size >= GAINED else 0.0
         if claim > found.tokens.get(last.node, 0.0):
             found.tokens[last.node] = claim
         return Found(found.tokens, trust, last.common, last.node if trust else None)
 
-    def _measure(self, node: str, block: str, count: int, size: float) -> float:
-        """Tokens of a prompt of `size` that a node has which has so many of its blocks, `block` the last of them."""
-        common, ended = DEPTHS[count], self._blocks[node][block]
+    def _search(self, held: Sequence[str]) -> Iterable[str]:
+        """Those that have most of these blocks, which somebody has each of."""
+        few = bisect_left(held, True, key=lambda block: len(self._holders[block]) <= HOLDERS)
+        return islice(self._holders[held[min(few, len(held) - 1)]], HOLDERS)
+
+    def measure(self, node: str, blocks: Sequence[str], size: float) -> float:
+        """Tokens of a prompt of `size` that a node has."""
+        if not (count := self.count(node, blocks)):
+            return 0.0
+        common, ended = DEPTHS[count], self._blocks[node][blocks[count - 1]]
         own = go_on(ended, size) if ended and size >= max(ended, GAINED) else 0.0
         return max(float(common) if common >= GAINED else 0.0, own)
 

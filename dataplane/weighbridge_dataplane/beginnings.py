@@ -6,7 +6,7 @@ not lost either where conversations have names: each has a home, and all lean th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from weighbridge_dataplane.affinity import Affinity, Found
@@ -51,9 +51,9 @@ class Beginnings:
         self._affinity.forget(gone)
         self._homes.tell(members if self._dataplanes > 1 else ())
 
-    def share(self, nodes: int) -> None:
-        """So many nodes share what is remembered."""
-        self._affinity.share(nodes)
+    def share(self, nodes: int, pools: int) -> None:
+        """So many nodes in so many pools share what is remembered."""
+        self._affinity.share(nodes, pools)
 
     def attend(self, others: int, told: bool) -> None:
         """So many other Envoys are heard now. `told`: all data planes of the gateway tell how their requests begin."""
@@ -70,14 +70,14 @@ class Beginnings:
         """This node has begun anew."""
         self._affinity.forget((address,))
 
-    def find(self, asked: Asked, size: float) -> Drawn:
-        """For a prompt of `size` tokens."""
+    def find(self, asked: Asked, size: float, among: Iterable[str] = ()) -> Drawn:
+        """For a prompt of `size` tokens: of those `among` which one is to be drawn, and of who has read most of it."""
         if not asked.blocks and asked.session is None:
             return Drawn({}, {}, None, None)
-        found = self._affinity.find(asked.blocks, asked.session, size)
+        found = self._affinity.find(asked.blocks, asked.session, size, among)
         if asked.shared and self._told:
             return Drawn(found.tokens, found.tokens, found.trust, "all", last=found.last)
-        return self._lean_home(asked.session, found, size)
+        return self._lean_home(asked, found, size)
 
     def remember(self, address: str, asked: Asked, size: float, trust: float | None) -> Beginning | None:
         """It was sent there, with what `find` said; what others may be told of it, if anything."""
@@ -91,7 +91,7 @@ class Beginnings:
         """Another data plane sent it."""
         self._affinity.remember(begun, told=True, ours=False)
 
-    def _lean_home(self, session: str | None, found: Found, size: float) -> Drawn:
+    def _lean_home(self, asked: Asked, found: Found, size: float) -> Drawn:
         """Its home draws a prompt by more than is known.
 
         What came through another Envoy is not remembered here, and what is may be old: the turns since were others'.
@@ -100,12 +100,14 @@ class Beginnings:
         that node is its home.
         """
         tokens, trust, read = found.tokens, found.trust, 1.0
+        session = asked.session
         if session is None or (home := found.common or self._homes.find(session)) is None:
             return Drawn(tokens, tokens, found.trust, "own", last=found.last)
         if trust is None:
             read = self._affinity.sessions.go_on(self._dataplanes)
             trust = float(read >= AGAIN and max(tokens.values(), default=0.0) < HOME_UNKNOWN * size)
-        known, claim = tokens.get(home, 0.0), min(size, trust * max(HOME_SHARE * size, HOME_LEAST))
+        known = tokens[home] if home in tokens else self._affinity.measure(home, asked.blocks, size)
+        claim = min(size, trust * max(HOME_SHARE * size, HOME_LEAST))
         if claim <= known:
             return Drawn(tokens, tokens, found.trust, "own", last=found.last)
         return Drawn({**tokens, home: claim}, {**tokens, home: max(known, read * claim)}, found.trust, "home", home)

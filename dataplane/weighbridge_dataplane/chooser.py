@@ -87,9 +87,9 @@ class Chooser:
         self._draws.tell(())
         self._looked = self._refreshed = float("-inf")
 
-    def share(self, nodes: int) -> None:
-        """So many nodes there are in all choosers, which share what is remembered."""
-        self._beginnings.share(nodes)
+    def share(self, nodes: int, choosers: int = 1) -> None:
+        """So many nodes there are in so many choosers, which share what is remembered."""
+        self._beginnings.share(nodes, choosers)
 
     @property
     def size(self) -> int:
@@ -151,11 +151,12 @@ class Chooser:
             self._refresh(now)
         size = self._sizes.measure(asked.size)
         weight = min(LARGEST, 1 - PROMPT_PART + PROMPT_PART * self._sizes.compare(size))
-        drawn = self._beginnings.find(asked, size)
+        nodes = self._draw()
+        drawn = self._beginnings.find(asked, size, nodes)
         hits = drawn.draws
         judged = [
             (each, self._judge(each, size, min(hits.get(each.member.address, 0.0), size), weight, now))
-            for each in self._draw(hits)
+            for each in self._gather(nodes, hits)
             if each.is_open(now)
         ]
         best = pick(judged, size * self._sizes.ratio, weight, drawn.last, self._random)
@@ -215,11 +216,17 @@ class Chooser:
             own = node.rates.speed
             node.slow = min(SLOWEST, max(1.0, speed / own)) ** 0.5 if speed and own else 1.0
 
-    def _draw(self, hits: Mapping[str, float]) -> Iterable[Standing]:
+    def _draw(self) -> dict[str, Standing]:
+        """Some, by address; none where all are looked at."""
         alone = self._unheard + 1 < DRAWS
         if alone and len(self._order) <= FEW:
+            return {}
+        return self._draws.draw(MANY_DRAWS if alone else DRAWS)
+
+    def _gather(self, drawn: dict[str, Standing], hits: Mapping[str, float]) -> Iterable[Standing]:
+        """Those that were drawn, and the two that have read most."""
+        if not drawn:
             return self._draws.nodes
-        drawn = self._draws.draw(MANY_DRAWS if alone else DRAWS)
         for address in sorted(hits, key=hits.__getitem__)[-2:]:
             if address in self._nodes:
                 drawn[address] = self._nodes[address]

@@ -46,6 +46,7 @@ class Link(asyncio.Protocol):
         self._last = time.monotonic()  # word
         self._until = float("inf")  # seconds since 1970: the other's certificate
         self.made = 0  # by which version of our files
+        self._rest = FRAMES  # words that it may still say
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -90,7 +91,10 @@ class Link(asyncio.Protocol):
 
     def _note(self, word: Hello | tuple[Told, ...]) -> None:
         self._last = time.monotonic()
-        if isinstance(word, Hello):
+        self._rest -= 1
+        if self._rest < 0:
+            self.refuse("word", "it says too much")
+        elif isinstance(word, Hello):
             if self.hello is None:
                 self.hello = word
                 self.greet(word)
@@ -105,6 +109,7 @@ class Link(asyncio.Protocol):
 
     def check(self, now: float, today: float) -> None:
         """Ends it where its time has come; `now` is monotonic, `today` seconds since 1970."""
+        self._rest = FRAMES
         if self.ended.is_set():
             return
         if today >= self._until:
@@ -132,7 +137,6 @@ class Link(asyncio.Protocol):
 class Ear(Link):
     """A connection that was made to us."""
 
-    _rest = FRAMES
     _twice = False
 
     def greet(self, hello: Hello) -> None:
@@ -147,20 +151,12 @@ class Ear(Link):
     def take(self, told: tuple[Told, ...]) -> None:
         scene, hello = self._scene, self.hello
         assert hello is not None
-        self._rest -= 1
         if self._twice:
-            return
-        if self._rest < 0:
-            self.refuse("word", "it says too much")
             return
         scene.company.hear(hello, time.monotonic())
         scene.records.peer_frames["in"] += 1
         if told:
             scene.hear(told)
-
-    def check(self, now: float, today: float) -> None:
-        super().check(now, today)
-        self._rest = FRAMES
 
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)

@@ -139,7 +139,7 @@ class Pools:
     def _share(self) -> None:
         nodes = sum(chooser.size for chooser in self._choosers.values())
         for chooser in self._choosers.values():
-            chooser.share(nodes)
+            chooser.share(nodes, len(self._choosers))
 
     def _introduce(self, clusters: Clusters, chooser: Chooser) -> None:
         pools = [self._pools[name] for name in clusters if name in self._pools]

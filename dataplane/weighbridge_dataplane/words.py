@@ -105,22 +105,21 @@ class Words:
 
     def take(self) -> Hello | tuple[Told, ...] | None:
         """The next word that is whole. Raises WordError; what follows can't be understood any more."""
-        while len(self._came) >= _HEAD.size:
-            size, kind = _HEAD.unpack_from(self._came)
-            if size > LONGEST:
-                raise WordError(f"a frame of {size} bytes")
-            end = _HEAD.size + size
-            if len(self._came) < end:
-                break
-            body = bytes(self._came[_HEAD.size : end])
-            del self._came[:end]
-            if kind == HELLO:
-                return _read_hello(body)
-            if kind == SENT:
-                return _read_sent(body)
-            if kind == BEGUN:
-                return _read_begun(body)
-        return None
+        if len(self._came) < _HEAD.size:
+            return None
+        size, kind = _HEAD.unpack_from(self._came)
+        if size > LONGEST:
+            raise WordError(f"a frame of {size} bytes")
+        end = _HEAD.size + size
+        if len(self._came) < end:
+            return None
+        body = bytes(self._came[_HEAD.size : end])
+        del self._came[:end]
+        if kind == HELLO:
+            return _read_hello(body)
+        if kind == SENT:
+            return _read_sent(body)
+        return _read_begun(body) if kind == BEGUN else ()
 
 
 def _read_hello(body: bytes) -> Hello:

@@ -141,11 +141,10 @@ class Picker:
         queues = [self._reports[i].waiting for i in known]
         most, least = max(queues), min(queues)
         blocks = tuple(f"{name:x}" for name in job.blocks[: job.prompt // KV_BLOCK][:PICKER_DEPTH])
-        found = self._sent.count(blocks)
         scores = [
             2 * ((most - queue) / (most - least) if most > least else 1.0)
             + 2 * (1 - min(1.0, self._reports[i].kv))
-            + 3 * found.get(_address(i), 0) / max(1, len(blocks))
+            + 3 * self._sent.count(_address(i), blocks) / max(1, len(blocks))
             for i, queue in zip(known, queues, strict=True)
         ]
         best = max(scores)

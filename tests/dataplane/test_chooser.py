@@ -210,7 +210,7 @@ def test_the_memory_of_beginnings_is_bounded_and_forgets_with_its_node(sent: lis
     for node, start, length in sent:
         chain = tuple(f"{start}-{number}" for number in range(length))
         memory.remember(Beginning(node, chain, f"s{start}", 0.0))
-        assert memory.count(chain)[node] == length
+        assert memory.count(node, chain) == length
         assert memory.find(chain, None).tokens.get(node, 0) == (DEPTHS[length] if length > 3 else 0)
     memory.forget("abc")
     assert not any(memory.find([f"{start}-0"], f"s{start}", 500.0).tokens for start in range(31))

@@ -28,6 +28,8 @@ WORD = print_sent([Sent("127.0.0.1:1", 1, 1.0, 0.0)])
         (bytes(random.Random(1).randbytes(20_000)), "word"),
         (HELLO + b"\xff\xff\x02", "word"),
         (HELLO + WORD * 5000, "word"),
+        (WORD * 5000, "word"),
+        (HELLO + b"\0\0\x09" * 5000, "word"),
     ],
 )
 async def test_whoever_says_what_no_data_plane_says_is_cut_off(said: bytes, reason: str) -> None:

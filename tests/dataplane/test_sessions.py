@@ -8,9 +8,9 @@ from statistics import mean
 
 import pytest
 
-from weighbridge_dataplane.affinity import GAINED, Affinity
+from weighbridge_dataplane.affinity import Affinity
 from weighbridge_dataplane.facts import DEPTHS, Beginning
-from weighbridge_dataplane.sessions import Last, Sessions
+from weighbridge_dataplane.sessions import ANSWER_MOST, GAINED, SESSIONS_KEPT_IN_ALL, Last, Sessions
 
 SIZE = DEPTHS[8] + 100.0
 BEGUN = Beginning("n", (), None, 1.0)
@@ -91,7 +91,7 @@ def test_few_words_in_common_say_no_more_of_a_session_than_is_known_of_it() -> N
     assert ask(CHAIN[:1], 100.0) == 0.0, "so short a prompt"
     assert ask((*CHAIN[:1], "second"), 100.0) == 0.0
     assert ask((*CHAIN[:1], *OTHER[1:]), SIZE) < GAINED
-    assert ask((*CHAIN[:1], *OTHER[1:], "more"), 2 * SIZE) == 1.5 * SIZE, "a conversation, as it bears out"
+    assert ask((*CHAIN[:1], *OTHER[1:], "more"), 2 * SIZE) == SIZE + ANSWER_MOST, "a conversation, as it bears out"
 
 
 def test_where_no_block_is_seen_it_is_believed_as_before() -> None:
@@ -125,6 +125,17 @@ def test_a_session_is_remembered_until_many_others_came() -> None:
         sessions.remember(each, BEGUN)
     assert sessions.find("a") is None
     assert sessions.find("c") == Last("n", 1.0, 0)
+
+
+def test_pools_share_how_many_sessions_are_remembered() -> None:
+    sessions = Sessions()
+    for number in range(60):
+        sessions.remember(str(number), BEGUN)
+    sessions.share(SESSIONS_KEPT_IN_ALL // 50)
+    assert sessions.find("9") is None, "given up at once"
+    assert sessions.find("10") is not None
+    sessions.remember("60", BEGUN)
+    assert sessions.find("10") is None
 
 
 def test_those_that_came_by_others_alone_do_not_come_again_here() -> None:

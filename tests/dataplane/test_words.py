@@ -146,7 +146,8 @@ def test_a_frame_that_is_too_long_is_refused_before_it_is_there() -> None:
 
 def test_a_later_kind_is_passed_over_and_another_version_is_named() -> None:
     hello = Hello(b"p" * 16, b"e" * 16, 2)
-    assert read(struct.pack(">HB", 3, 9) + b"new" + print_hello(hello)) == [hello]
+    later_kind = struct.pack(">HB", 3, 9) + b"new"
+    assert read(later_kind * 2 + print_hello(hello)) == [(), (), hello], "each by itself, so that many hold nobody up"
     assert read(_longer(hello)) == [hello], "fields may be added behind"
     (old,) = read(_change(hello, 0, 1))
     assert old == replace(hello, begins=False), "one of before says nothing of beginnings"
