@@ -17,6 +17,7 @@ CHOICES = 3_000
 RATE = 1_000.0  # choices a second
 PERIOD = 0.25  # seconds between two pages of a node
 ROUNDS = 2
+COMMON = tuple(f"ffff{block:04x}" for block in range(8))
 
 
 def main() -> None:
@@ -36,10 +37,9 @@ def measure(nodes: int, envoys: int) -> tuple[float, float, float, float]:
     members = [Member(f"10.0.{n >> 8}.{n & 255}:8000", "pool", f"default/n{n}", "vllm", (), 1.0) for n in range(nodes)]
     chooser, random = Chooser(Random(1).random), Random(2)
     chooser.tell(members, envoys)
-    common = tuple(f"ffff{block:04x}" for block in range(8))
-    chains = [common + tuple(f"{chain:04x}{block:04x}" for block in range(8)) for chain in range(200)]
+    chains = [COMMON + tuple(f"{chain:04x}{block:04x}" for block in range(8)) for chain in range(200)]
     for member in members:
-        chooser.hear_begun(Beginning(member.address, common, None, 2_000))
+        chooser.hear_begun(Beginning(member.address, COMMON, None, 2_000))
     spent = [0.0, 0.0, 0.0, 0.0]
     done = [0, 0, 0, 0]
     now, read, counted = 0.0, 0, -PERIOD
