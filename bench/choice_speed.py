@@ -40,8 +40,7 @@ def measure(nodes: int, envoys: int) -> tuple[float, float, float, float]:
     chains = [COMMON + tuple(f"{chain:04x}{block:04x}" for block in range(8)) for chain in range(200)]
     for member in members:
         chooser.hear_begun(Beginning(member.address, COMMON, None, 2_000))
-    spent = [0.0, 0.0, 0.0, 0.0]
-    done = [0, 0, 0, 0]
+    spent, done = [0.0] * 4, [0] * 4
     now, read, counted = 0.0, 0, -PERIOD
     for number in range(-int(RATE), CHOICES):
         now += 1 / RATE
@@ -68,7 +67,7 @@ def measure(nodes: int, envoys: int) -> tuple[float, float, float, float]:
         if number >= 0:
             assert choice.member is not None, choice.silence
             _add(spent, done, kind, passed)
-    return (spent[0] / done[0], spent[1] / done[1], spent[2] / done[2], spent[3] / done[3])
+    return spent[0] / done[0], spent[1] / done[1], spent[2] / done[2], spent[3] / done[3]
 
 
 def _add(spent: list[float], done: list[int], which: int, passed: float) -> None:
