@@ -7,7 +7,7 @@ Pieces: `--scenario uneven --load 0.8 --seeds 1 --seconds 100`; any fleet of you
 far away, and fails where one is missed three times, each with other seeds.
 
 The ways to spread the requests of a setting run at the same time on equal arrivals, and settings beside each other as
-long as two cores carry them.
+long as two cores carry them: fewer on a slow machine, and what was too much for it once more in two parts.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import os
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +29,7 @@ import uvloop
 
 import selection
 from cells import TAIL, Open, run_cell
+from machine import measure_speed
 from mechanisms import Gateway
 from selection import MOST, Group, group, reseed
 from weighbridge_comparison.bounds import Result, judge
@@ -37,11 +39,12 @@ from weighbridge_comparison.options import add_flags, pick_mechanisms
 from weighbridge_comparison.progress import Progress, spell_time
 from weighbridge_comparison.results import keep
 from weighbridge_comparison.setting import Setting
-from weighbridge_comparison.tables import make_console, show_cells, show_gain, show_results
+from weighbridge_comparison.tables import LATE, make_console, show_cells, show_gain, show_results
 from weighbridge_simulator.traffic import Question
 
 STARTING = 2  # gateways at once
 START = 12.0  # seconds that a group takes to start, for the estimate
+SLOW = 0.9  # of the usual speed, from which on it is said
 AGAIN = 2  # times that the short form runs what missed a bound
 SHORT_LEAVES_OUT = "100 minus score"  # what it loses in a minute is decided by chance
 
@@ -98,14 +101,27 @@ async def measure(
     most: float = MOST,
     idle: float = 0.0,
 ) -> list[Cell]:
-    """Every setting with every seed through every gateway, several at once up to so many requests a second."""
-    groups = group(settings, len(gateways), most, idle)
+    """Every setting with every seed through every gateway, several at once up to so many requests a second.
+
+    Fewer where the machine is slow; what was too much for it all the same is run again in two parts.
+    """
+    speed = measure_speed()
+    groups = deque(group(settings, len(gateways), most * speed, idle))
     whole = sum(them[0][0].fleet.duration + TAIL + START for them in groups)
     progress = Progress(len(groups), every=0.0)
-    progress.say(f"{len(groups)} runs of {len(gateways)} gateways, about {spell_time(whole)} in all")
+    slow = f", for this machine is {1 / speed:.1f} times as slow as usual" if speed < SLOW else ""
+    progress.say(f"{len(groups)} runs of {len(gateways)} gateways, about {spell_time(whole)} in all{slow}")
     cells: list[Cell] = []
-    for them in groups:
-        cells += await run_group(them, gateways, progress, question)
+    while groups:
+        them = groups.popleft()
+        ran = await run_group(them, gateways, progress, question)
+        late, half = max(cell.late for cell in ran), len(them) // 2
+        if late <= LATE or not half:
+            cells += ran
+            continue
+        progress.say(f"  that was too much for this machine: requests left {late:.2f} s late; once more in two parts")
+        progress.expect(2)
+        groups += them[:half], them[half:]
     return cells
 
 
@@ -144,9 +160,22 @@ async def run_short(settings: Sequence[Setting], gateways: Mapping[str, Open], m
 
 
 def carry_out(work: Coroutine[Any, Any, Found]) -> Found:
-    """Runs it. Told to end, it ends what it started, as at Ctrl-C: Envoys, nodes and pickers would else stay."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    return uvloop.run(work)
+    """Runs it. Told to end, it ends what it started: Envoys, nodes and pickers would else stay.
+
+    An exception raised wherever Python is at that moment would end the loop, and with it others' ending.
+    """
+
+    async def run() -> Found:
+        loop, whole = asyncio.get_running_loop(), asyncio.current_task()
+        assert whole is not None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, whole.cancel)
+        return await work
+
+    try:
+        return uvloop.run(run())
+    except asyncio.CancelledError:
+        sys.exit("told to end")
 
 
 def _show(settings: Sequence[Setting], cells: Sequence[Cell]) -> list[Result]:

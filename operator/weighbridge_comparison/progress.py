@@ -25,6 +25,10 @@ class Progress:
         left = (now - self._began) / self._done * (self._whole - self._done)
         self.say(f"{self._done} of {self._whole}, {spell_time(left)} left: {what}")
 
+    def expect(self, more: int) -> None:
+        """There are so many parts more than was thought."""
+        self._whole += more
+
     def say(self, text: str, stays: bool = False) -> None:
         """Tell something in between; on a terminal the next takes its place, unless it `stays`."""
         end = "" if self._terminal and self._done < self._whole and not stays else "\n"

@@ -13,7 +13,7 @@ from weighbridge_comparison.fleet import OURS
 from weighbridge_comparison.setting import Setting, strengths
 
 _MOST = 60  # lines
-_LATE = 0.05  # seconds by which a load generator may be late before its figures are doubted
+LATE = 0.05  # seconds by which a load generator may be late before its figures are doubted
 
 
 def make_console() -> Console:
@@ -39,7 +39,7 @@ def show_cells(console: Console, setting: Setting, cells: Sequence[Cell]) -> Non
         _add(table, mechanism, [cell for cell in own if cell.mechanism == mechanism], best, with_cache)
     console.print(table)
     late = max((cell.late for cell in own), default=0.0)
-    if late > _LATE:
+    if late > LATE:
         console.print(f"  the machine was too slow: requests left up to {late:.2f} s late (p99); doubt these figures")
 
 
