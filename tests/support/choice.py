@@ -10,6 +10,8 @@ import aiohttp
 from support.oracle import Oracle
 from support.stack import Stack
 
+CHOSEN, ASKED_MOST = 10, 200
+
 
 async def ask(stack: Stack, model: str = "m", **headers: str) -> tuple[int, Mapping[str, str]]:
     body = {"model": model, "messages": []}
@@ -29,11 +31,15 @@ async def reach(oracle: Oracle, stack: Stack) -> None:
 
 
 async def name_by_choice(stack: Stack, **headers: str) -> set[str]:
-    """The nodes of 20 answers that were chosen; on a busy machine some time out, and then the weights serve."""
-    told = [(await ask(stack, **headers))[1] for _ in range(20)]
-    named = [each["x-weighbridge-node"] for each in told if each.get("x-weighbridge-choice") == "precise"]
-    assert len(named) >= 10
-    return set(named)
+    """The nodes of ten answers that were chosen; on a busy machine some time out, and then the weights serve."""
+    named: list[str] = []
+    for _ in range(ASKED_MOST):
+        told = (await ask(stack, **headers))[1]
+        if told.get("x-weighbridge-choice") == "precise":
+            named.append(told["x-weighbridge-node"])
+        if len(named) == CHOSEN:
+            return set(named)
+    raise AssertionError(f"{len(named)} of {ASKED_MOST} answers were chosen")
 
 
 def cluster_of(stack: Stack, node_name: str) -> str:
