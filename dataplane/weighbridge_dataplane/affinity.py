@@ -49,7 +49,7 @@ class Affinity:
         self._holders: dict[str, set[str]] = {}
         self.sessions = Sessions(sessions)
 
-    def share(self, nodes: int, pools: int = 1) -> None:
+    def share(self, nodes: int, pools: int) -> None:
         """There are so many nodes now, in so many pools; they share what is kept."""
         self._kept = max(1, min(self._most_blocks, BLOCKS_KEPT_IN_ALL // max(1, nodes)))
         self.sessions.share(pools)

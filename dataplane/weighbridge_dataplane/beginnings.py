@@ -70,7 +70,7 @@ class Beginnings:
         """This node has begun anew."""
         self._affinity.forget((address,))
 
-    def find(self, asked: Asked, size: float, among: Iterable[str] = ()) -> Drawn:
+    def find(self, asked: Asked, size: float, among: Iterable[str]) -> Drawn:
         """For a prompt of `size` tokens: of those `among` which one is to be drawn, and of who has read most of it."""
         if not asked.blocks and asked.session is None:
             return Drawn({}, {}, None, None)

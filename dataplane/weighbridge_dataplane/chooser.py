@@ -87,7 +87,7 @@ class Chooser:
         self._draws.tell(())
         self._looked = self._refreshed = float("-inf")
 
-    def share(self, nodes: int, choosers: int = 1) -> None:
+    def share(self, nodes: int, choosers: int) -> None:
         """So many nodes there are in so many choosers, which share what is remembered."""
         self._beginnings.share(nodes, choosers)
 

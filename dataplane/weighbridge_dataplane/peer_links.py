@@ -21,7 +21,7 @@ from weighbridge_dataplane.words import Hello, WordError, Words, print_hello
 
 STILL = 5.0  # seconds without a word, after which a connection is ended
 UNSENT = 64 * 1024  # bytes that somebody does not take, beside what the kernel holds
-FRAMES = 500.0  # that one may say in a second, and of which as many may come at once
+FRAMES = 500  # of any kind, that one may say in a second, before it has said who it is as well
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ class Precise:
             told = [self._member(i) for i in seen.members]
             for chooser in self._choosers:
                 chooser.tell(told, len(self._choosers))
-                chooser.share(len(told))
+                chooser.share(len(told), 1)
         self._pages.append(seen)
         page = None
         while self._pages and self._pages[0].at <= now - self._late + 1e-9:
