@@ -7,8 +7,9 @@ from random import Random
 
 import pytest
 
+from weighbridge_dataplane.beginnings import Beginnings
 from weighbridge_dataplane.chooser import Chooser
-from weighbridge_dataplane.facts import Asked, Beginning, Counts, Heard, Member, Sample
+from weighbridge_dataplane.facts import DEPTHS, Asked, Beginning, Counts, Heard, Member, Sample
 from weighbridge_dataplane.homes import Homes
 
 SESSIONS = [f"{number:016x}" for number in range(8000)]
@@ -121,6 +122,23 @@ def test_a_new_conversation_that_begins_as_others_did_goes_where_that_was_read()
         for step in range(81 + 40 * number, 121 + 40 * number):
             read(chooser, members, step * 0.25)
         assert chooser.choose(Asked(10_400, session, blocks), 30.0 + 10 * number).member == first
+
+
+def test_among_many_nodes_that_have_read_a_prompt_its_home_draws_it_no_more_than_they() -> None:
+    """More have read it than are looked at: most homes are not among those, and have read it all the same."""
+    members, blocks, size = make_members(*(None,) * 200), tuple(f"{n:08x}" for n in range(12)), float(DEPTHS[12])
+    beginnings, homes = Beginnings(processes=1, pool=0), place(members)
+    beginnings.tell(members, envoys=2, gone=())
+    for member in members:
+        beginnings.remember(member.address, Asked(4 * DEPTHS[12], None, blocks), size, None)
+    last, unseen = members[0].address, 0
+    for session in SESSIONS[:20]:
+        talk = Asked(4 * DEPTHS[12], session, blocks)
+        beginnings.remember(last, talk, size, 1.0)
+        drawn = beginnings.find(talk, size, among=(last,))
+        assert (drawn.known, drawn.home, drawn.last) == ("own", None, last)
+        unseen += homes[session] not in drawn.read
+    assert unseen > 10
 
 
 def test_one_envoy_goes_by_its_own_memory_alone() -> None:
