@@ -120,8 +120,8 @@ def tell_absence(told: Sequence[tuple[str, Told]], request: str | None) -> list[
         *lines,
         (
             "it was made before that, or through another Envoy; or no choice was asked for: its policy has no "
-            "`balance.precise`, or the choice came after the 20 ms that Envoy waits. More are kept with --keep-choices N of "
-            "`weighbridge dataplane` and `up` (chart: dataplane.keepChoices)"
+            "`balance.precise`, or the choice came after the 20 ms that Envoy waits. More are kept with "
+            "--keep-choices N of `weighbridge dataplane` and `up` (chart: dataplane.keepChoices)"
         ),
     ]
 
