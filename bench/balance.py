@@ -7,7 +7,8 @@ Pieces: `--scenario uneven --load 0.8 --seeds 1 --seconds 100`; any fleet of you
 far away, and fails where one is missed three times, each with other seeds.
 
 The ways to spread the requests of a setting run at the same time on equal arrivals, and settings beside each other as
-long as two cores carry them: fewer on a slow machine, and what was too much for it once more in two parts.
+long as the machine carries them; what was too much for it is run once more in parts. `--journal FILE` keeps what was
+measured: cut off and begun again, it goes on from there.
 """
 
 from __future__ import annotations
@@ -19,9 +20,8 @@ import os
 import signal
 import sys
 import time
-from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -29,9 +29,11 @@ import uvloop
 
 import selection
 from cells import TAIL, Open, run_cell
-from machine import measure_speed
+from journal import Journal, JournalError
+from machine import Busy, measure_speed
 from mechanisms import Gateway
-from selection import MOST, Group, group, reseed
+from plan import Group, Plan, Run, list_runs
+from selection import MOST, reseed
 from weighbridge_comparison.bounds import Result, judge
 from weighbridge_comparison.cells import Cell, tell_time
 from weighbridge_comparison.files import FleetError
@@ -62,8 +64,21 @@ class Found:
         return _hold(self.results)
 
 
-async def run_group(them: Group, gateways: Mapping[str, Open], progress: Progress, question: Question) -> list[Cell]:
-    """Every gateway of these settings, side by side."""
+@dataclass(frozen=True, slots=True)
+class How:
+    """Requests a second that run at once over all gateways, at most; how many of them an Envoy without any is worth;
+    what is asked; and where what was measured is kept."""
+
+    most: float = MOST
+    idle: float = 0.0
+    question: Question = Question()  # noqa: RUF009  a frozen value
+    journal: Journal = field(default_factory=lambda: Journal(None))
+
+
+async def run_group(
+    them: Group, gateways: Mapping[str, Open], progress: Progress, question: Question
+) -> tuple[list[Cell], float | None]:
+    """Every gateway of these settings, side by side, and how busy the processors were with their requests."""
     ready = asyncio.Barrier(len(them) * len(gateways) + 1)
     starting = asyncio.Semaphore(STARTING)
     what = " and ".join(f"{setting.title} (seed {seed})" for setting, seed in them)
@@ -73,68 +88,84 @@ async def run_group(them: Group, gateways: Mapping[str, Open], progress: Progres
             for setting, seed in them
             for name, opens in gateways.items()
         ]
-        tasks.create_task(_tell(what, them[0][0].fleet.duration + TAIL, ready, progress))
+        watching = tasks.create_task(_watch(what, them[0][0].fleet.duration, ready, progress))
     gc.unfreeze()
     done = [cell.result() for cell in cells]
     for title in dict.fromkeys(cell.title for cell in done):
         found = ", ".join(f"{cell.mechanism} {tell_time(cell.p99)}" for cell in done if cell.title == title)
         progress.say(f"  {title}, p99: {found}", stays=True)
-    progress.advance(what)
-    return done
+    return done, watching.result()
 
 
-async def _tell(what: str, seconds: float, ready: asyncio.Barrier, progress: Progress) -> None:
+async def _watch(what: str, seconds: float, ready: asyncio.Barrier, progress: Progress) -> float | None:
+    """Tells of it while requests come; how busy the processors were."""
     progress.say(f"{what}: starting")
     await ready.wait()
     gc.freeze()  # what runs now runs to the end; to look through all of it stops every request for 0.1 s
-    began = time.monotonic()
+    began, busy = time.monotonic(), Busy()
     step = 5.0 if sys.stderr.isatty() else 30.0
     while (gone := time.monotonic() - began) < seconds:
         progress.say(f"  {what}: {gone:.0f} of {seconds:.0f} s, load average {os.getloadavg()[0]:.1f}")
         await asyncio.sleep(min(step, seconds - gone))
+    return busy.tell()
 
 
-async def measure(
-    settings: Sequence[Setting],
-    gateways: Mapping[str, Open],
-    question: Question = Question(),  # noqa: B008  a frozen value
-    most: float = MOST,
-    idle: float = 0.0,
-) -> list[Cell]:
-    """Every setting with every seed through every gateway, several at once up to so many requests a second.
+async def measure(settings: Sequence[Setting], gateways: Mapping[str, Open], how: How) -> list[Cell]:
+    """Every setting with every seed through every gateway, but for what the journal holds.
 
-    Fewer where the machine is slow; what was too much for it all the same is run again in two parts.
+    As much at once as the machine carries; what was too much for it all the same is run again in smaller parts.
     """
+    cells, runs = _recall(settings, gateways, how.journal)
     speed = measure_speed()
-    groups = deque(group(settings, len(gateways), most * speed, idle))
-    whole = sum(them[0][0].fleet.duration + TAIL + START for them in groups)
-    progress = Progress(len(groups), every=0.0)
-    slow = f", for this machine is {1 / speed:.1f} times as slow as usual" if speed < SLOW else ""
-    progress.say(f"{len(groups)} runs of {len(gateways)} gateways, about {spell_time(whole)} in all{slow}")
-    cells: list[Cell] = []
-    while groups:
-        them = groups.popleft()
-        ran = await run_group(them, gateways, progress, question)
-        late, half = max(cell.late for cell in ran), len(them) // 2
-        if late <= LATE or not half:
+    plan = Plan(runs, len(gateways), how.most, how.idle, speed)
+    progress = _announce(plan, len(gateways), speed, len(cells))
+    while plan:
+        them = plan.take()
+        ran, busy = await run_group(them, gateways, progress, how.question)
+        if busy is not None:
+            plan.note_busy(them, busy)
+        late = max(cell.late for cell in ran)
+        if late > LATE and len(them) > 1:
+            progress.say(f"  that was too much for this machine: requests left {late:.2f} s late; once more in parts")
+            plan.put_back(them)
+        else:
+            how.journal.keep(them, ran)
             cells += ran
-            continue
-        progress.say(f"  that was too much for this machine: requests left {late:.2f} s late; once more in two parts")
-        progress.expect(2)
-        groups += them[:half], them[half:]
+        progress.expect(len(plan.list_groups()))
+        told = "" if busy is None else f", processors {busy:.0%} busy"
+        progress.advance(" and ".join(f"{setting.title} (seed {seed})" for setting, seed in them) + told)
     return cells
 
 
+def _recall(
+    settings: Sequence[Setting], gateways: Mapping[str, Open], journal: Journal
+) -> tuple[list[Cell], list[Run]]:
+    """What the journal holds of these, and what it does not."""
+    cells, runs = list[Cell](), list[Run]()
+    for one in list_runs(settings):
+        found = journal.find(one, gateways)
+        if found is None:
+            runs.append(one)
+        else:
+            cells += found
+    return cells, runs
+
+
+def _announce(plan: Plan, gateways: int, speed: float, known: int) -> Progress:
+    groups = plan.list_groups()
+    whole = sum(them[0][0].fleet.duration + TAIL + START for them in groups)
+    progress = Progress(len(groups), every=0.0)
+    slow = f", for this machine is {1 / speed:.1f} times as slow as usual" if speed < SLOW else ""
+    held = f"; {known} results are in the journal" if known else ""
+    progress.say(f"{len(groups)} runs of {gateways} gateways, about {spell_time(whole)} in all{slow}{held}")
+    return progress
+
+
 async def run(
-    settings: Sequence[Setting],
-    gateways: Mapping[str, Open],
-    files: Sequence[Setting] = (),
-    most: float = MOST,
-    idle: float = 0.0,
-    question: Question = Question(),  # noqa: B008  a frozen value
+    settings: Sequence[Setting], gateways: Mapping[str, Open], how: How, files: Sequence[Setting] = ()
 ) -> Found:
     """A setting that misses a bound is run anew as it is among `files`, if it is, and judged by that alone."""
-    cells = await measure(settings, gateways, question, most, idle)
+    cells = await measure(settings, gateways, how)
     missed = {setting.title: setting for setting in settings if not _hold(judge(setting, cells))}
     whole = {setting.title: setting for setting in files if setting.title in missed}
     if whole:
@@ -142,19 +173,19 @@ async def run(
         make_console().print("\nwhat misses, with the seeds and the time that its file says:")
         again = {(setting.name, setting.load) for setting in whole.values()}
         cells = [cell for cell in cells if (cell.setting, cell.load) not in again]
-        cells += await measure(list(whole.values()), gateways, question, most, idle)
+        cells += await measure(list(whole.values()), gateways, how)
     last = [whole.get(setting.title, setting) for setting in settings]
     return Found(last, cells, _show(last, cells))
 
 
-async def run_short(settings: Sequence[Setting], gateways: Mapping[str, Open], more: int) -> Found:
+async def run_short(settings: Sequence[Setting], gateways: Mapping[str, Open], how: How, more: int) -> Found:
     """A setting that misses a bound is run `more` times anew, with another seed; the last counts."""
-    found = await run(settings, gateways)
+    found = await run(settings, gateways, how)
     missed = {result.setting for result in found.results if not result.holds}
     if not missed or not more:
         return found
     anew = [_seed_anew(setting) for setting in settings if setting.title in missed]
-    last = await run_short(anew, gateways, more - 1)
+    last = await run_short(anew, gateways, how, more - 1)
     held = [result for result in found.results if result.setting not in missed]
     return Found(settings, [*found.cells, *last.cells], [*held, *last.results])
 
@@ -208,8 +239,8 @@ def main() -> int:
         parser.error("--short and --whole: give one of them")
     reads = selection.read_short if options.short else selection.read if options.whole else selection.read_brief
     try:
-        settings = reads(options)
-    except FleetError as error:
+        settings, how = reads(options), How(journal=Journal(options.journal))
+    except (FleetError, JournalError) as error:
         print(error, file=sys.stderr)
         return 2
     gateways: dict[str, Open] = {
@@ -218,9 +249,9 @@ def main() -> int:
         if not (options.short and name == SHORT_LEAVES_OUT)
     }
     if options.short:
-        found = carry_out(run_short(settings, gateways, AGAIN))
+        found = carry_out(run_short(settings, gateways, how, AGAIN))
     else:
-        found = carry_out(run(settings, gateways, () if options.whole else selection.read_missed(options)))
+        found = carry_out(run(settings, gateways, how, () if options.whole else selection.read_missed(options)))
     return keep(found.settings, found.cells, options) or int(not found.holds)
 
 

@@ -27,6 +27,7 @@ from weighbridge_comparison.setting import Setting, draw
 from weighbridge_simulator.outcome import Turns
 from weighbridge_simulator.records import Records, percentile
 from weighbridge_simulator.traffic import Question, Traffic
+from weighbridge_simulator.workload import Arrival
 
 APART = 0.13  # seconds between the starts of two cells that run at once
 TAIL = 8.0  # seconds in which the last requests may still be answered
@@ -44,6 +45,9 @@ class Running(Protocol):
 
     async def join(self, at: float) -> None:
         """Take the nodes that are there at this moment."""
+
+    async def count_overdue(self) -> int | None:
+        """Requests until now whose choice came later than Envoy waits for it; None where it is not known."""
 
 
 Open = Callable[[Fleet, Ports], AbstractAsyncContextManager[Running]]
@@ -118,17 +122,24 @@ async def run_cell(
         counting = asyncio.create_task(_read_prompts(ports, fleet.count_from))
         try:
             await asyncio.wait([tasks[0]], timeout=fleet.duration + TAIL)
-            late = [
-                traffic.records.start[row] - arrival.at
-                for row, arrival in zip(traffic.records.rows(), arrivals, strict=False)
-            ]
-            cached = _reckon_cached(await counting, await _read_prompts(ports))
-            return _summarise(setting, name, seed, traffic, gateway, began, percentile(late, 0.99), cached)
+            seen = {
+                "late": _reckon_late(traffic, arrivals),
+                "cached": _reckon_cached(await counting, await _read_prompts(ports)),
+                "overdue": await gateway.count_overdue(),
+            }
+            return _summarise(setting, name, seed, traffic, gateway, began, seen)
         finally:
             for task in (*tasks, counting):
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
+
+
+def _reckon_late(traffic: Traffic, arrivals: Sequence[Arrival]) -> float:
+    """The seconds by which the load generator was late, p99."""
+    sent = traffic.records.start
+    late = [sent[row] - arrival.at for row, arrival in zip(traffic.records.rows(), arrivals, strict=False)]
+    return percentile(late, 0.99)
 
 
 async def _read_prompts(ports: Ports, after: float = 0.0) -> Prompts:
@@ -192,8 +203,15 @@ async def _control(places: Ports, patch: dict[str, Any], http: aiohttp.ClientSes
 
 
 def _summarise(
-    setting: Setting, name: str, seed: int, traffic: Traffic, gateway: Running, began: float, late: float, cached: float
+    setting: Setting,
+    name: str,
+    seed: int,
+    traffic: Traffic,
+    gateway: Running,
+    began: float,
+    seen: Mapping[str, Any],
 ) -> Cell:
+    """`seen`: what else make_cell is told of it."""
     records, now = traffic.records, traffic.now()
     numbers = {node.name: number for number, node in enumerate(setting.fleet.servers)}
     rows: list[Row] = []
@@ -212,8 +230,7 @@ def _summarise(
         pushes=gateway.pushes,
         taken_back=gateway.turns.share,
         told=None if gateway.told is None else gateway.told - began,
-        late=late,
-        cached=cached,
+        **seen,
     )
 
 

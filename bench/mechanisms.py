@@ -44,6 +44,7 @@ from weighbridge_simulator.outcome import Turns
 
 TICK = 2.0  # seconds between two decisions of a rival that has any
 NATURAL_AGE = 3.0  # seconds that numbers are old, at most, when they are used
+OVERDUE = "http.entrance.ext_proc.message_timeouts"
 _POLICIES = "envoy.extensions.load_balancing_policies"
 _MAGLEV = ("maglev.v3.Maglev", {"table_size": 1009})
 
@@ -154,6 +155,10 @@ class Gateway(Stack):
     async def join(self, at: float) -> None:
         """Writes the nodes that are there at this moment of the run."""
         self.write(*self.list_objects(at))
+
+    async def count_overdue(self) -> int | None:
+        """As Envoy counts them; None where no node is named."""
+        return sum([await envoy.stat(OVERDUE) for envoy in self.envoys]) if self._way.precise else None
 
     async def _start(self) -> None:
         self.write(*self._objects)

@@ -29,6 +29,7 @@ import overhead
 import picker
 import selection
 from cells import Open, Ports
+from journal import Journal, JournalError
 from mechanisms import Gateway
 from programs import PEERS, Peer, install, start
 from support.envoy import RealEnvoy
@@ -60,6 +61,9 @@ class Beside:
     async def join(self, at: float) -> None:
         """Refused: a peer is told its nodes when it starts."""
         raise NotImplementedError(f"nodes that join (at {at:g} s) are not run with peers")
+
+    async def count_overdue(self) -> None:
+        """Not known: the picker may take as long as it likes, as its project has it."""
 
 
 @asynccontextmanager
@@ -107,14 +111,17 @@ async def has_picker(names: Sequence[str] | None) -> bool:
     return True
 
 
-async def compare_balance(settings: Sequence[Setting], peers: Sequence[Peer], options: argparse.Namespace) -> int:
+async def compare_balance(
+    settings: Sequence[Setting], peers: Sequence[Peer], options: argparse.Namespace, journal: Journal
+) -> int:
     """The same fleets through ours, Envoy alone and the peers; tables, and the ratios."""
     gateways: dict[str, Open] = {name: partial(Gateway, name) for name in ("llm", "LEAST_REQUEST")}
     gateways |= {f"{peer.name} {peer.policy}": partial(open_peer, peer) for peer in peers}
     if await has_picker(options.peer):
         gateways[f"{picker.NAME} queue, kv"] = open_picker
     # One fleet at a time: a gateway in Python takes as much CPU as all others together.
-    cells = await balance.measure(settings, gateways, Question(spelled=True), most=0.0)
+    how = balance.How(0.0, question=Question(spelled=True), journal=journal)
+    cells = await balance.measure(settings, gateways, how)
     console = make_console()
     table = Table(title="p99 time to the first token, times ours (llm)", title_justify="left")
     names = [name for name in list_mechanisms(cells) if name != "llm"]
@@ -225,14 +232,15 @@ def main() -> int:
     options = parser.parse_args()
     try:
         settings = read(options) if options.part != "overhead" else []
-    except FleetError as error:
+        journal = Journal(options.journal)
+    except (FleetError, JournalError) as error:
         print(error, file=sys.stderr)
         return 2
     peers = asyncio.run(find_peers(options.peer))
     if options.part != "balance":
         require_wrk()
         asyncio.run(compare_overhead(peers, options.rounds, options.round_seconds))
-    return uvloop.run(compare_balance(settings, peers, options)) if settings else 0
+    return uvloop.run(compare_balance(settings, peers, options, journal)) if settings else 0
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Gateway API's inference extension with its scorers for queue, KV use and prefix,
 one Envoy, ours as many as the setting says. The files are those of bench/fleets/precise, whose bounds are judged.
 
 With one, two and four Envoys: `--envoys 1 2 4`; pieces: `--scenario sessions`; any fleet of yours: `--fleet FILE`; your
-own requests: `--trace FILE`.
+own requests: `--trace FILE`; to go on later where it was cut off: `--journal FILE`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from functools import partial
 import balance
 import selection
 from cells import Open
+from journal import Journal, JournalError
 from mechanisms import Gateway
 from peers import has_picker, open_picker
 from weighbridge_comparison.files import FleetError
@@ -48,13 +49,13 @@ def concern_choice(setting: Setting) -> Setting:
     return replace(setting, fleet=setting.fleet.model_copy(update={"bounds": concern}))
 
 
-async def run(settings: Sequence[Setting], files: Sequence[Setting]) -> balance.Found:
+async def run(settings: Sequence[Setting], files: Sequence[Setting], journal: Journal) -> balance.Found:
     """Every setting, and whether what is promised holds; what does not is run as it is among `files`."""
     gateways: dict[str, Open] = {name: partial(Gateway, name) for name in OURS}
     if await has_picker(None):
         gateways["picker"] = open_picker
     concerned, whole = ([concern_choice(setting) for setting in some] for some in (settings, files))
-    return await balance.run(concerned, gateways, whole, MOST, IDLE, ASKED)
+    return await balance.run(concerned, gateways, balance.How(MOST, IDLE, ASKED, journal), whole)
 
 
 def main() -> int:
@@ -64,11 +65,11 @@ def main() -> int:
     add_flags(parser, mechanisms=False)
     options = parser.parse_args()
     try:
-        settings = read(options)
-    except FleetError as error:
+        settings, journal = read(options), Journal(options.journal)
+    except (FleetError, JournalError) as error:
         print(error, file=sys.stderr)
         return 2
-    found = balance.carry_out(run(settings, selection.read_missed(options)))
+    found = balance.carry_out(run(settings, selection.read_missed(options), journal))
     return keep(found.settings, found.cells, options) or int(not found.holds)
 
 

@@ -1,4 +1,4 @@
-"""What of the fleet files is run on real Envoys, for how long, and what of it at the same time.
+"""What of the fleet files is run on real Envoys, and for how long.
 
 Whole, every load and seed for the seconds that its file says, takes half a day. Unless that is asked for, each file is
 run at the one of its loads that is nearest to a busy hour's, with its first seed, for as long as each of its events is
@@ -29,8 +29,6 @@ BURSTS = 2
 SHORT = {"uneven": 0.8, "uneven-others": 0.8, "uniform": 0.8, "uneven-idle": 0.8}
 SHORT_SECONDS, SHORT_COUNT = 70.0, 10.0
 
-Group = list[tuple[Setting, int]]  # settings with a seed each, run at once
-
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags that say which fleets are run."""
@@ -39,6 +37,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scenario", action="append", metavar="TEXT", help="only this file, or those whose name contains it"
     )
+    told = "keep what is measured here as it goes, and do not run again what it holds; one for each version of the code"
+    parser.add_argument("--journal", type=Path, metavar="FILE", help=told)
 
 
 def read(options: argparse.Namespace) -> list[Setting]:
@@ -99,30 +99,6 @@ def see_enough(setting: Setting) -> float:
 def reseed(setting: Setting, seeds: Sequence[int]) -> Setting:
     """The same with other seeds."""
     return _change(setting, seeds=tuple(seeds))
-
-
-def group(settings: Sequence[Setting], gateways: int, most: float = MOST, idle: float = 0.0) -> list[Group]:
-    """What runs at once, first seeds first: together at most so many requests a second, and for the same time.
-
-    `idle` is how many of them cost as much as one Envoy without any. A setting that is more by itself runs alone.
-    """
-
-    def cost(setting: Setting) -> float:
-        return gateways * (setting.busiest + idle * setting.fleet.envoys)
-
-    groups: list[Group] = []
-    for number in range(max(len(setting.fleet.seeds) for setting in settings)):
-        for setting in settings:
-            if number >= len(setting.fleet.seeds):
-                continue
-            for them in groups:
-                together = cost(setting) + sum(cost(other) for other, _ in them)
-                if together <= most and them[0][0].fleet.duration == setting.fleet.duration:
-                    them.append((setting, setting.fleet.seeds[number]))
-                    break
-            else:
-                groups.append([(setting, setting.fleet.seeds[number])])
-    return groups
 
 
 def _choose(options: argparse.Namespace, paths: Sequence[Path]) -> list[Path]:

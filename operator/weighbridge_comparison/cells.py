@@ -32,6 +32,7 @@ class Cell:
     told: float | None  # when a wrong capacity was first named
     late: float  # p99 of the seconds by which the load generator itself was late
     cached: float = 0.0  # part of the prompts' tokens that need not be read anew
+    overdue: int | None = None  # choices that came later than Envoy waits for them; None where nobody told
     rows: tuple[Row, ...] = ()
 
     @property
@@ -53,6 +54,7 @@ def make_cell(
     told: float | None = None,
     late: float = 0.0,
     cached: float = 0.0,
+    overdue: int | None = None,
 ) -> Cell:
     """A cell of these requests, of which those since `count_from` count; `failed` of them were not answered."""
     counted = [row for row in rows if row[0] >= fleet.count_from]
@@ -72,6 +74,7 @@ def make_cell(
         told=told,
         late=late,
         cached=cached,
+        overdue=overdue,
         rows=tuple(rows),
     )
 

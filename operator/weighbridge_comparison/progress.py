@@ -26,8 +26,8 @@ class Progress:
         self.say(f"{self._done} of {self._whole}, {spell_time(left)} left: {what}")
 
     def expect(self, more: int) -> None:
-        """There are so many parts more than was thought."""
-        self._whole += more
+        """After the part that is under way there are so many."""
+        self._whole = self._done + 1 + more
 
     def say(self, text: str, stays: bool = False) -> None:
         """Tell something in between; on a terminal the next takes its place, unless it `stays`."""

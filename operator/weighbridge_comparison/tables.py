@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +14,12 @@ from weighbridge_comparison.setting import Setting, strengths
 
 _MOST = 60  # lines
 LATE = 0.05  # seconds by which a load generator may be late before its figures are doubted
+
+#: Columns that only some settings have: for which cells there is one, and what it says.
+_ALSO: Mapping[str, tuple[Callable[[Cell], bool], Callable[[Cell], str]]] = {
+    "cached": (lambda cell: cell.cached > 0, lambda cell: f"{cell.cached:.1%}"),
+    "overdue": (lambda cell: cell.overdue is not None, lambda cell: "" if cell.overdue is None else f"{cell.overdue}"),
+}
 
 
 def make_console() -> Console:
@@ -30,20 +36,20 @@ def show_cells(console: Console, setting: Setting, cells: Sequence[Cell]) -> Non
     table = Table(title=title + "s" * (seeds > 1), title_justify="left")
     table.add_column("")
     sizes = ":".join(f"{strength:.2g}" for strength in strengths(setting.fleet))
-    with_cache = any(cell.cached for cell in own)
-    for heading in ("requests", "p50 s", "p99 s", "answered", *(("cached",) if with_cache else ()), "changes"):
+    also = [name for name, (there, _) in _ALSO.items() if any(there(cell) for cell in own)]
+    for heading in ("requests", "p50 s", "p99 s", "answered", *also, "changes"):
         table.add_column(heading, justify="right")
     table.add_column(f"share of each node, % ({sizes})", justify="right")
     best = min((p99([c for c in own if c.mechanism == m]) for m in {c.mechanism for c in own}), default=0.0)
     for mechanism in list_mechanisms(own):
-        _add(table, mechanism, [cell for cell in own if cell.mechanism == mechanism], best, with_cache)
+        _add(table, mechanism, [cell for cell in own if cell.mechanism == mechanism], best, also)
     console.print(table)
     late = max((cell.late for cell in own), default=0.0)
     if late > LATE:
         console.print(f"  the machine was too slow: requests left up to {late:.2f} s late (p99); doubt these figures")
 
 
-def _add(table: Table, mechanism: str, cells: Sequence[Cell], best: float, with_cache: bool) -> None:
+def _add(table: Table, mechanism: str, cells: Sequence[Cell], best: float, also: Sequence[str]) -> None:
     shown = middle(cells)
     found = p99(cells)
     table.add_row(
@@ -52,7 +58,7 @@ def _add(table: Table, mechanism: str, cells: Sequence[Cell], best: float, with_
         tell_time(p50(cells)),
         tell_time(found),
         f"{min(cell.answered for cell in cells):.2%}",
-        *((f"{shown.cached:.1%}",) if with_cache else ()),
+        *(_ALSO[heading][1](shown) for heading in also),
         f"{shown.pushes}",
         " ".join(f"{share * 100:4.1f}" for share in shown.shares.values()),
         style="bold" if found == best else "",

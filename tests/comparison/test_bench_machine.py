@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from weighbridge_comparison.cells import Cell, make_cell
 from weighbridge_comparison.fleet import Fleet
 from weighbridge_comparison.setting import Setting
 
@@ -68,53 +69,116 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
 async def test_a_slow_machine_runs_fewer_at_once(
     bench: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], speed: float, at_once: int
 ) -> None:
-    ran = measure(bench, monkeypatch, speed, late={})
-    cells = await bench.measure(settings(), {"llm": None}, most=100.0)
+    ran = measure(bench, monkeypatch, speed)
+    cells = await bench.measure(settings("abc"), GATEWAYS, bench.How(most=100.0))
     assert max(map(len, ran)) == at_once
-    assert sorted(name for names in ran for name in names) == sorted(cells) == ["a", "b", "c"]
+    assert sorted(name for names in ran for name in names) == sorted(names_of(cells)) == ["a", "b", "c"]
     assert ("10.0 times as slow" in capsys.readouterr().err) == (speed == 0.1)
 
 
 async def test_what_was_too_much_is_run_again_in_parts_and_only_that_counts(
     bench: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ran = measure(bench, monkeypatch, 1.0, late={3: 2.0, 2: 0.4})
-    cells = await bench.measure(settings(), {"llm": None}, most=100.0)
-    assert ran == [["a", "b", "c"], ["a"], ["b", "c"], ["b"], ["c"]]
-    assert cells == ["a", "b", "c"]
-    assert "requests left 2.00 s late; once more in two parts" in capsys.readouterr().err
-    ran = measure(bench, monkeypatch, 1.0, late={1: 9.0})
-    assert await bench.measure(settings()[:1], {"llm": None}) == ["a"], "alone it cannot be helped; the table says so"
+    ran = measure(bench, monkeypatch, late={4: 2.0, 2: 0.4})
+    cells = await bench.measure(settings("abcd"), GATEWAYS, bench.How(most=100.0))
+    assert ran == [["a", "b", "c", "d"], ["a", "b"], ["c"], ["d"], ["a"], ["b"]]
+    assert names_of(cells) == ["c", "d", "a", "b"]
+    assert all(cell.late == 0.0 for cell in cells)
+    assert "requests left 2.00 s late; once more in parts" in capsys.readouterr().err
+    measure(bench, monkeypatch, late={1: 9.0})
+    cells = await bench.measure(settings("a"), GATEWAYS, bench.How())
+    assert names_of(cells) == ["a"], "alone it cannot be helped; the table says so"
 
 
-def settings() -> list[Setting]:
-    """Three of 20 requests a second, called a, b and c."""
+async def test_busy_processors_are_given_less_and_idle_ones_no_more_than_usual(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = "abcdefghijklmnop"
+    ran = measure(bench, monkeypatch, busy=lambda many: 0.3 * many)
+    await bench.measure(settings(names), GATEWAYS, bench.How(most=80.0))
+    assert [len(them) for them in ran][:2] == [4, 3]
+    assert {len(them) for them in ran[2:-1]} == {2}, "60 %, where one more would be 90 %"
+    ran = measure(bench, monkeypatch, speed=0.3, busy=lambda _: 0.05)
+    await bench.measure(settings(names), GATEWAYS, bench.How(most=80.0))
+    assert [len(them) for them in ran] == [1, 4, 4, 4, 3]
+
+
+async def test_what_was_cut_off_goes_on_where_it_was(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "journal"
+    first = measure(bench, monkeypatch)
+    kept = await bench.measure(settings("ab"), GATEWAYS, bench.How(20.0, journal=bench.Journal(path)))
+    assert first == [["a"], ["b"]]
+    path.write_text(path.read_text() + '\n{"setting": "c", "lo')
+    ran = measure(bench, monkeypatch)
+    cells = await bench.measure(settings("abc"), GATEWAYS, bench.How(20.0, journal=bench.Journal(path)))
+    assert ran == [["c"]]
+    assert cells[:2] == kept
+    again = measure(bench, monkeypatch)
+    assert await bench.measure(settings("abc"), GATEWAYS, bench.How(journal=bench.Journal(path))) == cells
+    assert again == []
+    for changed in (settings("a", duration=500.0), settings("a", seeds=[2])):
+        ran = measure(bench, monkeypatch)
+        await bench.measure(changed, GATEWAYS, bench.How(journal=bench.Journal(path)))
+        assert ran == [["a"]], "other requests are another measurement"
+    ran = measure(bench, monkeypatch)
+    await bench.measure(settings("a"), GATEWAYS | {"picker": None}, bench.How(journal=bench.Journal(path)))
+    assert ran == [["a"]], "all gateways of a run see the same minutes"
+
+
+def test_a_file_that_is_no_journal_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "notes"
+    path.write_text("mine\n")
+    told = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
+    command = [sys.executable, str(ROOT / "bench" / "balance.py"), "--journal", str(path)]
+    ran = subprocess.run(command, env=told, capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == f"{path} is no journal of a benchmark; name another file, or a new one\n"
+    assert path.read_text() == "mine\n"
+
+
+def test_a_busy_loop_makes_processors_busy(bench: Any) -> None:
+    busy = bench.Busy()
+    while (told := busy.tell()) is not None and told < 0.2:
+        sum(range(100_000))
+
+
+GATEWAYS = {"llm": None}
+
+
+def settings(names: str, **changes: Any) -> list[Setting]:
+    """Each of 20 requests a second, called by a letter."""
     traffic = {"rate": 20, "answer": {"median": 20, "sigma": 0.5, "least": 4, "most": 60}}
-    fleet = Fleet.model_validate(
-        {"description": "One node.", "nodes": [{"name": "n"}], "traffic": traffic, "seeds": [1]}
-    )
-    return [Setting(name, fleet, None) for name in "abc"]
+    told = {"description": "One node.", "nodes": [{"name": "n"}], "traffic": traffic, "seeds": [1]} | changes
+    return [Setting(name, Fleet.model_validate(told), None) for name in names]
 
 
-def measure(bench: Any, monkeypatch: pytest.MonkeyPatch, speed: float, late: Mapping[int, float]) -> list[list[str]]:
-    """Measures nothing: what is asked to run at once; so many at once are so late."""
+def names_of(cells: Sequence[Cell]) -> list[str]:
+    return [cell.setting for cell in cells]
+
+
+def measure(
+    bench: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    speed: float = 1.0,
+    late: Mapping[int, float] | None = None,
+    busy: Callable[[int], float | None] = lambda _: None,
+) -> list[list[str]]:
+    """Measures nothing: what is asked to run at once; so many at once are so late, and keep processors so busy."""
     ran: list[list[str]] = []
 
-    async def run_group(them: Any, *_: object) -> list[Any]:
+    async def run_group(them: Any, gateways: Any, *_: object) -> tuple[list[Cell], float | None]:
         ran.append([setting.name for setting, _ in them])
-        return [Named(setting.name, late.get(len(them), 0.0)) for setting, _ in them]
+        told = {"late": (late or {}).get(len(them), 0.0), "pushes": 0}
+        rows = [(200.0, 0.25, 0)]
+        cells = [
+            make_cell((one.name, one.load), name, seed, one.fleet, rows, 0, **told)
+            for one, seed in them
+            for name in gateways
+        ]
+        return cells, busy(len(them))
 
     monkeypatch.setattr(bench, "measure_speed", lambda: speed)
     monkeypatch.setattr(bench, "run_group", run_group)
     return ran
-
-
-class Named(str):
-    """A cell that is told by its name."""
-
-    late: float
-
-    def __new__(cls, name: str, late: float) -> Named:
-        made = super().__new__(cls, name)
-        made.late = late
-        return made

@@ -89,7 +89,7 @@ def test_told_to_end_it_leaves_no_program_behind(tmp_path: Path) -> None:
     ) as ran:
         assert ran.stderr is not None
         try:
-            assert any(" 0 of 28 s" in line for line in ran.stderr)
+            assert any(" 0 of 20 s" in line for line in ran.stderr)
             ran.terminate()
             assert ran.wait(30) != 0
             with pytest.raises(ProcessLookupError):
@@ -192,11 +192,12 @@ def options(monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace:
 
 def test_no_more_runs_at_once_than_two_cores_carry(options: argparse.Namespace) -> None:
     import selection
+    from plan import Plan, list_runs
 
     options.scenario = ["uniform"]
     settings = selection.read(options)
     for idle in (0.0, 10.0):
-        groups = selection.group(settings, 6, idle=idle)
+        groups = Plan(list_runs(settings), 6, selection.MOST, idle).list_groups()
         ran = [(setting.title, seed) for them in groups for setting, seed in them]
         assert sorted(ran) == sorted((setting.title, seed) for setting in settings for seed in setting.fleet.seeds)
         for them in groups:
@@ -209,6 +210,7 @@ def test_no_more_runs_at_once_than_two_cores_carry(options: argparse.Namespace) 
 
 def test_a_brief_run_sees_every_file_at_one_load_and_all_its_events(options: argparse.Namespace) -> None:
     import selection
+    from plan import Plan, list_runs
 
     whole, brief = selection.read(options), selection.read_brief(options)
     assert [setting.name for setting in brief] == list(dict.fromkeys(setting.name for setting in whole))
@@ -219,7 +221,8 @@ def test_a_brief_run_sees_every_file_at_one_load_and_all_its_events(options: arg
         for moment in (fleet.count_from, *(event.at for event in fleet.events), *(n.joins for n in fleet.servers)):
             assert moment + selection.SEEN <= fleet.duration
         assert fleet.duration in (file.fleet.duration, max(fleet.duration, selection.LEAST))
-    hours = sum(them[0][0].fleet.duration for them in selection.group(brief, 6)) / 3600
+    groups = Plan(list_runs(brief), 6, selection.MOST).list_groups()
+    hours = sum(them[0][0].fleet.duration for them in groups) / 3600
     assert hours < 1.5
 
 
@@ -267,7 +270,7 @@ async def test_what_misses_a_bound_is_run_as_its_file_says_and_judged_by_that(
 
     monkeypatch.setattr(balance, "measure", measure)
     options.scenario = ["uniform-nan", "uniform-old", "one-slow"]
-    found = await balance.run(selection.read_brief(options), {}, selection.read_missed(options))
+    found = await balance.run(selection.read_brief(options), {}, balance.How(), selection.read_missed(options))
     assert [(name, seeds) for name, seeds, _ in ran[:3]] == [
         ("one-slow", (1,)),
         ("uniform-nan", (1,)),
