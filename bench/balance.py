@@ -117,7 +117,7 @@ async def measure(settings: Sequence[Setting], gateways: Mapping[str, Open], how
     """
     cells, runs = _recall(settings, gateways, how.journal)
     speed = measure_speed()
-    plan = Plan(runs, len(gateways), how.most, how.idle, speed)
+    plan = Plan(runs, len(gateways), how.most, how.idle, speed**2)  # memory and the kernel slow down more than a loop
     progress = _announce(plan, len(gateways), speed, len(cells))
     while plan:
         them = plan.take()

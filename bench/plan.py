@@ -26,12 +26,12 @@ class Plan:
     """The runs that are still to come, through so many `gateways` each.
 
     `most`: requests a second over all gateways at once, never more. `idle` is how many of them cost as much as one
-    Envoy without any. `speed`: the part of `most` that the first runs are given.
+    Envoy without any. `first`: the part of `most` that the first runs are given.
     """
 
-    def __init__(self, runs: Sequence[Run], gateways: int, most: float, idle: float = 0.0, speed: float = 1.0) -> None:
+    def __init__(self, runs: Sequence[Run], gateways: int, most: float, idle: float = 0.0, first: float = 1.0) -> None:
         self._runs, self._gateways, self._idle = list(runs), gateways, idle
-        self._most, self._now = most, most * speed
+        self._most, self._now = most, most * first
 
     def __bool__(self) -> bool:
         return bool(self._runs)
