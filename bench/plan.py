@@ -30,7 +30,10 @@ class Plan:
     """
 
     def __init__(self, runs: Sequence[Run], gateways: int, most: float, idle: float = 0.0, first: float = 1.0) -> None:
-        self._runs, self._gateways, self._idle = list(runs), gateways, idle
+        self._runs = list(runs)
+        # Once: how much conversations ask is found by drawing them.
+        settings = {setting.title: setting for setting, _ in runs}
+        self._costs = {name: gateways * (one.busiest + idle * one.fleet.envoys) for name, one in settings.items()}
         self._most, self._now = most, most * first
 
     def __bool__(self) -> bool:
@@ -69,4 +72,4 @@ class Plan:
         self._now = min(self._now, self._cost(them) / 2)
 
     def _cost(self, them: Group) -> float:
-        return sum(self._gateways * (setting.busiest + self._idle * setting.fleet.envoys) for setting, _ in them)
+        return sum(self._costs[setting.title] for setting, _ in them)
