@@ -32,7 +32,7 @@ from cells import TAIL, Open, run_cell
 from journal import Journal, JournalError
 from machine import Busy, measure_speed
 from mechanisms import Gateway
-from plan import Group, Plan, Run, list_runs
+from plan import MUCH, Group, Plan, Run, list_runs
 from selection import MOST, reseed
 from weighbridge_comparison.bounds import Result, judge
 from weighbridge_comparison.cells import Cell, tell_time
@@ -125,16 +125,21 @@ async def measure(settings: Sequence[Setting], gateways: Mapping[str, Open], how
         if busy is not None:
             plan.note_busy(them, busy)
         late = max(cell.late for cell in ran)
-        if late > LATE and len(them) > 1:
-            progress.say(f"  that was too much for this machine: requests left {late:.2f} s late; once more in parts")
+        if len(them) > 1 and (late > LATE or (busy or 0.0) > MUCH):
+            progress.say(f"  that was too much for this machine: {_tell_much(late, busy)}; once more in parts")
             plan.put_back(them)
         else:
             how.journal.keep(them, ran)
             cells += ran
         progress.expect(len(plan.list_groups()))
-        told = "" if busy is None else f", processors {busy:.0%} busy"
-        progress.advance(" and ".join(f"{setting.title} (seed {seed})" for setting, seed in them) + told)
+        what = " and ".join(f"{setting.title} (seed {seed})" for setting, seed in them)
+        progress.advance(f"{what}; {_tell_much(late, busy)}")
     return cells
+
+
+def _tell_much(late: float, busy: float | None) -> str:
+    told = "" if busy is None else f", processors {busy:.0%} busy"
+    return f"requests left {late:.2f} s late{told}"
 
 
 def _recall(
