@@ -92,9 +92,14 @@ async def run_group(
     gc.unfreeze()
     done = [cell.result() for cell in cells]
     for title in dict.fromkeys(cell.title for cell in done):
-        found = ", ".join(f"{cell.mechanism} {tell_time(cell.p99)}" for cell in done if cell.title == title)
+        found = ", ".join(_tell_cell(cell) for cell in done if cell.title == title)
         progress.say(f"  {title}, p99: {found}", stays=True)
     return done, watching.result()
+
+
+def _tell_cell(cell: Cell) -> str:
+    overdue = f" ({cell.overdue} choices overdue)" if cell.overdue else ""
+    return f"{cell.mechanism} {tell_time(cell.p99)}{overdue}"
 
 
 async def _watch(what: str, seconds: float, ready: asyncio.Barrier, progress: Progress) -> float | None:

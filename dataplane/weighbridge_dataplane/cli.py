@@ -131,12 +131,12 @@ async def _serve(options: argparse.Namespace) -> int:
 
 
 async def _listen(options: argparse.Namespace, admin: Admin, server: Server) -> None:
-    if options.listen is not None:
-        port = await admin.start(*options.listen)
-        sys.stdout.write(f"metrics at port {port}\n")
+    port = None if options.listen is None else await admin.start(*options.listen)
     if options.metrics is not None:
         await admin.start(*options.metrics, choices=False)
     await server.start(options.socket)
+    if port is not None:
+        sys.stdout.write(f"metrics at port {port}\n")
     sys.stdout.write(f"listening on {options.socket}\n")
     sys.stdout.flush()
 

@@ -144,11 +144,14 @@ async def test_a_name_without_a_file_belongs_to_one() -> None:
         dataplane.socket = name
         await dataplane.start("http://127.0.0.1:1")
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", CONSOLE, "dataplane", "--socket", name), stderr=asyncio.subprocess.PIPE
+            *(sys.executable, "-c", CONSOLE, "dataplane", "--socket", name, "--listen", "127.0.0.1:0"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
         )
         async with asyncio.timeout(20):
-            _, said = await process.communicate()
+            out, said = await process.communicate()
         assert b"another process has it" in said
+        assert out == b"", "nothing is said to serve where nothing does"
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,7 @@ def test_what_was_not_kept_is_said_with_what_is_and_how_to_keep_more(capsys: pyt
     assert run(place(answer()), place(answer(since=None), "http://127.0.0.1:2")) == (1, "")
     said = capsys.readouterr().err
     assert "no choice is kept for the request 'r-1'" in said
+    assert "or the choice came after the 20 ms that Envoy waits" in said
     assert (
         "(host envoy-1, process 7) keeps the last 20,000 choices and has 812, from 2025-11-26 21:53:20.000 UTC" in said
     )
