@@ -58,8 +58,8 @@ Open = Callable[[Fleet, Ports], AbstractAsyncContextManager[Running]]
 @asynccontextmanager
 async def simulate(fleet: Fleet) -> AsyncIterator[Ports]:
     """A fleet in a process of its own, as it announces itself: one port, and an address of loopback for each node."""
-    command = [*BEHIND, sys.executable, "-m", "weighbridge_simulator.cli", "--print-json", "--parent-pid", str(os.getpid())]
-    command += ["--every", "0", "--machine-port", "0", "--port", str(free_port())]
+    command = [*BEHIND, sys.executable, "-m", "weighbridge_simulator.cli", "--print-json", "--every", "0"]
+    command += ["--parent-pid", str(os.getpid()), "--machine-port", "0", "--port", str(free_port())]
     for number, node in enumerate(fleet.servers):
         keys = {"name": node.name, "size": node.size, "slow": node.slow, "model": "sim", "engine": node.engine}
         keys["host"] = f"127.0.0.{number + 2}"
