@@ -23,7 +23,7 @@ from envoy.extensions.load_balancing_policies.round_robin.v3 import round_robin_
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from support.dataplane import Dataplane
+from support.dataplane import TIMEOUTS, Dataplane
 from support.envoy import free_port
 from support.stack import Stack, node, policy
 from weighbridge_comparison.fleet import Fleet, Mechanism, Profile
@@ -44,7 +44,6 @@ from weighbridge_simulator.outcome import Turns
 
 TICK = 2.0  # seconds between two decisions of a rival that has any
 NATURAL_AGE = 3.0  # seconds that numbers are old, at most, when they are used
-OVERDUE = "http.entrance.ext_proc.message_timeouts"
 _POLICIES = "envoy.extensions.load_balancing_policies"
 _MAGLEV = ("maglev.v3.Maglev", {"table_size": 1009})
 
@@ -158,7 +157,7 @@ class Gateway(Stack):
 
     async def count_overdue(self) -> int | None:
         """As Envoy counts them; None where no node is named."""
-        return sum([await envoy.stat(OVERDUE) for envoy in self.envoys]) if self._way.precise else None
+        return sum([await envoy.stat(TIMEOUTS) for envoy in self.envoys]) if self._way.precise else None
 
     async def _start(self) -> None:
         self.write(*self._objects)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -15,11 +15,17 @@ from weighbridge_comparison.setting import Setting, strengths
 _MOST = 60  # lines
 LATE = 0.05  # seconds by which a load generator may be late before its figures are doubted
 
-#: Columns that only some settings have: for which cells there is one, and what it says.
-_ALSO: Mapping[str, tuple[Callable[[Cell], bool], Callable[[Cell], str]]] = {
-    "cached": (lambda cell: cell.cached > 0, lambda cell: f"{cell.cached:.1%}"),
-    "overdue": (lambda cell: cell.overdue is not None, lambda cell: "" if cell.overdue is None else f"{cell.overdue}"),
+#: Columns that only some settings have: for which cells there is one, and what it says of those of a mechanism.
+_ALSO: Mapping[str, tuple[Callable[[Cell], bool], Callable[[Sequence[Cell]], str]]] = {
+    "cached": (lambda cell: cell.cached > 0, lambda cells: f"{middle(cells).cached:.1%}"),
+    "overdue": (lambda cell: cell.overdue is not None, lambda cells: _tell_most(cell.overdue for cell in cells)),
 }
+
+
+def _tell_most(counts: Iterable[int | None]) -> str:
+    """Of the seeds the worst, which the one in the middle would hide."""
+    known = [count for count in counts if count is not None]
+    return f"{max(known)}" if known else ""
 
 
 def make_console() -> Console:
@@ -58,7 +64,7 @@ def _add(table: Table, mechanism: str, cells: Sequence[Cell], best: float, also:
         tell_time(p50(cells)),
         tell_time(found),
         f"{min(cell.answered for cell in cells):.2%}",
-        *(_ALSO[heading][1](shown) for heading in also),
+        *(_ALSO[heading][1](cells) for heading in also),
         f"{shown.pushes}",
         " ".join(f"{share * 100:4.1f}" for share in shown.shares.values()),
         style="bold" if found == best else "",

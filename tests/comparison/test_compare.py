@@ -148,6 +148,22 @@ def test_the_tolerance_is_that_of_the_promises(tmp_path: Path) -> None:
     assert p99([replace(cell, p99=x) for x in (1, 2, 9)]) == 2
 
 
+def test_overdue_choices_are_shown_of_the_worst_seed_and_only_where_they_were_counted(tmp_path: Path) -> None:
+    one = setting(tmp_path, UNEVEN)
+    cell = Cell("mine", 0.8, "llm", 1, 100, 0.1, 0.5, 1.0, {}, 0, 0.0, None, 0.0)
+    counted = [replace(cell, mechanism="precise", seed=n, overdue=count) for n, count in enumerate((4711, 0, 3))]
+
+    def show(cells: list[Cell]) -> str:
+        console = Console(width=130, record=True)
+        show_cells(console, one, cells)
+        return console.export_text()
+
+    assert "overdue" not in show([cell])
+    text = show([cell, *counted])
+    assert "overdue" in text
+    assert [line for line in text.splitlines() if "4711" in line and "precise" in line]
+
+
 @pytest.mark.parametrize(("seconds", "holds"), [(0.8, True), (0.8049, True), (0.8051, False)])
 def test_seconds_are_held_to_the_hundredth_as_they_are_told(tmp_path: Path, seconds: float, holds: bool) -> None:
     one = setting(tmp_path, UNEVEN.replace("atMost: 0.5", "p99: 0.8"))

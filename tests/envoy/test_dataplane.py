@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from support.dataplane import CONSOLE, Dataplane
+from support.dataplane import CONSOLE, TIMEOUTS, Dataplane
 from support.stack import Stack, node, policy
 from weighbridge_dataplane.ties import FELT
 from weighbridge_simulator.control import Control
@@ -23,7 +23,6 @@ from weighbridge_simulator.node import NodeSpec
 
 pytestmark = pytest.mark.envoy
 BODY = {"model": "m", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 2}
-TIMEOUTS = "http.entrance.ext_proc.message_timeouts"
 Scene = tuple[Stack, Dataplane, Fleet]
 
 

@@ -14,6 +14,7 @@ import aiohttp
 
 from support import late_dataplane
 
+TIMEOUTS = "http.entrance.ext_proc.message_timeouts"  # Envoy's count of choices that came too late
 CONSOLE = "import sys; from weighbridge_api.console import main; sys.exit(main())"
 
 

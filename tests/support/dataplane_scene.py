@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 
+from support.dataplane import TIMEOUTS
 from support.losses import ANSWER, RATE, Figure, count
 from support.scene import MODEL, Process, Scene, wait_for
 from support.slow_dataplane import COMMAND
@@ -23,7 +24,6 @@ from weighbridge_simulator.workload import Arrival
 POLICY = {"apiVersion": "weighbridge.dev/v1alpha1", "kind": "RoutePolicy", "metadata": {"name": "p"}}
 STREAMS, TOKENS = 50, 10_000  # streams at once; their tokens, more than there is time for
 BEFORE, FIRST, AFTER = 2.0, 5.0, 2.0  # seconds: before it is hurt; in which Envoy may notice; after it was healed
-TIMEOUTS = "http.entrance.ext_proc.message_timeouts"
 
 Hurt = Callable[["DataplaneScene"], Awaitable[Any]]
 
