@@ -19,6 +19,8 @@ from weighbridge_comparison.results import describe
 
 Key = tuple[str, int, str]  # of a setting, seed, mechanism
 
+BEGINS = "\n{"  # what every journal begins with, cut off within its first line too
+
 
 class JournalError(Exception):
     """What is wrong with a journal, for the one who named it."""
@@ -30,15 +32,15 @@ class Journal:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._known: dict[Key, Cell] = {}
-        lines = path.read_text().splitlines() if path and path.exists() else []
-        for line in lines:
+        text = _read(path) if path else ""
+        if not BEGINS.startswith(text[: len(BEGINS)]):
+            raise JournalError(f"{path} is no journal of a benchmark; name another file, or a new one")
+        for line in text.splitlines():
             # One that was cut off while it was written is not there; its run is done again.
             with suppress(ValueError, KeyError, TypeError, AttributeError):
                 told = json.loads(line)
                 fleet, cell = told.pop("fleet"), _restore(told)
                 self._known[fleet, cell.seed, cell.mechanism] = cell
-        if lines and not self._known:
-            raise JournalError(f"{path} is no journal of a benchmark; name another file, or a new one")
 
     def find(self, run: Run, mechanisms: Iterable[str]) -> list[Cell] | None:
         """What was measured of this run through all of these; None where something is missing."""
@@ -55,6 +57,16 @@ class Journal:
         with self._path.open("a") as out:
             for cell in cells:
                 out.write("\n" + json.dumps(describe(cell) | {"fleet": digests[cell.title, cell.seed]}))
+
+
+def _read(path: Path) -> str:
+    """What is in it, nothing where it is not there yet."""
+    try:
+        return path.read_text(errors="replace")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise JournalError(f"{path} cannot be read: {error.strerror}; name a file to write to") from None
 
 
 def _digest(run: Run) -> str:

@@ -111,7 +111,12 @@ async def test_what_was_cut_off_goes_on_where_it_was(
     first = measure(bench, monkeypatch)
     kept = await bench.measure(settings("ab"), GATEWAYS, bench.How(20.0, journal=bench.Journal(path)))
     assert first == [["a"], ["b"]]
-    path.write_text(path.read_text() + '\n{"setting": "c", "lo')
+    whole = path.read_text()
+    path.write_text(whole[:40])
+    ran = measure(bench, monkeypatch)
+    await bench.measure(settings("a"), GATEWAYS, bench.How(20.0, journal=bench.Journal(path)))
+    assert ran == [["a"]], "cut off within its first line it is still a journal"
+    path.write_text(whole + '\n{"setting": "c", "lo')
     ran = measure(bench, monkeypatch)
     cells = await bench.measure(settings("abc"), GATEWAYS, bench.How(20.0, journal=bench.Journal(path)))
     assert ran == [["c"]]
@@ -130,13 +135,19 @@ async def test_what_was_cut_off_goes_on_where_it_was(
 
 def test_a_file_that_is_no_journal_is_left_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "notes"
-    path.write_text("mine\n")
+    path.write_bytes(b"mine \xff\n")
+    assert run_with_journal(path) == f"{path} is no journal of a benchmark; name another file, or a new one\n"
+    assert path.read_bytes() == b"mine \xff\n"
+    assert run_with_journal(tmp_path) == f"{tmp_path} cannot be read: Is a directory; name a file to write to\n"
+
+
+def run_with_journal(path: Path) -> str:
+    """What the benchmark says of a journal that it refuses."""
     told = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
     command = [sys.executable, str(ROOT / "bench" / "balance.py"), "--journal", str(path)]
     ran = subprocess.run(command, env=told, capture_output=True, text=True, timeout=60, check=False)
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr == f"{path} is no journal of a benchmark; name another file, or a new one\n"
-    assert path.read_text() == "mine\n"
+    return ran.stderr
 
 
 def test_a_busy_loop_makes_processors_busy(bench: Any) -> None:
