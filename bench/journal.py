@@ -1,7 +1,8 @@
 """What a benchmark has measured, kept as it goes: one that was cut off goes on where it was.
 
 A line of JSON for each cell. It is found again by its whole setting, seed and gateway, whatever measured it: a journal
-is of one version of the code, and who changes the code begins another.
+is of one version of the code, and who changes the code begins another. Lines without `at_ms`, `wait_ms` and `node`, the
+single requests, are results all the same: that is how they are published, in bench/results.
 """
 
 from __future__ import annotations
@@ -19,8 +20,6 @@ from weighbridge_comparison.results import describe
 
 Key = tuple[str, int, str]  # of a setting, seed, mechanism
 
-BEGINS = "\n{"  # what every journal begins with, cut off within its first line too
-
 
 class JournalError(Exception):
     """What is wrong with a journal, for the one who named it."""
@@ -33,7 +32,7 @@ class Journal:
         self._path = path
         self._known: dict[Key, Cell] = {}
         text = _read(path) if path else ""
-        if not BEGINS.startswith(text[: len(BEGINS)]):
+        if text.strip() and text.lstrip()[0] != "{":
             raise JournalError(f"{path} is no journal of a benchmark; name another file, or a new one")
         for line in text.splitlines():
             # One that was cut off while it was written is not there; its run is done again.
@@ -77,6 +76,6 @@ def _digest(run: Run) -> str:
 
 
 def _restore(told: dict[str, Any]) -> Cell:
-    columns = (told.pop("at_ms"), told.pop("wait_ms"), told.pop("node"))
+    columns = [told.pop(name, ()) for name in ("at_ms", "wait_ms", "node")]
     rows = tuple((at / 1000, wait / 1000, node) for at, wait, node in zip(*columns, strict=True))
     return Cell(**told, rows=rows)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +133,20 @@ async def test_what_was_cut_off_goes_on_where_it_was(
     ran = measure(bench, monkeypatch)
     await bench.measure(settings("a"), GATEWAYS | {"picker": None}, bench.How(journal=bench.Journal(path)))
     assert ran == [["a"]], "all gateways of a run see the same minutes"
+
+
+async def test_a_journal_without_the_single_requests_has_results_all_the_same(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "journal"
+    measure(bench, monkeypatch)
+    kept = await bench.measure(settings("a"), GATEWAYS, bench.How(journal=bench.Journal(path)))
+    told = [json.loads(line) for line in path.read_text().split("\n") if line]
+    short = [{key: told for key, told in one.items() if key not in ("at_ms", "wait_ms", "node")} for one in told]
+    path.write_text("".join(json.dumps(one) + "\n" for one in short))
+    ran = measure(bench, monkeypatch)
+    cells = await bench.measure(settings("a"), GATEWAYS, bench.How(journal=bench.Journal(path)))
+    assert (ran, cells) == ([], [replace(cell, rows=()) for cell in kept])
 
 
 def test_a_file_that_is_no_journal_is_left_as_it_is(tmp_path: Path) -> None:
