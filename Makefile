@@ -72,7 +72,7 @@ bench-precise-simulated: $(READY) ## the choice per request beside llm-d's picke
 bench-balance-short: $(READY) ## the same in under five minutes, as CI runs it
 	PYTHONPATH=tests $(BIN)/python bench/balance.py --short
 
-bench-precise: $(READY) ## a node named for each request, beside the weights and a picker, and what it costs; half an hour, and more for what misses; ARGS="--envoys 1 2 4": 70 minutes, and more
+bench-precise: $(READY) ## a node named for each request, beside the weights and a picker, and what it costs; half an hour, and more for what misses; ARGS="--envoys 1 2 4": 70 minutes, three hours where processors are slow, and more
 	PYTHONPATH=tests $(BIN)/python bench/precise.py $(ARGS); held=$$?; \
 	[ $$held = 2 ] || $(if $(filter -h --help,$(ARGS)),true,PYTHONPATH=tests $(BIN)/python bench/precise_cost.py) && exit $$held
 
