@@ -1,8 +1,8 @@
 """What a benchmark has measured, kept as it goes: one that was cut off goes on where it was.
 
 A line of JSON for each cell. It is found again by its whole setting, seed and gateway, whatever measured it: a journal
-is of one version of the code, and who changes the code begins another. Lines without `at_ms`, `wait_ms` and `node`, the
-single requests, are results all the same: that is how they are published, in bench/results.
+is of one version of the code, and who changes the code begins another. Lines without the single requests are results
+all the same, and are what bench/results publishes: `jq -c 'del(.at_ms, .wait_ms, .node)' JOURNAL`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from weighbridge_comparison.results import describe
 
 Key = tuple[str, int, str]  # of a setting, seed, mechanism
 
+BEGINS = '{"setting":'  # every journal; one that was cut off within its first line begins as this does
+
 
 class JournalError(Exception):
     """What is wrong with a journal, for the one who named it."""
@@ -32,7 +34,7 @@ class Journal:
         self._path = path
         self._known: dict[Key, Cell] = {}
         text = _read(path) if path else ""
-        if text.strip() and text.lstrip()[0] != "{":
+        if not BEGINS.startswith(text.lstrip()[: len(BEGINS)]):
             raise JournalError(f"{path} is no journal of a benchmark; name another file, or a new one")
         for line in text.splitlines():
             # One that was cut off while it was written is not there; its run is done again.

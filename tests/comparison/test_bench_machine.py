@@ -142,18 +142,23 @@ async def test_a_journal_without_the_single_requests_has_results_all_the_same(
     measure(bench, monkeypatch)
     kept = await bench.measure(settings("a"), GATEWAYS, bench.How(journal=bench.Journal(path)))
     told = [json.loads(line) for line in path.read_text().split("\n") if line]
-    short = [{key: told for key, told in one.items() if key not in ("at_ms", "wait_ms", "node")} for one in told]
-    path.write_text("".join(json.dumps(one) + "\n" for one in short))
+    for one in told:
+        del one["at_ms"], one["wait_ms"], one["node"]
+    path.write_text("".join(json.dumps(one) + "\n" for one in told))
     ran = measure(bench, monkeypatch)
     cells = await bench.measure(settings("a"), GATEWAYS, bench.How(journal=bench.Journal(path)))
     assert (ran, cells) == ([], [replace(cell, rows=()) for cell in kept])
 
 
-def test_a_file_that_is_no_journal_is_left_as_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"mine \xff\n", b'{"name": "mine"}\n', b'[{"setting": "a"}]'])
+def test_a_file_that_is_no_journal_is_left_as_it_is(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "notes"
-    path.write_bytes(b"mine \xff\n")
+    path.write_bytes(content)
     assert run_with_journal(path) == f"{path} is no journal of a benchmark; name another file, or a new one\n"
-    assert path.read_bytes() == b"mine \xff\n"
+    assert path.read_bytes() == content
+
+
+def test_a_journal_that_cannot_be_read_is_said_to_be_none(tmp_path: Path) -> None:
     assert run_with_journal(tmp_path) == f"{tmp_path} cannot be read: Is a directory; name a file to write to\n"
 
 
