@@ -14,8 +14,14 @@ from weighbridge_operator.xds.kinds import CLUSTER, ENDPOINT, KINDS, LISTENER, R
 from weighbridge_operator.xds.snapshot import Resource, Snapshot, combine_versions
 
 
-def make_resource(kind: str, name: str, version: str, needs: Iterable[tuple[str, str]] = ()) -> Resource:
-    return Resource(kind, name, version, b"", tuple(sorted(needs)))
+def make_resource(
+    kind: str,
+    name: str,
+    version: str,
+    needs: Iterable[tuple[str, str]] = (),
+    leads: Iterable[tuple[str, str]] = (),
+) -> Resource:
+    return Resource(kind, name, version, b"", tuple(sorted(needs)), frozenset(leads))
 
 
 def make_snapshot(*resources: Resource) -> Snapshot:

@@ -71,6 +71,7 @@ class Witness:
         self.answer = answer
         self.heard: list[Heard] = []
         self.port = 0
+        self.health_delay = 0.0  # seconds until a health check is answered
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def __aenter__(self) -> Witness:
@@ -113,6 +114,7 @@ class Witness:
         headers = tuple((name.lower(), value.strip()) for name, value in pairs)
         heard = Heard(method, path, headers, await _read_body(reader, dict(headers)))
         if path in ("/health", "/metrics"):
+            await asyncio.sleep(self.health_delay if path == "/health" else 0.0)
             writer.write(whole(200 if path == "/health" else 404))
         else:
             self.heard.append(heard)

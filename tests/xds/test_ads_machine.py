@@ -31,8 +31,9 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     for listener, route in draw(st.sampled_from([(), (("l", "r"),), (("l", "r"), ("m", "s"))])):
         targets = draw(st.lists(st.sampled_from(clusters), unique=True)) if clusters else []
         resources.append(make_resource(LISTENER, listener, draw(VERSIONS), [(ROUTE, route)]))
-        version = "".join(sorted(targets)) + draw(VERSIONS)
-        resources.append(make_resource(ROUTE, route, version, [(CLUSTER, target) for target in targets]))
+        leads = [(draw(st.sampled_from(targets)), asked) for asked in "mn"] if targets else []
+        version = "".join([*sorted(targets), *(cluster for cluster, _ in leads), draw(VERSIONS)])
+        resources.append(make_resource(ROUTE, route, version, [(CLUSTER, target) for target in targets], leads))
     return make_snapshot(*resources)
 
 

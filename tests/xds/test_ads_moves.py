@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from support.model_envoy import make_resource, make_snapshot
 from support.transcript import Talk
-from weighbridge_operator.xds.kinds import CLUSTER, ENDPOINT, LISTENER, ROUTE
+from weighbridge_operator.xds.kinds import CLUSTER, ENDPOINT, LISTENER, ROUTE, RUNTIME
 from weighbridge_operator.xds.snapshot import Snapshot
 
 
@@ -37,5 +37,126 @@ def test_a_route_moves_to_a_cluster_that_changes_when_the_changed_one_is_warm() 
         > RDS 8 r
           < CDS 9 a@2
         > CDS 9
+        """
+    )
+
+
+def lead(leads: str, **assignments: str) -> Snapshot:
+    """`leads` "m:a n:b": what is asked for, and the cluster it goes to; each has this form of its assignment."""
+    pairs = [(cluster, asked) for asked, _, cluster in (each.partition(":") for each in leads.split())]
+    route = make_resource(ROUTE, "r", leads, [(CLUSTER, name) for name in assignments], pairs)
+    return make_snapshot(
+        *(make_resource(CLUSTER, name, "1", [(ENDPOINT, name)]) for name in assignments),
+        *(make_resource(ENDPOINT, name, form) for name, form in assignments.items()),
+        make_resource(LISTENER, "l", "1", [(ROUTE, "r")]),
+        route,
+    )
+
+
+def test_nodes_stay_as_they_are_for_what_is_about_to_go_elsewhere() -> None:
+    """Of two models on the same nodes one gets a node more: the other's requests, led there still, must not meet it."""
+    talk = Talk()
+    talk.start(lead("m:a n:a", a="1"))
+    talk.offer(lead("m:a n:b", a="2", b="1"), "a gets a node that has no n")
+    talk.say("EDS 2 a b", "CDS 5", "EDS 6 a b")
+    talk.warm()
+    talk.say("RDS 7 r", "EDS 8 a b")
+    talk.reads(
+        """
+        ! a gets a node that has no n
+          < CDS 5 a@1 b@1
+        > EDS 2 a b
+          < EDS 6 b@1
+        > CDS 5
+        > EDS 6 a b
+        ! warm: b
+          < RDS 7 r@m:a n:b
+        > RDS 7 r
+          < EDS 8 a@2
+        > EDS 8 a b
+        """
+    )
+
+
+def test_nodes_wait_for_routes_also_where_every_cluster_is_there() -> None:
+    talk = Talk()
+    talk.start(lead("m:a n:a o:b", a="1", b="1"))
+    talk.offer(lead("m:a n:b o:b", a="2", b="2"), "n goes to b, which gets nodes that have it")
+    talk.say("EDS 6 a b", "RDS 7 r", "EDS 8 a b")
+    talk.reads(
+        """
+        ! n goes to b, which gets nodes that have it
+          < EDS 6 b@2
+          < RDS 7 r@m:a n:b o:b
+        > EDS 6 a b
+        > RDS 7 r
+          < EDS 8 a@2
+        > EDS 8 a b
+        """
+    )
+
+
+def test_a_changed_cluster_is_fed_with_the_nodes_that_it_has_until_routes_moved() -> None:
+    talk = Talk()
+    talk.start(lead("m:a n:a", a="1"))
+    after = lead("m:a n:b", a="2", b="1")
+    others = [r for kind in after.resources for r in after.of(kind).values() if (kind, r.name) != (CLUSTER, "a")]
+    talk.offer(make_snapshot(*others, make_resource(CLUSTER, "a", "2", [(ENDPOINT, "a")])), "a is another cluster, too")
+    talk.say("EDS 2 a b", "CDS 5", "EDS 6 a b", "EDS 7 a b")
+    talk.warm()
+    talk.say("RDS 8 r")
+    talk.reads(
+        """
+        ! a is another cluster, too
+          < CDS 5 a@2 b@1
+          < EDS 6 a@1
+        > EDS 2 a b
+          < EDS 7 b@1
+        > CDS 5
+        > EDS 6 a b
+        > EDS 7 a b
+        ! warm: a b
+          < RDS 8 r@m:a n:b
+        > RDS 8 r
+          < EDS 9 a@2
+        """
+    )
+
+
+def test_nodes_do_not_wait_for_routes_that_were_refused() -> None:
+    talk = Talk()
+    talk.start(lead("m:a n:a o:b", a="1", b="1"))
+    refused = lead("m:a n:b o:b", a="2", b="1")
+    talk.offer(refused, "n goes to b")
+    talk.say("RDS 6 r NACK no")
+    talk.reads(
+        """
+        ! n goes to b
+          < RDS 6 r@m:a n:b o:b
+        > RDS 6 r NACK no
+          < EDS 7 a@2
+        """
+    )
+
+
+def test_what_a_data_plane_chooses_from_waits_with_the_nodes() -> None:
+    def told(snapshot: Snapshot, version: str) -> Snapshot:
+        return snapshot.with_more(make_resource(RUNTIME, "choices", version))
+
+    talk = Talk()
+    talk.start(told(lead("m:a n:a o:b", a="1", b="1"), "1"))
+    talk.say("RTDS - choices", "RTDS 6 choices")
+    talk.offer(told(lead("m:a n:b o:b", a="2", b="1"), "2"), "n goes to b")
+    talk.say("RDS 7 r")
+    talk.reads(
+        """
+        > RTDS - choices
+          < RTDS 6 choices@1
+        > RTDS 6 choices
+        ! n goes to b
+          < RDS 7 r@m:a n:b o:b
+        > RDS 7 r
+          < EDS 8 a@2
+          < RTDS 9 choices@2
         """
     )

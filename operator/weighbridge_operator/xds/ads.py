@@ -9,7 +9,8 @@ Level, not edge: after every event the difference between what is wanted and wha
 so whatever arrives in between is coalesced. Make before break:
 1 clusters: the new ones and those that a route which the Envoy holds still refers to; a cluster of clusters changes
   like a route, when those that it leads to can serve
-2 assignments and secrets; an assignment goes again behind each change of its cluster, which waits for it
+2 assignments and secrets; an assignment goes again behind each change of its cluster, which waits for it. Where routes
+  are about to lead something elsewhere, what was chosen to serve it changes behind them, for a data plane as well
 3 listeners, then routes, when every cluster they lead to is accepted, has its assignment and is warm, or was refused
 4 clusters without the old ones, when the routes are accepted.
 Warmth is not visible in the protocol, but for once: an Envoy that starts asks for listeners when its first clusters are
@@ -27,10 +28,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 
-from weighbridge_operator.xds.envoys import KindState, ResourceState
+from weighbridge_operator.xds.envoys import KindState, describe
 from weighbridge_operator.xds.exchange import Exchange, Memory, Request, Response, Verdicts
 from weighbridge_operator.xds.kinds import CLUSTER, COMPLETE, ENDPOINT, KINDS, LISTENER, ROUTE, RUNTIME, SECRET
-from weighbridge_operator.xds.snapshot import Resource, Snapshot, combine_versions, empty_assignment
+from weighbridge_operator.xds.snapshot import Resource, Snapshot, empty_assignment
 
 PATIENCE = 2.0  # seconds
 SPREAD = 64
@@ -75,6 +76,7 @@ class Conversation:
         self._target = snapshot
         for kind, exchange in self._exchanges.items():
             exchange.keep_refusals_of(snapshot.of(kind))
+        self._exchanges[ROUTE].recognise(snapshot.routes)
         return self._advance(now)
 
     def _find_left(self, kind: str, snapshot: Snapshot) -> Iterator[tuple[str, Resource]]:
@@ -127,27 +129,9 @@ class Conversation:
         """Each type, in the order of making; empty before the first snapshot."""
         if self._target is None:
             return ()
-        return tuple(
-            KindState(
-                kind,
-                self._target.versions[kind],
-                combine_versions(resource for _, resource in sorted(exchange.held.items())),
-                tuple(sorted((name, refusal) for (name, _), refusal in exchange.refused.items())),
-                frozenset(name for name, wanted in self._target.of(kind).items() if not exchange.holds(wanted)),
-            )
-            for kind, exchange in self._exchanges.items()
-            if kind != RUNTIME  # told every other second, and nothing serves by it
-        )
-
-    def resource_states(self, kind: str) -> Iterator[ResourceState]:
-        """Each resource of one type that is wanted or held, by name."""
-        exchange = self._exchanges[kind]
-        wanted = self._target.of(kind) if self._target is not None else {}
-        for name in sorted({*wanted, *exchange.held}):
-            version = wanted[name].version if name in wanted else None
-            held = exchange.held.get(name)
-            refusal = exchange.refused.get((name, version)) if version is not None else None
-            yield ResourceState(name, version, held.version if held is not None else None, refusal)
+        # The runtime is told every other second, and nothing serves by it.
+        kinds = ((kind, exchange) for kind, exchange in self._exchanges.items() if kind != RUNTIME)
+        return tuple(describe(exchange, self._target.versions[kind], self._target.of(kind)) for kind, exchange in kinds)
 
     def _begin(self, *, resumed: bool) -> None:
         self._begun, self._resumed = True, resumed
@@ -166,13 +150,33 @@ class Conversation:
             return ()
         self._feel_warmth(target, now)
         responses = [*self._send_set(CLUSTER, lambda: self._choose_clusters(target))]
+        waiting = self._list_waiting(target)
         for kind in (ENDPOINT, SECRET, RUNTIME):
-            responses += self._send_each(kind, {**self._left.get(kind, {}), **target.of(kind)})
+            wanted = {**self._left.get(kind, {}), **target.of(kind), **waiting.get(kind, {})}
+            responses += self._send_each(kind, wanted)
         if all(self._leads_somewhere(target, listener) for listener in target.listeners.values()):
             listeners = self._exchanges[LISTENER]
             responses += self._send_set(LISTENER, lambda: listeners.choose_set(target.listeners))
         responses += self._send_routes(target)
         return tuple(responses)
+
+    def _list_waiting(self, target: Snapshot) -> Mapping[str, Mapping[str, Resource]]:
+        """What stays in the form that the Envoy holds until routes moved, by kind."""
+        routes = self._exchanges[ROUTE]
+        if not any(self._is_coming(target, route) for route in target.routes.values()):
+            return {}
+        nodes, left = self._exchanges[ENDPOINT].held, routes.find_left(target.routes)
+        waiting = {name: nodes[name] for name in left & nodes.keys() & target.endpoints.keys()}
+        if all(target.endpoints[name] == held for name, held in waiting.items()):
+            return {}
+        return {ENDPOINT: waiting, RUNTIME: self._exchanges[RUNTIME].held}
+
+    def _is_coming(self, target: Snapshot, route: Resource) -> bool:
+        """Whether the Envoy will soon hold this form of routes that it holds in another: nothing refused is between."""
+        exchange = self._exchanges[ROUTE]
+        if route.name not in exchange.held or exchange.holds(route) or exchange.is_refused(route):
+            return False
+        return not self.settled or self._leads_somewhere(target, route)
 
     def _choose_clusters(self, target: Snapshot) -> dict[str, Resource] | None:
         exchange, routes = self._exchanges[CLUSTER], self._exchanges[ROUTE]

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from weighbridge_operator.xds.exchange import Refusal
-
-
-@dataclass(frozen=True, slots=True)
-class ResourceState:
-    """Where one resource stands with one Envoy; None where it was never wanted, or is not held, or was not refused."""
-
-    name: str
-    wanted: str | None
-    accepted: str | None
-    refusal: Refusal | None
+from weighbridge_operator.xds.exchange import Exchange, Refusal
+from weighbridge_operator.xds.snapshot import Resource, combine_versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +22,17 @@ class KindState:
     @property
     def current(self) -> bool:
         return self.wanted == self.accepted
+
+
+def describe(exchange: Exchange, version: str, wanted: Mapping[str, Resource]) -> KindState:
+    """Where the type stands, of which these resources are wanted; together they have this version."""
+    return KindState(
+        exchange.kind,
+        version,
+        combine_versions(resource for _, resource in sorted(exchange.held.items())),
+        tuple(sorted((name, refusal) for (name, _), refusal in exchange.refused.items())),
+        frozenset(name for name, resource in wanted.items() if not exchange.holds(resource)),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,6 +195,15 @@ class Exchange:
         held = self.held.get(wanted.name)
         return held is not None and held.version == wanted.version
 
+    def recognise(self, wanted: Mapping[str, Resource]) -> None:
+        """What is held in the wanted form is that very resource, of which more is known than an Envoy can tell."""
+        self.held.update({name: resource for name, resource in wanted.items() if self.holds(resource)})
+
+    def find_left(self, wanted: Mapping[str, Resource]) -> frozenset[str]:
+        """The clusters to which the Envoy leads something that these routes lead elsewhere."""
+        led = {lead for route in (*self.held.values(), *self.flying()) for lead in route.leads}
+        return frozenset(cluster for cluster, _ in led.difference(*(route.leads for route in wanted.values())))
+
     def is_flying(self, name: str) -> bool:
         return name in self._flying
 

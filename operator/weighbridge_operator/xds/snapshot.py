@@ -33,13 +33,17 @@ class SnapshotError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One xDS resource, serialised. `needs` are the (type URL, name) that it refers to, sorted."""
+    """One xDS resource, serialised. `needs` are the (type URL, name) that it refers to, sorted.
+
+    `leads`, of routes: (cluster, what is asked for), for all that the nodes there are chosen to serve.
+    """
 
     type_url: str
     name: str
     version: str
     body: bytes = field(repr=False)
     needs: tuple[Reference, ...] = ()
+    leads: frozenset[tuple[str, str]] = field(default=frozenset(), repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ With the memo of the translation before, only what differs is made anew; the out
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret
@@ -23,7 +24,7 @@ from weighbridge_operator.xds.keys import Callers
 from weighbridge_operator.xds.kinds import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from weighbridge_operator.xds.listener import Entrance, translate_listener
 from weighbridge_operator.xds.memo import Memo
-from weighbridge_operator.xds.names import CERTIFICATE, name_authorities, name_credential, name_first
+from weighbridge_operator.xds.names import CERTIFICATE, name_authorities, name_cluster, name_credential, name_first
 from weighbridge_operator.xds.precise import count_others, list_choices
 from weighbridge_operator.xds.route import translate_routes
 from weighbridge_operator.xds.snapshot import Resource, Snapshot, pack
@@ -57,7 +58,7 @@ def translate(
         clusters=[*_clusters(plan, memo)],
         endpoints=[_pack_assignment(pool, part, weights, memo) for pool in gateway.pools for part in pool.parts],
         listeners=[_pack_listener(entrance, bool(plan.precise), memo)],
-        routes=[pack(ROUTE, routes, salt, needs)],
+        routes=[replace(pack(ROUTE, routes, salt, needs), leads=_leads(gateway))],
         runtimes=[
             list_choices({name: plan.parts[name] for name in sorted(plan.precise)}, pages),
             count_others({}, (), None, 1),
@@ -65,6 +66,12 @@ def translate(
         secrets=[*_secrets(gateway, secrets, authorities), *_certificate(doors)],
         salt=salt,
         awaited=frozenset({CERTIFICATE}) if entrance.tls else frozenset(),
+    )
+
+
+def _leads(gateway: ir.Gateway) -> frozenset[tuple[str, str]]:
+    return frozenset(
+        (name_cluster(part.name), served) for pool in gateway.pools for part in pool.parts for served in pool.serves
     )
 
 
