@@ -36,6 +36,7 @@ class Plan:
         settings = {setting.title: setting for setting, _ in runs}
         self._costs = {name: gateways * (one.busiest + idle * one.fleet.envoys) for name, one in settings.items()}
         self._most, self._now = most, most * first
+        self._much: list[Group] = []  # what was too much at once
 
     def __bool__(self) -> bool:
         return bool(self._runs)
@@ -48,7 +49,7 @@ class Plan:
         groups: list[Group] = []
         for run in self._runs:
             for them in groups:
-                fits = self._cost([*them, run]) <= self._now
+                fits = self._cost([*them, run]) <= self._now and not self._is_much([*them, run])
                 if fits and them[0][0].fleet.duration == run[0].fleet.duration:
                     them.append(run)
                     break
@@ -68,9 +69,13 @@ class Plan:
         self._now = min(self._most, (self._now + carried) / 2)
 
     def put_back(self, them: Group) -> None:
-        """These were too much at once: they come last, in groups of half their cost."""
+        """These were too much at once: they come last, in groups of half their cost, and never together again."""
         self._runs += them
+        self._much.append(them)
         self._now = min(self._now, self._cost(them) / 2)
+
+    def _is_much(self, them: Group) -> bool:
+        return any(all(run in them for run in group) for group in self._much)
 
     def _cost(self, them: Group) -> float:
         return sum(self._costs[setting.title] for setting, _ in them)

@@ -7,10 +7,15 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from support.apiserver import ApiServer
 from support.assets import NoAssetsError, bring_assets
 from support.envoy import RealEnvoy
+
+# How long an example takes is the machine's affair.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

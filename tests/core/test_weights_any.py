@@ -60,7 +60,7 @@ def play(
 
 
 @pytest.mark.parametrize("profile", ["llm", "classic"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(ticks=st.lists(TICK, min_size=1, max_size=15), capacities=CAPACITIES)
 def test_any_input_whatever_gives_weights_that_envoy_takes(
     profile: ir.Profile,
@@ -89,7 +89,7 @@ def test_any_input_whatever_gives_weights_that_envoy_takes(
 
 
 @pytest.mark.parametrize("profile", ["llm", "classic"])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(numbers=st.lists(st.tuples(SAMPLE, st.integers(0, 100)), min_size=1, max_size=40))
 def test_nodes_that_are_all_alike_are_never_told_apart(
     profile: ir.Profile, numbers: list[tuple[dict[str, float], int]], make_endpoint: Maker, make_pool: Pools

@@ -45,7 +45,7 @@ def read(disk: dict[str, str], held: Loaded, *, listed: bool = True) -> Loaded:
     return settle(files if listed else [gone], held.objects)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(edits, finals)
 def test_edits_end_like_a_fresh_start(
     steps: list[tuple[str, list[tuple[str, str, int]] | None, int]], final: dict[tuple[str, str], tuple[str, int]]
@@ -72,7 +72,7 @@ def test_edits_end_like_a_fresh_start(
     assert len(fresh.objects) == len(final)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(documents, min_size=1, max_size=4), st.integers(0, 400))
 def test_what_was_good_serves_until_it_is_taken_out(after: list[tuple[str, str, int]], cut: int) -> None:
     before = read({FILES[0]: "".join(write("valid", name, 1) for name in NAMES)}, Loaded())

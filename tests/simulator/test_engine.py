@@ -50,7 +50,7 @@ def serve(asks: list[tuple[float, int, int, int]], slow: float = 1.0, looks: int
 
 
 @given(ASKS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_job_ends_in_order_and_no_token_is_lost(asks: list[tuple[float, int, int, int]]) -> None:
     engine, jobs = serve(asks)
     assert [job.place for job in jobs] == ["ended"] * len(jobs)
@@ -64,7 +64,7 @@ def test_every_job_ends_in_order_and_no_token_is_lost(asks: list[tuple[float, in
 
 
 @given(ASKS, st.integers(1, 7))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_looking_changes_nothing(asks: list[tuple[float, int, int, int]], looks: int) -> None:
     _, seldom = serve(asks)
     _, often = serve(asks, looks=looks)
@@ -72,7 +72,7 @@ def test_looking_changes_nothing(asks: list[tuple[float, int, int, int]], looks:
 
 
 @given(ASKS, st.floats(1, 10))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_slower_node_takes_longer_by_its_factor(asks: list[tuple[float, int, int, int]], slow: float) -> None:
     together = [(0.0, *ask[1:]) for ask in asks]
     _, quick = serve(together)
@@ -83,7 +83,7 @@ def test_a_slower_node_takes_longer_by_its_factor(asks: list[tuple[float, int, i
 
 
 @given(DEEDS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_room_is_never_exceeded_and_cancelling_gives_all_of_it_back(deeds: list[tuple]) -> None:
     engine, now, jobs = Engine(SMALL), 0.0, []
     for kind, pause, *rest in deeds:

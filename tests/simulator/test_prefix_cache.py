@@ -98,7 +98,7 @@ def test_what_is_kept_never_keeps_anybody_waiting() -> None:
         max_size=40,
     )
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_room_holds_whatever_is_shared(asks: list[tuple[float, int, int, int, bool]]) -> None:
     engine, now, jobs = Engine(SMALL), 0.0, []
     for pause, name, prompt, answer, cancels in asks:

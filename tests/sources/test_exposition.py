@@ -126,7 +126,7 @@ def test_nothing_wanted_finds_nothing() -> None:
     assert read("queue 1\n", frozenset()).families == {}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.one_of(st.binary(max_size=300), st.text(max_size=300)))
 def test_no_text_raises(text: str | bytes) -> None:
     read(text, WANTED)
@@ -134,7 +134,7 @@ def test_no_text_raises(text: str | bytes) -> None:
     read(prefixed, WANTED)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.frozensets(st.sampled_from(["a", "ab", "abc", "abd", "b", "ba", "bab", "x:y", "x:yz"]), min_size=1), st.data()
 )
@@ -188,7 +188,7 @@ def comparable(samples: Any) -> list[tuple[Any, ...]]:
     ]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.dictionaries(st.sampled_from(["queue", "vllm:running", "other", "queue_max"]), SERIES, min_size=1))
 def test_the_reference_parser_reads_the_same_from_the_text_format(families: Any) -> None:
     from prometheus_client.parser import text_string_to_metric_families
@@ -200,7 +200,7 @@ def test_the_reference_parser_reads_the_same_from_the_text_format(families: Any)
     assert page.broken == 0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.dictionaries(
         st.sampled_from(["queue", "vllm:running", "other"]),

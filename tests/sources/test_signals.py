@@ -245,7 +245,7 @@ def test_a_memory_total_of_zero_is_no_share() -> None:
 FAMILIES = sorted(families((*ENGINES.values(), *MACHINE)))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data(), st.sampled_from([*sorted(ENGINES), "openai"]))
 def test_whatever_is_printed_every_signal_is_sane_or_none(data: st.DataObject, engine: str) -> None:
     counters: Counters = {}

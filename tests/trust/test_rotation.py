@@ -90,7 +90,7 @@ def test_an_authority_is_announced_a_day_before_it_signs_and_the_old_one_stays()
     assert first not in own[AUTHORITIES]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     hours=st.lists(st.integers(min_value=1, max_value=24 * 20), min_size=80, max_size=120),
     lags=st.lists(st.integers(min_value=0, max_value=3), min_size=120, max_size=120),
@@ -117,7 +117,7 @@ VALUES = st.sampled_from([*GOOD_OWN.values(), *GOOD_CLIENT.values(), *OTHER_OWN.
 ENTRIES = st.dictionaries(st.sampled_from([AUTHORITIES, SIGNING, NEXT, CERTIFICATE, KEY]), VALUES)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(own=ENTRIES, client=ENTRIES, days=st.integers(min_value=-30, max_value=1000))
 def test_whatever_the_secrets_hold_it_ends_in_something_good(own: Entries, client: Entries, days: int) -> None:
     now = NOW + timedelta(days=days)

@@ -10,13 +10,13 @@ from weighbridge_operator.views import words
 from weighbridge_operator.views.lines import cells, clean, fit, wrap, wrap_at_most
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=60), st.integers(1, 40), st.booleans())
 def test_a_fitted_text_takes_exactly_its_cells(text: str, width: int, right: bool) -> None:
     assert cells(fit(clean(text), width, right)) == width
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=120), st.integers(2, 40))
 def test_wrapped_lines_keep_every_word_within_the_width(text: str, width: int) -> None:
     lines = wrap(clean(text), width)
@@ -25,7 +25,7 @@ def test_wrapped_lines_keep_every_word_within_the_width(text: str, width: int) -
     assert len(wrap_at_most(clean(text), width, 2)) <= 2
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text())
 def test_cleaned_text_has_no_control_characters(text: str) -> None:
     assert not any(ord(c) < 32 or 127 <= ord(c) < 160 or c in "\u2028\u202e" for c in clean(text))

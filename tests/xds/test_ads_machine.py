@@ -213,4 +213,4 @@ class Stream(RuleBasedStateMachine):
 
 
 TestStream = Stream.TestCase
-TestStream.settings = settings(max_examples=80, stateful_step_count=40, deadline=None, report_multiple_bugs=False)
+TestStream.settings = settings(max_examples=80, stateful_step_count=40, report_multiple_bugs=False)

@@ -141,7 +141,7 @@ def test_without_the_key_nobody_knows_the_hash(script: Any) -> None:
 
 
 @given(st.binary(max_size=2000))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_names_of_any_length_become_16_digits(script: Any, name: bytes) -> None:
     padded = name[:BLOCK] + b"\1\0\0\0"
     first, second = finish(absorb(begin(0, 0), padded[: len(padded) // 4 * 4]), len(name))
@@ -170,7 +170,7 @@ def list_keys(value: Any) -> list[str]:
 
 
 @given(st.dictionaries(TEXTS, VALUES, max_size=4), st.booleans())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_a_cache_key_is_found_where_it_is_a_key(script: Any, value: dict[str, Any], wide: bool) -> None:
     body = json.dumps(value, ensure_ascii=False, separators=(" , ", " : ") if wide else (",", ":")).encode(
         "utf-8", "replace"

@@ -147,13 +147,13 @@ def bodies(draw: st.DrawFn) -> bytes:
     return (draw(st.sampled_from(["", " ", "\n\t\r "])) + text + draw(st.sampled_from(["", "\n", " "]))).encode()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(text=bodies())
 def test_what_clients_write_is_read_as_python_reads_it(read: Callable[[bytes], Outcome], text: bytes) -> None:
     check(read, text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=bodies(), data=st.data())
 def test_damaged_bodies_are_judged_as_python_judges_them(
     read: Callable[[bytes], Outcome], text: bytes, data: st.DataObject
@@ -198,14 +198,14 @@ PIECES += [
 ]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=st.lists(st.sampled_from(PIECES), max_size=14).map(b"".join))
 def test_heaps_of_tokens_are_judged_as_python_judges_them(read: Callable[[bytes], Outcome], text: bytes) -> None:
     check(read, text)
     check(read, b'{"model":' + text + b"}")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     inner=st.binary(max_size=12) | st.lists(st.integers(0xC0, 0xFF) | st.integers(0x80, 0xBF), max_size=6).map(bytes)
 )

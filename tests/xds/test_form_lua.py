@@ -194,7 +194,7 @@ PIECES = [b"\r\n", b"\n", b"--" + MARK, b"--", MARK, b"model", b'name="model"', 
 PIECES += [b'Content-Disposition: form-data; name="', b'"', b"\xff", b"", b"stream"]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(pieces=st.lists(st.sampled_from(PIECES), max_size=12), whole=st.booleans())
 def test_what_passes_is_read_alike_by_others(read: Reader, pieces: list[bytes], whole: bool) -> None:
     middle = b"".join(pieces)

@@ -94,7 +94,7 @@ def literals(draw: st.DrawFn) -> str:
     return f'"{written}"'
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(literal=literals(), before=STARTS, after=ENDS)
 @example(literal=r'"llam\u0061"', before="", after="")
 @example(literal=r'"org\/m"', before="", after="")

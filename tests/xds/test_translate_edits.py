@@ -121,7 +121,7 @@ def tell(loaded: Loaded) -> Snapshot:
     return Teller().tell(loaded)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(edits, valid)
 def test_any_sequence_of_edits_ends_like_a_fresh_start(steps: list[tuple[str, Any]], final: list[Form]) -> None:
     disk: dict[str, str] = {}
@@ -137,7 +137,7 @@ def test_any_sequence_of_edits_ends_like_a_fresh_start(steps: list[tuple[str, An
     assert teller.resolved == afresh.resolved
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(valid, st.randoms(use_true_random=False))
 def test_neither_order_nor_place_of_the_objects_matters(objects: list[Form], random: Any) -> None:
     whole = tell(read({FILES[0]: yaml.safe_dump_all(objects)}, Loaded()))
