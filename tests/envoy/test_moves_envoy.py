@@ -13,7 +13,7 @@ from support.stack import Stack, node
 from support.witness import Witness
 
 pytestmark = pytest.mark.envoy
-BOTH = [{"name": "adapter"}, {"name": "base"}]
+BOTH = [{"name": "adapter"}, {"name": "base", "servedAs": "own"}]
 COLD = 0.5  # seconds in which a new cluster waits for its nodes
 PATIENCE = 10.0  # seconds
 
@@ -38,4 +38,5 @@ async def test_a_node_of_one_model_is_not_asked_for_another_while_their_nodes_pa
             async with asyncio.timeout(PATIENCE):
                 while not new.heard:
                     assert await ask(http, stack, "adapter") == 200
+        assert {json.loads(heard.body)["model"] for heard in old.heard} <= {"adapter", "own"}
         assert {json.loads(heard.body)["model"] for heard in new.heard} == {"adapter"}

@@ -96,31 +96,63 @@ def test_nodes_wait_for_routes_also_where_every_cluster_is_there() -> None:
     )
 
 
-def test_a_changed_cluster_is_fed_with_the_nodes_that_it_has_until_routes_moved() -> None:
+def change_cluster(snapshot: Snapshot, name: str) -> Snapshot:
+    return snapshot.with_more(make_resource(CLUSTER, name, "2", [(ENDPOINT, name)]))
+
+
+def test_a_cluster_changes_behind_the_routes_that_leave_it() -> None:
+    """It may no longer do for them what it did: write the name that a node gives the model, say."""
     talk = Talk()
     talk.start(lead("m:a n:a", a="1"))
-    after = lead("m:a n:b", a="2", b="1")
-    others = [r for kind in after.resources for r in after.of(kind).values() if (kind, r.name) != (CLUSTER, "a")]
-    talk.offer(make_snapshot(*others, make_resource(CLUSTER, "a", "2", [(ENDPOINT, "a")])), "a is another cluster, too")
-    talk.say("EDS 2 a b", "CDS 5", "EDS 6 a b", "EDS 7 a b")
+    talk.offer(change_cluster(lead("m:a n:b", a="2", b="1"), "a"), "a is another cluster, too")
+    talk.say("EDS 2 a b", "CDS 5", "EDS 6 a b")
     talk.warm()
-    talk.say("RDS 8 r")
+    talk.say("RDS 7 r", "EDS 9 a b", "CDS 8")
     talk.reads(
         """
         ! a is another cluster, too
-          < CDS 5 a@2 b@1
-          < EDS 6 a@1
+          < CDS 5 a@1 b@1
         > EDS 2 a b
-          < EDS 7 b@1
+          < EDS 6 b@1
         > CDS 5
         > EDS 6 a b
-        > EDS 7 a b
-        ! warm: a b
-          < RDS 8 r@m:a n:b
-        > RDS 8 r
+        ! warm: b
+          < RDS 7 r@m:a n:b
+        > RDS 7 r
+          < CDS 8 a@2 b@1
           < EDS 9 a@2
+        > EDS 9 a b
+        > CDS 8
         """
     )
+
+
+def test_a_cluster_that_changes_for_what_comes_to_it_does_not_wait() -> None:
+    talk = Talk()
+    talk.start(lead("m:a n:a o:b", a="1", b="1"))
+    talk.offer(change_cluster(lead("m:a n:b o:a", a="2", b="1"), "a"), "o comes to a, n leaves it")
+    talk.say("CDS 6", "EDS 7 a b")
+    talk.warm()
+    talk.reads(
+        """
+        ! o comes to a, n leaves it
+          < CDS 6 a@2 b@1
+          < EDS 7 a@2
+        > CDS 6
+        > EDS 7 a b
+        ! warm: a
+          < RDS 8 r@m:a n:b o:a
+        """
+    )
+
+
+def test_a_refused_cluster_keeps_no_nodes_waiting() -> None:
+    """Routes that lead to it may never come."""
+    talk = Talk()
+    talk.start(lead("m:a n:a", a="1"))
+    talk.offer(lead("m:a n:b", a="2", b="1"), "n goes to b")
+    talk.say("CDS 5 NACK Error adding/updating cluster(s) b: no")
+    assert "  < EDS 7 a@2" in talk.lines
 
 
 def test_nodes_do_not_wait_for_routes_that_were_refused() -> None:

@@ -9,8 +9,8 @@ Level, not edge: after every event the difference between what is wanted and wha
 so whatever arrives in between is coalesced. Make before break:
 1 clusters: the new ones and those that a route which the Envoy holds still refers to; a cluster of clusters changes
   like a route, when those that it leads to can serve
-2 assignments and secrets; an assignment goes again behind each change of its cluster, which waits for it. Where routes
-  are about to lead something elsewhere, what was chosen to serve it changes behind them, for a data plane as well
+2 assignments and secrets; an assignment goes again behind each change of its cluster, which waits for it. A cluster
+  that routes are about to leave with something changes behind them, its nodes too: for a data plane as well
 3 listeners, then routes, when every cluster they lead to is accepted, has its assignment and is warm, or was refused
 4 clusters without the old ones, when the routes are accepted.
 Warmth is not visible in the protocol, but for once: an Envoy that starts asks for listeners when its first clusters are
@@ -149,10 +149,12 @@ class Conversation:
         if target is None:
             return ()
         self._feel_warmth(target, now)
-        responses = [*self._send_set(CLUSTER, lambda: self._choose_clusters(target))]
         waiting = self._list_waiting(target)
+        responses = [*self._send_set(CLUSTER, lambda: self._choose_clusters(target, waiting))]
         for kind in (ENDPOINT, SECRET, RUNTIME):
-            wanted = {**self._left.get(kind, {}), **target.of(kind), **waiting.get(kind, {})}
+            wanted = {**self._left.get(kind, {}), **target.of(kind)}
+            if waiting and kind != SECRET:
+                wanted |= {n: r for n, r in self._exchanges[kind].held.items() if kind == RUNTIME or n in waiting}
             responses += self._send_each(kind, wanted)
         if all(self._leads_somewhere(target, listener) for listener in target.listeners.values()):
             listeners = self._exchanges[LISTENER]
@@ -160,31 +162,26 @@ class Conversation:
         responses += self._send_routes(target)
         return tuple(responses)
 
-    def _list_waiting(self, target: Snapshot) -> Mapping[str, Mapping[str, Resource]]:
-        """What stays in the form that the Envoy holds until routes moved, by kind."""
-        routes = self._exchanges[ROUTE]
-        if not any(self._is_coming(target, route) for route in target.routes.values()):
-            return {}
-        nodes, left = self._exchanges[ENDPOINT].held, routes.find_left(target.routes)
-        waiting = {name: nodes[name] for name in left & nodes.keys() & target.endpoints.keys()}
-        if all(target.endpoints[name] == held for name, held in waiting.items()):
-            return {}
-        return {ENDPOINT: waiting, RUNTIME: self._exchanges[RUNTIME].held}
+    def _list_waiting(self, target: Snapshot) -> frozenset[str]:
+        """The clusters that stay as they are, with their nodes, until routes moved."""
+        clusters, routes = self._exchanges[CLUSTER], self._exchanges[ROUTE]
+        coming = (r for r in target.routes.values() if r.name in routes.held and not routes.holds(r))
+        if clusters.refused or all(routes.is_refused(route) for route in coming):
+            return frozenset()  # nothing is waited for that may never be
+        left, joined = routes.compare_leads(target.routes)
+        # What comes to a cluster that changes may need the change.
+        return frozenset(c for c in left if (w := target.clusters.get(c)) and (c not in joined or clusters.holds(w)))
 
-    def _is_coming(self, target: Snapshot, route: Resource) -> bool:
-        """Whether the Envoy will soon hold this form of routes that it holds in another: nothing refused is between."""
-        exchange = self._exchanges[ROUTE]
-        if route.name not in exchange.held or exchange.holds(route) or exchange.is_refused(route):
-            return False
-        return not self.settled or self._leads_somewhere(target, route)
-
-    def _choose_clusters(self, target: Snapshot) -> dict[str, Resource] | None:
+    def _choose_clusters(self, target: Snapshot, waiting: Collection[str]) -> dict[str, Resource] | None:
         exchange, routes = self._exchanges[CLUSTER], self._exchanges[ROUTE]
-        held, chosen = exchange.held, exchange.choose_set(target.clusters, lambda c: self._leads_somewhere(target, c))
+        chosen = exchange.choose_set(
+            target.clusters, lambda c: c.name not in waiting and self._leads_somewhere(target, c)
+        )
         if chosen is None:
             return None
         listeners = self._exchanges[LISTENER].held
         referrers = [*routes.held.values(), *routes.flying(), *self._perhaps_held(), *listeners.values()]
+        held = exchange.held
         referrers += [cluster for name, cluster in held.items() if name in chosen]
         while referrers:
             for kind, name in referrers.pop().needs:

@@ -199,10 +199,11 @@ class Exchange:
         """What is held in the wanted form is that very resource, of which more is known than an Envoy can tell."""
         self.held.update({name: resource for name, resource in wanted.items() if self.holds(resource)})
 
-    def find_left(self, wanted: Mapping[str, Resource]) -> frozenset[str]:
-        """The clusters to which the Envoy leads something that these routes lead elsewhere."""
+    def compare_leads(self, wanted: Mapping[str, Resource]) -> tuple[frozenset[str], frozenset[str]]:
+        """The clusters to which the Envoy leads something that these routes lead elsewhere; and the other way round."""
         led = {lead for route in (*self.held.values(), *self.flying()) for lead in route.leads}
-        return frozenset(cluster for cluster, _ in led.difference(*(route.leads for route in wanted.values())))
+        leads = {lead for route in wanted.values() for lead in route.leads}
+        return frozenset(cluster for cluster, _ in led - leads), frozenset(cluster for cluster, _ in leads - led)
 
     def is_flying(self, name: str) -> bool:
         return name in self._flying
