@@ -12,6 +12,14 @@ import pytest
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "bench" / "results" / "precise.jsonl"
 MECHANISMS = ("precise", "llm", "LEAST_REQUEST", "picker")
+#: What the rows of docs/balance.md are called, in their order, and the fleets' files.
+ROWS = (
+    *("alike", "one-slow", "others", "uneven", "uneven-slow", "uneven-others", "unequal-kv", "unequal-kv-prefill"),
+    *("several", "few-large", "light", "light-alike", "bursts", "sessions", "no-keys", "one-key", "own-keys"),
+    *("one-key-mixed", "lie-idle-small", "lie-idle-large", "lie-half-large", "lie-nan", "lie-all-nan", "lie-frozen"),
+    *("lie-old", "lie-others"),
+)
+MARKS = "†°"  # of what is of other runs
 
 
 @pytest.fixture
@@ -40,3 +48,25 @@ def test_published_results_are_without_the_single_requests() -> None:
     """A megabyte for each hour: whoever wants them runs it."""
     keys = {key for line in RESULTS.read_text().splitlines() for key in json.loads(line)}
     assert not {"at_ms", "wait_ms", "node"} & keys
+
+
+def test_the_table_tells_what_is_published() -> None:
+    """A cell is `precise; picker; ours, llm`, of the first run of its setting; a mark says that it is of another."""
+    told: dict[tuple[str, str], str] = {}
+    for line in RESULTS.read_text().splitlines():
+        cell = json.loads(line)
+        told.setdefault((cell["setting"].partition(", load")[0], cell["mechanism"]), _tell(cell["p99"]))
+    _, _, table = (ROOT / "docs" / "balance.md").read_text().partition("| fleet, load | one Envoy: precise; picker;")
+    rows = [line.strip("| ").split(" | ")[1:] for line in table.partition("\n\n")[0].splitlines()[2:]]
+    assert len(rows) == len(ROWS)
+    for name, row in zip(ROWS, rows, strict=True):
+        for envoys, cell in zip(("1 Envoy", "2 Envoys", "4 Envoys"), row, strict=False):
+            if cell[-1] not in MARKS:
+                ours = "; ".join(told[f"{name}, {envoys}", each] for each in ("precise", "picker", "llm"))
+                assert cell == ours, (name, envoys)
+        if row[1][-1] not in MARKS:
+            assert row[3] == told[f"{name}, 2 Envoys", "LEAST_REQUEST"], name
+
+
+def _tell(p99: float) -> str:
+    return ">60" if p99 >= 60 else f"{p99:.1f}" if p99 >= 9.95 else f"{p99:.2f}"
