@@ -20,6 +20,8 @@ ROWS = (
     *("lie-old", "lie-others"),
 )
 MARKS = "†°"  # of what is of other runs
+SHORT = ("alike", "uneven", "others", "unequal-kv-prefill", "lie-idle-small", "sessions", "no-keys")  # the README's
+WAYS = ("1 Envoy", "2 Envoys", "4 Envoys")
 
 
 @pytest.fixture
@@ -52,20 +54,37 @@ def test_published_results_are_without_the_single_requests() -> None:
 
 def test_the_table_tells_what_is_published() -> None:
     """A cell is `precise; picker; ours, llm`, of the first run of its setting; a mark says that it is of another."""
-    told: dict[tuple[str, str], str] = {}
-    for line in RESULTS.read_text().splitlines():
-        cell = json.loads(line)
-        told.setdefault((cell["setting"].partition(", load")[0], cell["mechanism"]), _tell(cell["p99"]))
-    _, _, table = (ROOT / "docs" / "balance.md").read_text().partition("| fleet, load | one Envoy: precise; picker;")
-    rows = [line.strip("| ").split(" | ")[1:] for line in table.partition("\n\n")[0].splitlines()[2:]]
-    assert len(rows) == len(ROWS)
+    told, rows = _read_told(), _read_rows("docs/balance.md", "| fleet, load | one Envoy: precise; picker;")
     for name, row in zip(ROWS, rows, strict=True):
-        for envoys, cell in zip(("1 Envoy", "2 Envoys", "4 Envoys"), row, strict=False):
+        for envoys, cell in zip(WAYS, row[:3], strict=True):
             if cell[-1] not in MARKS:
                 ours = "; ".join(told[f"{name}, {envoys}", each] for each in ("precise", "picker", "llm"))
                 assert cell == ours, (name, envoys)
         if row[1][-1] not in MARKS:
             assert row[3] == told[f"{name}, 2 Envoys", "LEAST_REQUEST"], name
+
+
+def test_the_readme_tells_what_is_published() -> None:
+    told, rows = _read_told(), _read_rows("README.md", "| nodes, load | precise | picker |")
+    for name, row in zip(SHORT, rows, strict=True):
+        for mechanism, cell in zip(("precise", "picker", "llm"), row, strict=True):
+            assert cell == ", ".join(told[f"{name}, {envoys}", mechanism] for envoys in WAYS), (name, mechanism)
+
+
+def _read_told() -> dict[tuple[str, str], str]:
+    """p99 in seconds of the first run, by setting without its load and by mechanism."""
+    told: dict[tuple[str, str], str] = {}
+    for line in RESULTS.read_text().splitlines():
+        cell = json.loads(line)
+        told.setdefault((cell["setting"].partition(", load")[0], cell["mechanism"]), _tell(cell["p99"]))
+    return told
+
+
+def _read_rows(file: str, head: str) -> list[list[str]]:
+    """What stands in the table under this head, without the rows' titles."""
+    _, found, table = (ROOT / file).read_text().partition(head)
+    assert found
+    return [line.strip("| ").split(" | ")[1:] for line in table.partition("\n\n")[0].splitlines()[2:]]
 
 
 def _tell(p99: float) -> str:

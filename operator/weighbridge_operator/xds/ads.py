@@ -174,14 +174,13 @@ class Conversation:
 
     def _choose_clusters(self, target: Snapshot, waiting: Collection[str]) -> dict[str, Resource] | None:
         exchange, routes = self._exchanges[CLUSTER], self._exchanges[ROUTE]
+        held, listeners = exchange.held, self._exchanges[LISTENER].held
         chosen = exchange.choose_set(
             target.clusters, lambda c: c.name not in waiting and self._leads_somewhere(target, c)
         )
         if chosen is None:
             return None
-        listeners = self._exchanges[LISTENER].held
         referrers = [*routes.held.values(), *routes.flying(), *self._perhaps_held(), *listeners.values()]
-        held = exchange.held
         referrers += [cluster for name, cluster in held.items() if name in chosen]
         while referrers:
             for kind, name in referrers.pop().needs:

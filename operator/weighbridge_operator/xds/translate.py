@@ -24,7 +24,7 @@ from weighbridge_operator.xds.keys import Callers
 from weighbridge_operator.xds.kinds import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from weighbridge_operator.xds.listener import Entrance, translate_listener
 from weighbridge_operator.xds.memo import Memo
-from weighbridge_operator.xds.names import CERTIFICATE, name_authorities, name_cluster, name_credential, name_first
+from weighbridge_operator.xds.names import CERTIFICATE, name_authorities, name_credential, name_first
 from weighbridge_operator.xds.precise import count_others, list_choices
 from weighbridge_operator.xds.route import translate_routes
 from weighbridge_operator.xds.snapshot import Resource, Snapshot, pack
@@ -58,7 +58,7 @@ def translate(
         clusters=[*_clusters(plan, memo)],
         endpoints=[_pack_assignment(pool, part, weights, memo) for pool in gateway.pools for part in pool.parts],
         listeners=[_pack_listener(entrance, bool(plan.precise), memo)],
-        routes=[replace(pack(ROUTE, routes, salt, needs), leads=_leads(gateway))],
+        routes=[replace(pack(ROUTE, routes, salt, needs), leads=_leads(plan))],
         runtimes=[
             list_choices({name: plan.parts[name] for name in sorted(plan.precise)}, pages),
             count_others({}, (), None, 1),
@@ -69,9 +69,10 @@ def translate(
     )
 
 
-def _leads(gateway: ir.Gateway) -> frozenset[tuple[str, str]]:
+def _leads(plan: Plan) -> frozenset[tuple[str, str]]:
+    clusters = {part.name: name for name, part in plan.parts.items()}
     return frozenset(
-        (name_cluster(part.name), served) for pool in gateway.pools for part in pool.parts for served in pool.serves
+        (clusters[part.name], served) for pool in plan.pools.values() for part in pool.parts for served in pool.serves
     )
 
 
