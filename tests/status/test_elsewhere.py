@@ -14,8 +14,8 @@ from weighbridge_operator.state import Ref
 from weighbridge_operator.xds.ads import SPREAD
 from weighbridge_operator.xds.envoys import EnvoyState as Connected
 from weighbridge_operator.xds.envoys import EnvoyStates, KindState, Lack
-from weighbridge_operator.xds.exchange import Refusal
 from weighbridge_operator.xds.kinds import CLUSTER, ENDPOINT, LABELS, LISTENER, ROUTE, SECRET
+from weighbridge_operator.xds.memory import Refusal
 from weighbridge_operator.xds.snapshot import Resource, Snapshot, combine_versions
 
 NAMES = ("a", "b", "c")

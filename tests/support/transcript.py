@@ -24,6 +24,18 @@ def gateway(clusters: str, *, weights: str = "1", route: str | None = None, list
     )
 
 
+def lead(leads: str, **assignments: str) -> Snapshot:
+    """`leads` "m:a n:b": what is asked for, and the cluster it goes to; each has this form of its assignment."""
+    pairs = [(cluster, asked) for asked, _, cluster in (each.partition(":") for each in leads.split())]
+    route = make_resource(ROUTE, "r", leads, [(CLUSTER, name) for name in assignments], pairs)
+    return make_snapshot(
+        *(make_resource(CLUSTER, name, "1", [(ENDPOINT, name)]) for name in assignments),
+        *(make_resource(ENDPOINT, name, form) for name, form in assignments.items()),
+        make_resource(LISTENER, "l", "1", [(ROUTE, "r")]),
+        route,
+    )
+
+
 class Talk:
     """Writes down a conversation. `say("EDS 4 a b")` is a request: type, nonce (`-` for none), names, `NACK text`."""
 

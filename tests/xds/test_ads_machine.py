@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from support.model_envoy import ModelEnvoy, dangling, is_poison, make_resource, make_snapshot
 from weighbridge_operator.xds.ads import Conversation
-from weighbridge_operator.xds.exchange import Memory, Response
+from weighbridge_operator.xds.exchange import Response
 from weighbridge_operator.xds.kinds import CLUSTER, ENDPOINT, LISTENER, ROUTE
-from weighbridge_operator.xds.snapshot import Snapshot
+from weighbridge_operator.xds.memory import Memory
+from weighbridge_operator.xds.snapshot import Resource, Snapshot
 
 NAMES = ("a", "b", "c", "d", "e")
 VERSIONS = st.sampled_from(["1", "1", "2", "2", "3!"])
@@ -46,6 +49,7 @@ class Stream(RuleBasedStateMachine):
         self.target: Snapshot | None = None
         self.now = 0.0
         self.responses = 0
+        self.elsewhere: Memory | None = None  # what the other operator remembers
 
     def send(self, responses: tuple[Response, ...]) -> None:
         assert self.target is not None or not responses, "an answer before the first snapshot"
@@ -53,8 +57,19 @@ class Stream(RuleBasedStateMachine):
             for resource in response.resources:
                 content = (response.kind, resource.name, resource.version)
                 assert content not in self.envoy.convicted, f"{content} was refused and came again"
+                if response.kind == ENDPOINT:
+                    self.check_nodes(resource)
         self.responses += len(responses)
         self.envoy.inbox.extend(responses)
+
+    def check_nodes(self, sent: Resource) -> None:
+        """They are those that are wanted, or those that the Envoy has or is about to have: never older ones."""
+        assert self.target is not None
+        wanted = self.target.endpoints.get(sent.name)
+        if wanted is None or is_poison(wanted):
+            return
+        coming = [r for response in self.envoy.inbox for r in response.resources if r.type_url == ENDPOINT]
+        assert sent in (wanted, self.envoy.held[ENDPOINT].get(sent.name), *coming), f"{sent} was before"
 
     @rule(snapshot=snapshots())
     def offer(self, snapshot: Snapshot) -> None:
@@ -132,12 +147,28 @@ class Stream(RuleBasedStateMachine):
         """We forget everything, the wish changes meanwhile, and the Envoy is asked what it holds."""
         if any(is_poison(listener) for listener in snapshot.listeners.values()):
             return  # listeners are not asked for, so theirs would rest
+        self.connect_again(self.ask_back(), snapshot)
+
+    def ask_back(self) -> Memory:
         held = {kind: dict(self.envoy.held[kind]) for kind in (CLUSTER, ROUTE)}
-        self.talk = Conversation(Memory(held, frozenset(self.envoy.serving)), spread=self.spread)
+        return Memory(held, frozenset(self.envoy.serving))
+
+    def connect_again(self, memory: Memory, snapshot: Snapshot) -> None:
+        self.talk = Conversation(memory, spread=self.spread)
         self.envoy.convicted.clear()
         self.envoy.connect()
         self.offer(snapshot)
         self.settle()
+
+    @rule(snapshot=snapshots())
+    def go_to_the_other_operator(self, snapshot: Snapshot) -> None:
+        """It remembers what it told the Envoy when it last was there, as the server does."""
+        if any(is_poison(listener) for listener in snapshot.listeners.values()):
+            return
+        memory, self.elsewhere = self.elsewhere, self.talk.memory
+        if memory is None or memory.is_stale(CLUSTER, self.envoy.accepted[CLUSTER]):
+            memory = replace(self.ask_back(), verdicts=memory.verdicts if memory is not None else {})
+        self.connect_again(memory, snapshot)
 
     @rule(joined=st.integers(2, 4))
     @precondition(lambda self: self.envoy.inbox)
@@ -155,16 +186,18 @@ class Stream(RuleBasedStateMachine):
     @precondition(lambda self: self.target is not None)
     def settle(self) -> None:
         self.responses = 0
-        while self.envoy.requests or self.envoy.inbox or not self.talk.settled:
+        while self.envoy.requests or self.envoy.inbox or not self.talk.settled or self.talk.deadline is not None:
             if self.envoy.inbox:
                 self.deliver_response()
             elif self.envoy.requests:
                 self.deliver_request()
-            else:
+            elif waiting := self.talk.waits_for_warmth:
                 self.warm()
-                waiting = self.talk.waits_for_warmth
-                assert waiting, "nothing moves any more"
                 self.send(self.talk.warmed(waiting, self.now))
+            else:
+                assert self.talk.deadline is not None, "nothing moves any more"
+                self.now = max(self.now, self.talk.deadline)
+                self.send(self.talk.tick(self.now))
             assert self.responses < 150, "the conversation does not end"
         self.check_end()
 
@@ -205,7 +238,7 @@ class Stream(RuleBasedStateMachine):
     @invariant()
     def say_what_waits(self) -> None:
         if hasattr(self, "talk"):
-            assert (self.talk.deadline is None) == (not self.talk.waits_for_warmth)
+            assert self.talk.deadline is not None or not self.talk.waits_for_warmth
 
     def teardown(self) -> None:
         if getattr(self, "target", None) is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from support.model_envoy import make_resource, make_snapshot
-from support.transcript import Talk
+from support.transcript import Talk, lead
 from weighbridge_operator.xds.kinds import CLUSTER, ENDPOINT, LISTENER, ROUTE, RUNTIME
 from weighbridge_operator.xds.snapshot import Snapshot
 
@@ -38,18 +38,6 @@ def test_a_route_moves_to_a_cluster_that_changes_when_the_changed_one_is_warm() 
           < CDS 9 a@2
         > CDS 9
         """
-    )
-
-
-def lead(leads: str, **assignments: str) -> Snapshot:
-    """`leads` "m:a n:b": what is asked for, and the cluster it goes to; each has this form of its assignment."""
-    pairs = [(cluster, asked) for asked, _, cluster in (each.partition(":") for each in leads.split())]
-    route = make_resource(ROUTE, "r", leads, [(CLUSTER, name) for name in assignments], pairs)
-    return make_snapshot(
-        *(make_resource(CLUSTER, name, "1", [(ENDPOINT, name)]) for name in assignments),
-        *(make_resource(ENDPOINT, name, form) for name, form in assignments.items()),
-        make_resource(LISTENER, "l", "1", [(ROUTE, "r")]),
-        route,
     )
 
 
@@ -146,13 +134,97 @@ def test_a_cluster_that_changes_for_what_comes_to_it_does_not_wait() -> None:
     )
 
 
-def test_a_refused_cluster_keeps_no_nodes_waiting() -> None:
-    """Routes that lead to it may never come."""
+def test_what_comes_to_a_cluster_finds_its_nodes_right_behind_the_routes() -> None:
+    """Both can't be served before: n has to leave the old nodes, o needs the new ones."""
+    talk = Talk()
+    talk.start(lead("m:a n:a o:b", a="1", b="1"))
+    talk.offer(lead("m:a n:c o:a", a="2", c="1"), "o comes to a, n leaves it")
+    talk.say("EDS 3 a b c", "CDS 6", "EDS 7 a b c")
+    talk.warm()
+    talk.say("EDS 9 a b c", "RDS 8 r")
+    talk.reads(
+        """
+        ! o comes to a, n leaves it
+          < CDS 6 a@1 b@1 c@1
+        > EDS 3 a b c
+          < EDS 7 c@1
+        > CDS 6
+        > EDS 7 a b c
+        ! warm: c
+          < RDS 8 r@m:a n:c o:a
+          < EDS 9 a@2
+        > EDS 9 a b c
+        > RDS 8 r
+          < CDS 10 a@1 c@1
+        """
+    )
+
+
+def test_nodes_wait_for_seconds_and_no_longer() -> None:
+    """One of them may be gone, and routes may be long in coming where models move all the time."""
     talk = Talk()
     talk.start(lead("m:a n:a", a="1"))
     talk.offer(lead("m:a n:b", a="2", b="1"), "n goes to b")
-    talk.say("CDS 5 NACK Error adding/updating cluster(s) b: no")
-    assert "  < EDS 7 a@2" in talk.lines
+    talk.wait(4)
+    talk.wait(1)
+    talk.say("EDS 6 a")
+    talk.offer(lead("m:a n:c", a="3", c="1"), "n goes to c")
+    talk.reads(
+        """
+        ! n goes to b
+          < CDS 5 a@1 b@1
+        ! 4 s pass
+        ! 1 s pass
+          < EDS 6 a@2
+        > EDS 6 a
+        ! n goes to c
+          < EDS 7 a@3
+        """
+    )
+
+
+def test_a_refused_cluster_keeps_no_nodes_waiting() -> None:
+    """Routes go on without it."""
+    talk = Talk()
+    talk.start(lead("m:a n:a", a="1"))
+    talk.offer(lead("m:a n:b", a="2", b="1"), "n goes to b")
+    talk.say("CDS 5 NACK Error adding/updating cluster(s) b: no", "CDS 6", "EDS 7 a")
+    talk.warm()
+    talk.say("RDS 8 r")
+    talk.reads(
+        """
+        ! n goes to b
+          < CDS 5 a@1 b@1
+        > CDS 5 NACK Error adding/updating cluster(s) b: no
+          < CDS 6 a@1
+          < EDS 7 a@1
+        > CDS 6
+        > EDS 7 a
+        ! warm: a
+          < RDS 8 r@m:a n:b
+        > RDS 8 r
+          < EDS 9 a@2
+        """
+    )
+
+
+def test_nodes_wait_while_somebody_elses_cluster_is_refused() -> None:
+    talk = Talk()
+    talk.start(lead("m:a n:a o:b", a="1", b="1"))
+    talk.offer(lead("m:a n:a o:b", a="1", b="1", z="1"), "z comes")
+    talk.say("CDS 6 NACK Error adding/updating cluster(s) z: no", "CDS 7", "EDS 9 a b")
+    talk.warm()
+    talk.lines.clear()
+    talk.offer(lead("m:a n:b o:b", a="2", b="1", z="1"), "n goes to b")
+    talk.say("RDS 10 r")
+    talk.reads(
+        """
+        ! n goes to b
+          < RDS 10 r@m:a n:b o:b
+        > RDS 10 r
+          < EDS 11 a@2
+        """
+    )
 
 
 def test_nodes_do_not_wait_for_routes_that_were_refused() -> None:
@@ -190,5 +262,24 @@ def test_what_a_data_plane_chooses_from_waits_with_the_nodes() -> None:
         > RDS 7 r
           < EDS 8 a@2
           < RTDS 9 choices@2
+        """
+    )
+
+
+def test_nodes_wait_for_routes_that_come_back_while_others_are_on_their_way() -> None:
+    talk = Talk()
+    talk.start(lead("m:a n:b o:b", a="1", b="1"))
+    talk.offer(lead("m:a n:a o:b", a="1", b="1"), "n goes to a")
+    talk.offer(lead("m:a n:b o:b", a="2", b="1"), "back to b, and a gets nodes that have no n")
+    talk.say("RDS 6 r", "RDS 7 r")
+    talk.reads(
+        """
+        ! n goes to a
+          < RDS 6 r@m:a n:a o:b
+        ! back to b, and a gets nodes that have no n
+        > RDS 6 r
+          < RDS 7 r@m:a n:b o:b
+        > RDS 7 r
+          < EDS 8 a@2
         """
     )

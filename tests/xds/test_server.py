@@ -258,6 +258,24 @@ async def test_nobody_sends_the_operator_anywhere_but_to_its_own_address(server:
     assert asked == ["http://127.0.0.1:9901"]
 
 
+async def test_an_envoy_that_was_told_more_by_another_operator_is_asked_what_it_holds(
+    server: AdsServer, client: Client
+) -> None:
+    asked: list[str] = []
+
+    async def recall(_: str) -> None:
+        asked.append(version)
+
+    server._ask_back = recall
+    for version in ("1", "1", "2", "2"):
+        call = client.connect()
+        await call.write(DiscoveryRequest(type_url=CLUSTER, node=says("http://127.0.0.1:9901"), version_info=version))
+        await wait_for(server, "e")
+        call.cancel()
+        await wait_for(server)
+    assert asked == ["1", "2"]
+
+
 def test_an_envoy_that_says_nothing_of_statistics_is_not_doubted() -> None:
     node = read_node(Node(id="e"), "ipv4:127.0.0.1:1")
     assert (node.stats, node.doubt) == (None, None)

@@ -10,7 +10,7 @@ so whatever arrives in between is coalesced. Make before break:
 1 clusters: the new ones and those that a route which the Envoy holds still refers to; a cluster of clusters changes
   like a route, when those that it leads to can serve
 2 assignments and secrets; an assignment goes again behind each change of its cluster, which waits for it. A cluster
-  that routes are about to leave with something changes behind them, its nodes too: for a data plane as well
+  that routes are about to leave with something changes behind them, its nodes too (`moves`): for a data plane as well
 3 listeners, then routes, when every cluster they lead to is accepted, has its assignment and is warm, or was refused
 4 clusters without the old ones, when the routes are accepted.
 Warmth is not visible in the protocol, but for once: an Envoy that starts asks for listeners when its first clusters are
@@ -29,8 +29,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 
 from weighbridge_operator.xds.envoys import KindState, describe
-from weighbridge_operator.xds.exchange import Exchange, Memory, Request, Response, Verdicts
+from weighbridge_operator.xds.exchange import Exchange, Request, Response
 from weighbridge_operator.xds.kinds import CLUSTER, COMPLETE, ENDPOINT, KINDS, LISTENER, ROUTE, RUNTIME, SECRET
+from weighbridge_operator.xds.memory import Memory
+from weighbridge_operator.xds.moves import Moves
 from weighbridge_operator.xds.snapshot import Resource, Snapshot, empty_assignment
 
 PATIENCE = 2.0  # seconds
@@ -43,10 +45,8 @@ class Conversation:
     def __init__(self, memory: Memory | None = None, *, patience: float = PATIENCE, spread: int = SPREAD) -> None:
         self._memory = memory
         remembered = memory or Memory()
-        self._exchanges = {
-            kind: Exchange(kind, remembered.held.get(kind, {}), remembered.verdicts.get(kind, Verdicts()))
-            for kind in KINDS
-        }
+        self._exchanges = {kind: Exchange(kind, remembered) for kind in KINDS}
+        self._moves = Moves(self._exchanges[CLUSTER], self._exchanges[ROUTE])
         self._warm = set(remembered.warm)
         self._perhaps = remembered.perhaps
         self._cooling: dict[str, float] = {}  # cluster -> since when it is accepted, with its assignment, but not warm
@@ -102,8 +102,9 @@ class Conversation:
 
     @property
     def deadline(self) -> float | None:
-        """When patience with the oldest cold cluster ends, or None."""
-        return min(self._cooling.values()) + self._patience if self._cooling else None
+        """When patience ends with the oldest cold cluster, or with routes that others wait for, or None."""
+        ends = [since + self._patience for since in self._cooling.values()]
+        return min([*ends, *([] if (end := self._moves.deadline) is None else [end])], default=None)
 
     @property
     def settled(self) -> bool:
@@ -122,6 +123,7 @@ class Conversation:
             {kind: dict(exchange.held) for kind, exchange in self._exchanges.items()},
             frozenset(self._warm),
             {kind: exchange.verdicts for kind, exchange in self._exchanges.items()},
+            {kind: exchange.versions for kind, exchange in self._exchanges.items()},
             (*self._perhaps_held(), *self._exchanges[ROUTE].flying()),
         )
 
@@ -149,28 +151,29 @@ class Conversation:
         if target is None:
             return ()
         self._feel_warmth(target, now)
-        waiting = self._list_waiting(target)
+        waiting = self._list_waiting(target, now)
         responses = [*self._send_set(CLUSTER, lambda: self._choose_clusters(target, waiting))]
-        for kind in (ENDPOINT, SECRET, RUNTIME):
-            wanted = {**self._left.get(kind, {}), **target.of(kind)}
-            if waiting and kind != SECRET:
-                wanted |= {n: r for n, r in self._exchanges[kind].held.items() if kind == RUNTIME or n in waiting}
-            responses += self._send_each(kind, wanted)
+        responses += self._send_named(target, waiting)
         if all(self._leads_somewhere(target, listener) for listener in target.listeners.values()):
             listeners = self._exchanges[LISTENER]
             responses += self._send_set(LISTENER, lambda: listeners.choose_set(target.listeners))
         responses += self._send_routes(target)
+        if waiting:
+            responses += self._send_named(target, self._list_waiting(target, now))
         return tuple(responses)
 
-    def _list_waiting(self, target: Snapshot) -> frozenset[str]:
-        """The clusters that stay as they are, with their nodes, until routes moved."""
-        clusters, routes = self._exchanges[CLUSTER], self._exchanges[ROUTE]
-        coming = (r for r in target.routes.values() if r.name in routes.held and not routes.holds(r))
-        if clusters.refused or all(routes.is_refused(route) for route in coming):
-            return frozenset()  # nothing is waited for that may never be
-        left, joined = routes.compare_leads(target.routes)
-        # What comes to a cluster that changes may need the change.
-        return frozenset(c for c in left if (w := target.clusters.get(c)) and (c not in joined or clusters.holds(w)))
+    def _list_waiting(self, target: Snapshot, now: float) -> frozenset[str]:
+        return self._moves.list_waiting(target, tuple(self._perhaps_held()), now)
+
+    def _send_named(self, target: Snapshot, waiting: Collection[str]) -> Iterator[Response]:
+        for kind in (ENDPOINT, SECRET, RUNTIME):
+            wanted = {**self._left.get(kind, {}), **target.of(kind)}
+            if waiting and kind != SECRET:
+                exchange = self._exchanges[kind]
+                # Not what was remembered of an Envoy that another operator told more: those nodes may be gone.
+                sure = exchange.held.keys() if exchange.current else exchange.held.keys() & exchange.confirmed
+                wanted |= {n: exchange.held[n] for n in sure if kind == RUNTIME or n in waiting}
+            yield from self._send_each(kind, wanted)
 
     def _choose_clusters(self, target: Snapshot, waiting: Collection[str]) -> dict[str, Resource] | None:
         exchange, routes = self._exchanges[CLUSTER], self._exchanges[ROUTE]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from weighbridge_operator.xds.exchange import Exchange, Refusal
+from weighbridge_operator.xds.exchange import Exchange
+from weighbridge_operator.xds.memory import Refusal
 from weighbridge_operator.xds.snapshot import Resource, combine_versions
 
 

@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from weighbridge_operator.xds.kinds import COMPLETE
+from weighbridge_operator.xds.memory import Content, Memory, Refusal, Verdicts
 from weighbridge_operator.xds.snapshot import Resource, combine_versions
-
-Content = tuple[str, str]  # name, version
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,50 +43,25 @@ class Response:
     resources: tuple[Resource, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why an Envoy refused one content, in its own words, and when (the caller's clock)."""
-
-    text: str
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Verdicts:
-    """What one Envoy thinks of the contents of one type that it was shown and that are still wanted."""
-
-    refused: Mapping[Content, Refusal] = field(default_factory=dict)
-    doubts: Mapping[Content, int] = field(default_factory=dict)  # seen in a refused group -> how many to try together
-    refused_sets: Mapping[str, Refusal] = field(default_factory=dict)  # by version
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What is known of one Envoy from its earlier streams. A type that is absent in `held` is unknown."""
-
-    held: Mapping[str, Mapping[str, Resource]] = field(default_factory=dict)
-    warm: frozenset[str] = frozenset()
-    verdicts: Mapping[str, Verdicts] = field(default_factory=dict)
-    #: Routes whose acknowledgement was lost with the stream: the Envoy may hold them.
-    perhaps: tuple[Resource, ...] = ()
-
-
 class Exchange:
     """The mutable state of one type on one stream."""
 
-    def __init__(self, kind: str, held: Mapping[str, Resource], verdicts: Verdicts) -> None:
+    def __init__(self, kind: str, memory: Memory) -> None:
+        verdicts = memory.verdicts.get(kind, Verdicts())
         self.kind = kind
         self.subscribed = False
         self.wildcard = False
         self.names: frozenset[str] = frozenset()
-        self.held: dict[str, Resource] = dict(held)
+        self.held: dict[str, Resource] = dict(memory.held.get(kind, {}))
+        self.current = True  # whether the Envoy said that it was told nothing else since `held` was noted
         self.refused = dict(verdicts.refused)
         self.due: set[str] = set()  # names that are owed an answer even if nothing changed
         self.confirmed: set[str] = set()  # names that were accepted on this very stream
         self.sent: dict[str, Resource] | None = None  # the last complete set; None before the first
         self.unsure = False  # whether the last set was refused: parts of it may have been applied
         self.past_known = True  # whether `held` is all that the Envoy holds of this type
-        self._outstanding: dict[str, tuple[Resource, ...]] = {}
+        self._versions = memory.versions.get(kind, ())
+        self._outstanding: dict[str, Response] = {}
         self._owed: dict[str, set[str]] = {}  # nonce -> names that were due in that response
         self._flying: set[str] = set()
         self._doubts = dict(verdicts.doubts)
@@ -105,15 +79,23 @@ class Exchange:
 
     def flying(self) -> Iterable[Resource]:
         """Everything that is on its way."""
-        return (resource for resources in self._outstanding.values() for resource in resources)
+        return (resource for response in self._outstanding.values() for resource in response.resources)
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """What the Envoy said last that it has, and what it was told since."""
+        return (*self._versions, *(response.version for response in self._outstanding.values()))
 
     def forget(self) -> None:
         """The Envoy is new: what an earlier life of it held says nothing."""
         self.held.clear()
-        self.past_known = True
+        self.past_known, self._versions = True, ()
 
     def hear(self, request: Request, now: float) -> None:
         """Takes in the names and the verdict of a request."""
+        if not self.subscribed and self._versions:
+            self.current = request.version == self._versions[0]
+        self._versions = (request.version,)
         added, same = self._subscribe(request)
         if request.nonce in self._outstanding:
             self._settle(request.nonce, request.error, now)
@@ -180,7 +162,7 @@ class Exchange:
 
     def send(self, nonce: str, resources: tuple[Resource, ...]) -> Response:
         """Puts one response on its way."""
-        self._outstanding[nonce] = resources
+        response = self._outstanding[nonce] = Response(self.kind, combine_versions(resources), nonce, resources)
         self._last_nonce = nonce
         if self.kind in COMPLETE:
             self.sent = {resource.name: resource for resource in resources}
@@ -188,7 +170,7 @@ class Exchange:
         self._flying |= names
         self._owed[nonce] = names & self.due
         self.due -= names
-        return Response(self.kind, combine_versions(resources), nonce, resources)
+        return response
 
     def holds(self, wanted: Resource) -> bool:
         """Whether the Envoy has this form of the resource."""
@@ -198,12 +180,6 @@ class Exchange:
     def recognise(self, wanted: Mapping[str, Resource]) -> None:
         """What is held in the wanted form is that very resource, of which more is known than an Envoy can tell."""
         self.held.update({name: resource for name, resource in wanted.items() if self.holds(resource)})
-
-    def compare_leads(self, wanted: Mapping[str, Resource]) -> tuple[frozenset[str], frozenset[str]]:
-        """The clusters to which the Envoy leads something that these routes lead elsewhere; and the other way round."""
-        led = {lead for route in (*self.held.values(), *self.flying()) for lead in route.leads}
-        leads = {lead for route in wanted.values() for lead in route.leads}
-        return frozenset(cluster for cluster, _ in led - leads), frozenset(cluster for cluster, _ in leads - led)
 
     def is_flying(self, name: str) -> bool:
         return name in self._flying
@@ -240,7 +216,7 @@ class Exchange:
 
     def _settle(self, nonce: str, error: str | None, now: float) -> None:
         for earlier in list(self._outstanding):
-            resources, owed = self._outstanding.pop(earlier), self._owed.pop(earlier)
+            resources, owed = self._outstanding.pop(earlier).resources, self._owed.pop(earlier)
             if earlier == nonce and error is not None:
                 self._refuse(resources, owed, error, now)
             else:

@@ -17,8 +17,8 @@ from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from google.protobuf.json_format import ParseDict, ParseError
 from google.protobuf.message import Message
 
-from weighbridge_operator.xds.exchange import Memory
 from weighbridge_operator.xds.kinds import CLUSTER, ROUTE
+from weighbridge_operator.xds.memory import Memory
 from weighbridge_operator.xds.session import Recall
 from weighbridge_operator.xds.snapshot import Resource, SnapshotError, pack
 

@@ -10,6 +10,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -19,7 +20,7 @@ from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.xds.credentials import find_stranger
 from weighbridge_operator.xds.envoys import EnvoyState, EnvoyStates
-from weighbridge_operator.xds.exchange import Memory
+from weighbridge_operator.xds.memory import Memory
 from weighbridge_operator.xds.session import EnvoyNode, Recall, Session, Warmth, read_node, read_request
 from weighbridge_operator.xds.snapshot import Snapshot
 
@@ -114,8 +115,9 @@ class AdsServer:
         if node.doubt is not None:
             log.warning("Envoy %.100r: %s", node.id, node.doubt)
         memory = self._recall(node)
-        if memory is None and first.version_info and node.stats is not None and self._ask_back is not None:
-            memory = await self._ask_back(node.stats)
+        told = first.version_info
+        if told and (memory is None or memory.is_stale(first.type_url, told)):
+            memory = await self._ask(node, memory)
         session = Session(node, memory, clock=self._clock, warmth=self._warmth, tell=self._publish)
         if not session.can_take(first):
             return
@@ -142,6 +144,13 @@ class AdsServer:
             if (session.node.id, session.node.build) == (node.id, node.build):
                 return session.conversation.memory
         return self._memories.get((node.id, node.build))
+
+    async def _ask(self, node: EnvoyNode, old: Memory | None) -> Memory | None:
+        # What another operator told it since is not known here; what it refuses it refuses still.
+        asked = None
+        if node.stats is not None and self._ask_back is not None:
+            asked = await self._ask_back(node.stats)
+        return asked if old is None else replace(asked or Memory(), verdicts=old.verdicts)
 
     def _remember(self, session: Session) -> None:
         key = (session.node.id, session.node.build)

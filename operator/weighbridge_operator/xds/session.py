@@ -19,7 +19,8 @@ from google.protobuf.any_pb2 import Any as PackedAny
 from weighbridge_operator.latest import Latest
 from weighbridge_operator.xds.ads import Conversation
 from weighbridge_operator.xds.envoys import EnvoyState
-from weighbridge_operator.xds.exchange import Memory, Request, Response
+from weighbridge_operator.xds.exchange import Request, Response
+from weighbridge_operator.xds.memory import Memory
 from weighbridge_operator.xds.origins import refuse_origin
 from weighbridge_operator.xds.snapshot import Snapshot
 
