@@ -23,7 +23,7 @@ export GRPC_ENABLE_FORK_SUPPORT := 0
 .PHONY: setup demo test test-clients assets lint bench bench-balance bench-balance-short bench-precise bench-precise-simulated bench-peers bench-malformed bench-faults bench-cluster-faults chaos bench-apply bench-scale images kind kind-down real e2e lock clean
 
 demo: $(READY) ## a gateway before three simulated nodes, with traffic; Ctrl-C ends it
-	@exec $(BIN)/weighbridge demo --port $(PORT) --admin $(ADMIN) --parent-pid $$PPID
+	@exec $(BIN)/weighbridge demo --port $(PORT) --admin $(ADMIN) --parent-pid $$PPID $(ARGS)
 
 setup: $(READY) ## .venv with everything in it
 

@@ -92,7 +92,7 @@ def _start(command: str, settings: Settings, options: argparse.Namespace) -> Cor
         case "up":
             return run_up(settings)
         case "demo":
-            return run_demo(settings, options.parent_pid)
+            return run_demo(settings, options.parent_pid, precise=options.precise)
         case _:
             return run_operator(settings)
 
@@ -107,6 +107,8 @@ def _parser(command: str) -> argparse.ArgumentParser:
     elif command == "up":
         check.add_objects(parser)
     if command == "demo":
+        told = "name a node for each request; `weighbridge explain --choices 5` says why it was that one"
+        add("--precise", action="store_true", help=told)
         add("--parent-pid", type=int, metavar="PID", help="of the process that started this one: end when it is gone")
     else:
         add_doors(parser)

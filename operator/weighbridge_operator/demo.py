@@ -24,15 +24,22 @@ from weighbridge_operator.standalone import Work, run_up
 
 MODEL = "qwen2.5-7b"
 SIZES = {"large": 4, "medium": 2, "small": 1}
+POLICY = {
+    "apiVersion": "weighbridge.dev/v1alpha1",
+    "kind": "RoutePolicy",
+    "metadata": {"name": "precise"},
+    "spec": {"match": {"models": [MODEL]}, "balance": {"precise": True}},
+}
 log = logging.getLogger("weighbridge.demo")
 LOOK = 0.5  # seconds between two looks for the parent
 RATE = 20.0  # requests a second: about half of what the three can do
 
 
-async def run_demo(settings: Settings, parent: int | None = None) -> int:
+async def run_demo(settings: Settings, parent: int | None = None, *, precise: bool = False) -> int:
     """Runs the demonstration until a signal comes, and leaves nothing behind. Raises PortTakenError.
 
-    `parent` is the process that started this one: when it is gone, so is all of this.
+    `precise`: a node is named for each request. `parent` is the process that started this one: when it is gone, so is
+    all of this.
     """
     if parent not in (None, os.getppid()):
         raise ValueError(f"--parent-pid: {parent} is not the process that started this one")
@@ -43,7 +50,8 @@ async def run_demo(settings: Settings, parent: int | None = None) -> int:
         fleet = await _start("--every", "8", *(arg for node in nodes for arg in ("--node", node)))
         try:
             ports = await _read_ports(fleet)
-            (directory / "nodes.yaml").write_text(yaml.safe_dump_all([_describe(n, p) for n, p in ports.items()]))
+            objects = [*(_describe(n, p) for n, p in ports.items()), *([POLICY] if precise else [])]
+            (directory / "nodes.yaml").write_text(yaml.safe_dump_all(objects))
             shown = replace(
                 settings, paths=(directory,), state=None, hints=list_hints(settings.entrance, ports, directory)
             )
