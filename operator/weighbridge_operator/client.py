@@ -148,7 +148,10 @@ def _is_http(url: str) -> bool:
 
 def _message(error: urllib.error.HTTPError, asked: Asked) -> str:
     try:
-        return clean(str(json.loads(error.read(65536))["error"]["message"]))
+        told = json.loads(error.read(65536))["error"]
+        if "type" in told:  # OpenAI's shape
+            return f"requests to models go there, no questions about them: give the {asked.name}'s with {asked.flag}"
+        return clean(str(told["message"]))
     except (ValueError, KeyError, TypeError, OSError):
         return f"HTTP {error.code}: is this the {asked.name}'s address? Say where with {asked.flag}"
 

@@ -184,18 +184,32 @@ async def test_who_cannot_be_reached_is_said_with_the_way_out(url: str, capsys: 
     assert "WEIGHBRIDGE_URL" in said
 
 
-@pytest.mark.parametrize("body", [b"<html>hello</html>", b"{}", b"\xff\xfe", b"null"])
-async def test_another_server_is_told_from_the_operator(body: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+async def ask_another(first: bytes, body: bytes) -> tuple[int, str]:
+    """`weighbridge status` of a server that answers this."""
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(body), body))
+        writer.write(b"HTTP/1.1 %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (first, len(body), body))
         await writer.drain()
         writer.close()
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        assert (await call(status, over_http(f"http://127.0.0.1:{port}"), "text")) == (1, "")
+        return await call(status, over_http(f"http://127.0.0.1:{port}"), "text")
+
+
+@pytest.mark.parametrize("body", [b"<html>hello</html>", b"{}", b"\xff\xfe", b"null"])
+async def test_another_server_is_told_from_the_operator(body: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await ask_another(b"200 OK", body) == (1, "")
     assert "no Weighbridge operator" in capsys.readouterr().err
+
+
+async def test_the_door_for_requests_is_told_from_the_operators(capsys: pytest.CaptureFixture[str]) -> None:
+    body = b'{"error": {"message": "There is nothing at this address.", "type": "invalid_request_error"}}'
+    assert await ask_another(b"404 Not Found", body) == (1, "")
+    told = capsys.readouterr().err
+    assert "requests to models go there" in told
+    assert "give the operator's with --url" in told
 
 
 async def test_a_proxy_of_the_environment_is_not_asked(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
