@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -49,7 +47,6 @@ class Stream(RuleBasedStateMachine):
         self.target: Snapshot | None = None
         self.now = 0.0
         self.responses = 0
-        self.elsewhere: Memory | None = None  # what the other operator remembers
 
     def send(self, responses: tuple[Response, ...]) -> None:
         assert self.target is not None or not responses, "an answer before the first snapshot"
@@ -147,28 +144,12 @@ class Stream(RuleBasedStateMachine):
         """We forget everything, the wish changes meanwhile, and the Envoy is asked what it holds."""
         if any(is_poison(listener) for listener in snapshot.listeners.values()):
             return  # listeners are not asked for, so theirs would rest
-        self.connect_again(self.ask_back(), snapshot)
-
-    def ask_back(self) -> Memory:
         held = {kind: dict(self.envoy.held[kind]) for kind in (CLUSTER, ROUTE)}
-        return Memory(held, frozenset(self.envoy.serving))
-
-    def connect_again(self, memory: Memory, snapshot: Snapshot) -> None:
-        self.talk = Conversation(memory, spread=self.spread)
+        self.talk = Conversation(Memory(held, frozenset(self.envoy.serving)), spread=self.spread)
         self.envoy.convicted.clear()
         self.envoy.connect()
         self.offer(snapshot)
         self.settle()
-
-    @rule(snapshot=snapshots())
-    def go_to_the_other_operator(self, snapshot: Snapshot) -> None:
-        """It remembers what it told the Envoy when it last was there, as the server does."""
-        if any(is_poison(listener) for listener in snapshot.listeners.values()):
-            return
-        memory, self.elsewhere = self.elsewhere, self.talk.memory
-        if memory is None or memory.is_stale(CLUSTER, self.envoy.accepted[CLUSTER]):
-            memory = replace(self.ask_back(), verdicts=memory.verdicts if memory is not None else {})
-        self.connect_again(memory, snapshot)
 
     @rule(joined=st.integers(2, 4))
     @precondition(lambda self: self.envoy.inbox)
