@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from support.model_envoy import make_snapshot
 from support.transcript import Talk, lead
 from weighbridge_operator.xds.ads import Conversation
 from weighbridge_operator.xds.kinds import ENDPOINT
@@ -50,3 +51,25 @@ def test_nodes_do_not_go_back_where_another_operator_told_of_others(said: str, t
     talk.say("CDS -", version="c")
     talk.say("EDS - a", version=said)
     assert talk.lines[-1] == f"  < EDS 2 {told}"
+
+
+def test_an_envoy_without_listeners_keeps_no_clusters_for_its_routes() -> None:
+    """They went while the stream broke; it asks for no routes any more."""
+    before = Talk()
+    before.start(lead("m:a", a="1"))
+    talk = Talk(Conversation(before.talk.memory))
+    talk.offer(make_snapshot(), "nothing is wanted any more")
+    talk.say("CDS -", version="1")
+    talk.say("LDS -", "CDS 1", "LDS 2")
+    talk.reads(
+        """
+        ! nothing is wanted any more
+        > CDS -
+          < CDS 1 a@1
+        > LDS -
+          < LDS 2
+        > CDS 1
+        > LDS 2
+          < CDS 3
+        """
+    )

@@ -32,7 +32,7 @@ from weighbridge_operator.xds.envoys import KindState, describe
 from weighbridge_operator.xds.exchange import Exchange, Request, Response
 from weighbridge_operator.xds.kinds import CLUSTER, COMPLETE, ENDPOINT, KINDS, LISTENER, ROUTE, RUNTIME, SECRET
 from weighbridge_operator.xds.memory import Memory
-from weighbridge_operator.xds.moves import Moves
+from weighbridge_operator.xds.moves import Moves, list_led
 from weighbridge_operator.xds.snapshot import Resource, Snapshot, empty_assignment
 
 PATIENCE = 2.0  # seconds
@@ -103,8 +103,8 @@ class Conversation:
     @property
     def deadline(self) -> float | None:
         """When patience ends with the oldest cold cluster, or with routes that others wait for, or None."""
-        ends = [since + self._patience for since in self._cooling.values()]
-        return min([*ends, *([] if (end := self._moves.deadline) is None else [end])], default=None)
+        ends = [self._moves.deadline, *(since + self._patience for since in self._cooling.values())]
+        return min((end for end in ends if end is not None), default=None)
 
     @property
     def settled(self) -> bool:
@@ -155,8 +155,7 @@ class Conversation:
         responses = [*self._send_set(CLUSTER, lambda: self._choose_clusters(target, waiting))]
         responses += self._send_named(target, waiting)
         if all(self._leads_somewhere(target, listener) for listener in target.listeners.values()):
-            listeners = self._exchanges[LISTENER]
-            responses += self._send_set(LISTENER, lambda: listeners.choose_set(target.listeners))
+            responses += self._send_set(LISTENER, lambda: self._exchanges[LISTENER].choose_set(target.listeners))
         responses += self._send_routes(target)
         if waiting:
             responses += self._send_named(target, self._list_waiting(target, now))
@@ -169,10 +168,8 @@ class Conversation:
         for kind in (ENDPOINT, SECRET, RUNTIME):
             wanted = {**self._left.get(kind, {}), **target.of(kind)}
             if waiting and kind != SECRET:
-                exchange = self._exchanges[kind]
-                # Not what was remembered of an Envoy that another operator told more: those nodes may be gone.
-                sure = exchange.held.keys() if exchange.current else exchange.held.keys() & exchange.confirmed
-                wanted |= {n: exchange.held[n] for n in sure if kind == RUNTIME or n in waiting}
+                known = self._exchanges[kind].list_known()
+                wanted |= {name: held for name, held in known.items() if kind == RUNTIME or name in waiting}
             yield from self._send_each(kind, wanted)
 
     def _choose_clusters(self, target: Snapshot, waiting: Collection[str]) -> dict[str, Resource] | None:
@@ -183,7 +180,8 @@ class Conversation:
         )
         if chosen is None:
             return None
-        referrers = [*routes.held.values(), *routes.flying(), *self._perhaps_held(), *listeners.values()]
+        led = list_led(routes.held.values(), routes, self._exchanges[LISTENER])
+        referrers = [*led, *routes.flying(), *self._perhaps_held(), *listeners.values()]
         referrers += [cluster for name, cluster in held.items() if name in chosen]
         while referrers:
             for kind, name in referrers.pop().needs:
@@ -194,7 +192,7 @@ class Conversation:
 
     def _perhaps_held(self) -> Iterator[Resource]:
         routes = self._exchanges[ROUTE]
-        for route in self._perhaps:
+        for route in list_led(self._perhaps, routes, self._exchanges[LISTENER]):
             if route.name not in routes.confirmed and (not routes.subscribed or route.name in routes.names):
                 yield route
 
@@ -247,8 +245,7 @@ class Conversation:
                 continue
             if name in exchange.due or exchange.held.get(name) != resource:
                 ready.append(resource)
-        size = -(-len(ready) // self._spread)
-        for group in exchange.group(ready, max(1, size)):
+        for group in exchange.group(ready, max(1, -(-len(ready) // self._spread))):
             yield exchange.send(self._next_nonce(), group)
 
     def _send_routes(self, target: Snapshot) -> Iterator[Response]:

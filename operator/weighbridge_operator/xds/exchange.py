@@ -177,6 +177,10 @@ class Exchange:
         held = self.held.get(wanted.name)
         return held is not None and held.version == wanted.version
 
+    def list_known(self) -> Mapping[str, Resource]:
+        """What is held without doubt: what was remembered may be of before another operator told the Envoy more."""
+        return {name: held for name, held in self.held.items() if self.current or name in self.confirmed}
+
     def recognise(self, wanted: Mapping[str, Resource]) -> None:
         """What is held in the wanted form is that very resource, of which more is known than an Envoy can tell."""
         self.held.update({name: resource for name, resource in wanted.items() if self.holds(resource)})

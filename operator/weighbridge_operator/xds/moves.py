@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from weighbridge_operator.xds.exchange import Exchange
+from weighbridge_operator.xds.kinds import ROUTE
 from weighbridge_operator.xds.snapshot import Resource, Snapshot
 
 LIMIT = 5.0  # seconds: a move takes an Envoy's patience with a cold cluster, 2 s, and some round trips
@@ -63,3 +64,11 @@ class Moves:
 
 def _list_leads(routes: Iterable[Resource]) -> set[tuple[str, str]]:
     return {lead for route in routes for lead in route.leads}
+
+
+def list_led(some: Iterable[Resource], routes: Exchange, listeners: Exchange) -> list[Resource]:
+    """These routes without those that no listener leads to: an Envoy that has no listener left asks for no routes."""
+    if routes.subscribed or not listeners.past_known:
+        return list(some)
+    needed = {need for each in (*listeners.held.values(), *listeners.flying()) for need in each.needs}
+    return [route for route in some if (ROUTE, route.name) in needed]
