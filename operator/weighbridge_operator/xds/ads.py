@@ -32,7 +32,7 @@ from weighbridge_operator.xds.envoys import KindState, describe
 from weighbridge_operator.xds.exchange import Exchange, Request, Response
 from weighbridge_operator.xds.kinds import CLUSTER, COMPLETE, ENDPOINT, KINDS, LISTENER, ROUTE, RUNTIME, SECRET
 from weighbridge_operator.xds.memory import Memory
-from weighbridge_operator.xds.moves import Moves, list_led
+from weighbridge_operator.xds.moves import Moves, keep_reachable
 from weighbridge_operator.xds.snapshot import Resource, Snapshot, empty_assignment
 
 PATIENCE = 2.0  # seconds
@@ -180,7 +180,7 @@ class Conversation:
         )
         if chosen is None:
             return None
-        led = list_led(routes.held.values(), routes, self._exchanges[LISTENER])
+        led = keep_reachable(routes.held.values(), routes, self._exchanges[LISTENER])
         referrers = [*led, *routes.flying(), *self._perhaps_held(), *listeners.values()]
         referrers += [cluster for name, cluster in held.items() if name in chosen]
         while referrers:
@@ -192,7 +192,7 @@ class Conversation:
 
     def _perhaps_held(self) -> Iterator[Resource]:
         routes = self._exchanges[ROUTE]
-        for route in list_led(self._perhaps, routes, self._exchanges[LISTENER]):
+        for route in keep_reachable(self._perhaps, routes, self._exchanges[LISTENER]):
             if route.name not in routes.confirmed and (not routes.subscribed or route.name in routes.names):
                 yield route
 

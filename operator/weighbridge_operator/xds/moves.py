@@ -1,8 +1,8 @@
 """What stays as it is until routes have moved: a cluster that they are about to leave with something, and its nodes.
 
 Other nodes, or another form of the cluster, may not serve what is still led there. So both change when the Envoy has
-the routes; where something comes to the cluster as well, right behind the routes; and after `limit` seconds anyway,
-for its nodes may have changed because one died. A form that what comes may need changes at once.
+the routes; where something comes to the cluster as well, right behind the routes; and after LIMIT anyway, for its nodes
+may have changed because one died. A form that what comes may need changes at once.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ LIMIT = 5.0  # seconds: a move takes an Envoy's patience with a cold cluster, 2 
 class Moves:
     """What waits on one stream, and until when."""
 
-    def __init__(self, clusters: Exchange, routes: Exchange, limit: float = LIMIT) -> None:
-        self._clusters, self._routes, self._limit = clusters, routes, limit
+    def __init__(self, clusters: Exchange, routes: Exchange) -> None:
+        self._clusters, self._routes = clusters, routes
         self._until: dict[str, float | None] = {}  # None: no longer
 
     @property
@@ -35,7 +35,7 @@ class Moves:
         return frozenset(name for name, until in self._until.items() if until is not None)
 
     def _say_until(self, name: str, now: float) -> float | None:
-        until = self._until.get(name, now + self._limit)
+        until = self._until.get(name, now + LIMIT)
         return until if until is not None and now < until else None
 
     def _find(self, target: Snapshot, perhaps: Collection[Resource]) -> frozenset[str]:
@@ -66,7 +66,7 @@ def _list_leads(routes: Iterable[Resource]) -> set[tuple[str, str]]:
     return {lead for route in routes for lead in route.leads}
 
 
-def list_led(some: Iterable[Resource], routes: Exchange, listeners: Exchange) -> list[Resource]:
+def keep_reachable(some: Iterable[Resource], routes: Exchange, listeners: Exchange) -> list[Resource]:
     """These routes without those that no listener leads to: an Envoy that has no listener left asks for no routes."""
     if routes.subscribed or not listeners.past_known:
         return list(some)
